@@ -1,0 +1,83 @@
+"""What a row is given, and how blocks of ours and of the baseline are interleaved.
+
+A block of ours and one of the baseline take turns, so that whatever else the machine
+does falls on both; what counts is the median of the blocks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from typing import TYPE_CHECKING, Any
+
+from .row import Result, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from .baseline import Baseline
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """The runtime (None for rows that start their own), the baseline, the effort."""
+
+    runtime: Any
+    baseline: Baseline
+    blocks: int
+    quick: bool
+
+    async def rate(
+        self,
+        name: str,
+        ours: Callable[[], Awaitable[float]],
+        target: Target,
+        *,
+        calls: int,
+        unit: str = "calls/s",
+        against_pipelined: bool = False,
+    ) -> Result:
+        """A row of calls a second; ``ours`` makes so many calls and gives seconds."""
+        await ours()  # warm: connections, caches, code paths
+        # Short, since our loop stands still meanwhile.
+        block = min(calls, 20_000)
+        ours_s, baseline_s = [], []
+        for _ in range(self.blocks):
+            ours_s.append(await ours())
+            if against_pipelined:
+                baseline_s.append(self.baseline.pipelined(block) / block)
+        return Result(
+            name=name,
+            unit=unit,
+            ours=calls / statistics.median(ours_s),
+            baseline=1 / statistics.median(baseline_s) if baseline_s else None,
+            target=target,
+            spread=spread(ours_s),
+        )
+
+    async def latency(
+        self,
+        name: str,
+        ours: Callable[[int], Awaitable[list[float]]],
+        target: Target,
+        *,
+        calls: int,
+    ) -> Result:
+        """A row of microseconds; ``ours(n)`` gives the seconds of each of n calls."""
+        await ours(calls)
+        ours_s, baseline_s = [], []
+        for _ in range(4 * self.blocks):
+            ours_s.append(statistics.median(await ours(calls)))
+            baseline_s.append(statistics.median(self.baseline.ping(calls)))
+        return Result(
+            name=name,
+            unit="us",
+            ours=statistics.median(ours_s) * 1e6,
+            baseline=statistics.median(baseline_s) * 1e6,
+            target=target,
+            spread=spread(ours_s),
+        )
+
+
+def spread(values: list[float]) -> float:
+    return (max(values) - min(values)) / statistics.median(values)

@@ -1,0 +1,207 @@
+"""What a pickler gathers on its way through a value.
+
+``Gatherer`` is the half that the plain and the cloudpickle pickler share: mentions of
+tesserae and tasks become an index into the payload's handles, classes and functions
+that travel by value become a digest, and large buffers are set aside to travel beside
+the bytes. Nothing here pickles, and nothing here knows what a proxy is: proxies derive
+from ``Referent`` and say it themselves.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from typing import Any, Protocol
+
+LARGE_BYTES = 64 * 1024  # from here on a buffer travels beside the bytes
+
+
+class Handle(Protocol):
+    """A tessera or task as ``messages.Reference`` has it; alive while it is kept."""
+
+    @property
+    def kind(self) -> int: ...
+    @property
+    def uid(self) -> int: ...
+    @property
+    def owner(self) -> int: ...
+
+
+class Referent:
+    """Base of what stands for something elsewhere, and is mentioned, not copied."""
+
+    __slots__ = ()
+
+    def __reference__(self) -> tuple[Handle, tuple[Any, ...]]:
+        """What is mentioned, and small picklable arguments for who resolves it."""
+        raise NotImplementedError
+
+
+class Payload:
+    """A pickled value with what does not fit into bytes.
+
+    Args:
+        data: the pickle.
+        handles: what it mentions, by index; kept alive by being here.
+        definitions: digests of what a peer must have been told before.
+        buffers: the large buffers, in order.
+    """
+
+    __slots__ = ("buffers", "data", "definitions", "handles")
+
+    def __init__(
+        self,
+        data: bytes,
+        handles: tuple[Handle, ...] = (),
+        definitions: tuple[bytes, ...] = (),
+        buffers: tuple[bytes | memoryview, ...] = (),
+    ) -> None:
+        self.data = data
+        self.handles = handles
+        self.definitions = definitions
+        self.buffers = buffers
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.data) + sum(memoryview(b).nbytes for b in self.buffers)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Payload of {self.nbytes} bytes, {len(self.handles)} handles, "
+            f"{len(self.definitions)} definitions, {len(self.buffers)} buffers>"
+        )
+
+
+def reference(*args: Any) -> Any:
+    """Stands in a pickle for a Referent; only the unpickler of a payload knows it."""
+    raise pickle.UnpicklingError("a reference can be read only as part of a payload")
+
+
+def definition(digest: bytes) -> Any:
+    """Stands in a pickle for a class or function that was defined to this peer."""
+    raise pickle.UnpicklingError("a definition can be read only as part of a payload")
+
+
+class Bulk:
+    """Large ``bytes`` or ``bytearray``: pickle has no hook for the exact types."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: bytes | bytearray) -> None:
+        self.value = value
+
+
+def masked_array(cls: Any, data: Any, state: tuple[Any, ...]) -> Any:
+    """Builds what ``Gatherer.array`` took apart."""
+    mask, fill_value, hard_mask, info = state
+    array = cls(data, mask=mask, hard_mask=hard_mask)
+    array._fill_value = fill_value
+    array._optinfo.update(info)
+    return array
+
+
+def dated_array(numbers: Any, dtype: Any) -> Any:
+    """Builds an array of dates from their numbers."""
+    return numbers.view(dtype)
+
+
+def array_types() -> tuple[type, ...]:
+    """The array types whose layout may need help; numpy is never imported for it."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None:
+        return ()
+    masked = sys.modules.get("numpy.ma")
+    found = getattr(numpy, "ndarray", None), getattr(masked, "MaskedArray", None)
+    return tuple(kind for kind in found if kind is not None)
+
+
+class Gatherer:
+    """The state of one pickling, and the reducers that fill it."""
+
+    immutable: tuple[type, ...] = (bytes,)
+
+    def __init__(self) -> None:
+        self.own = True
+        self.arrays: tuple[type, ...] = ()
+        self.handles: dict[tuple[int, int], int] = {}
+        self.kept: list[Handle] = []
+        self.definitions: dict[bytes, None] = {}
+        self.buffers: list[bytes | memoryview] = []
+        self.copies: list[Any] = []
+
+    def only_bytes(self) -> bool:
+        return not (self.kept or self.definitions or self.buffers)
+
+    def take(self, data: bytes) -> Payload:
+        """The payload, and a clean state for the next value."""
+        payload = Payload(
+            data, tuple(self.kept), tuple(self.definitions), tuple(self.buffers)
+        )
+        self.handles = {}
+        self.kept = []
+        self.definitions = {}
+        self.buffers = []
+        self.copies = []
+        return payload
+
+    def mention(self, referent: Referent) -> tuple[Any, ...]:
+        # By the class: on a proxy every public name belongs to the user's object.
+        handle, args = type(referent).__reference__(referent)
+        key = handle.kind, handle.uid
+        index = self.handles.get(key)
+        if index is None:
+            index = self.handles[key] = len(self.kept)
+            self.kept.append(handle)
+        return reference, (index, *args)
+
+    def bulk(self, wrapped: Bulk) -> tuple[Any, ...]:
+        return type(wrapped.value), (pickle.PickleBuffer(wrapped.value),)
+
+    def array(self, array: Any) -> Any:
+        """A large strided or masked array as contiguous buffers; else as it is."""
+        kind: Any = type(array)
+        if array.nbytes < LARGE_BYTES or array.dtype.hasobject:
+            return NotImplemented
+        if kind is self.arrays[0]:  # numpy.ndarray itself
+            if array.dtype.kind in "mM":  # the buffer protocol has no dates
+                return dated_array, (array.view("i8"), array.dtype)
+            flags = array.flags
+            if flags.c_contiguous or flags.f_contiguous:
+                return NotImplemented
+            copy = array.copy()
+            self.copies.append(copy)  # ours already: not to be copied again
+            return copy.__reduce_ex__(5)
+        # The mask as it is kept: one that is missing is not to become an array.
+        info = dict(array._optinfo)
+        state = array._mask, array._fill_value, array._hardmask, info
+        return masked_array, (kind, array.data, state)
+
+    def set_aside(self, buffer: pickle.PickleBuffer) -> bool:
+        """The pickler's buffer callback: False takes the buffer out of the bytes."""
+        view = buffer.raw()
+        if view.nbytes < LARGE_BYTES:
+            return True
+        if self.own and not self._cannot_change(view):
+            # Who made the call may change the array right after it.
+            self.buffers.append(bytes(view))
+        else:
+            self.buffers.append(view)
+        return False
+
+    def _cannot_change(self, view: memoryview) -> bool:
+        owner: Any = view.obj
+        if any(owner is copy for copy in self.copies):
+            return True
+        if not view.readonly:
+            return False
+        # An array that came in a message stands on the message's own bytes.
+        for _ in range(8):
+            if type(owner) in self.immutable:
+                return True
+            if type(owner) is memoryview:
+                owner = owner.obj
+            elif type(owner) in self.arrays:
+                owner = owner.base
+            else:
+                return False
+        return False

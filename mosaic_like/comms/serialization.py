@@ -1,0 +1,304 @@
+"""Values to bytes and back: one Serializer for each runtime.
+
+Plain values go through marshal, which costs half of pickle: it takes integers of any
+size and lone surrogates, and both ends are the same Python (``Hello`` says so). Its
+bytes never begin with 0x80, which is how every pickle begins. Anything else goes
+through a reused C pickler; what that cannot take, through cloudpickle, as a whole, so
+that identity holds inside one call. Nothing here knows proxies or links.
+
+    plain         one of PLAIN exactly, or arguments of these and no keywords
+    payload       references, definitions and large buffers beside the bytes
+
+Arrays of 64 KiB and more arrive as read-only views of the message: copy to write.
+``bytes`` and ``bytearray`` of that size go beside the bytes when they are an argument
+or result themselves; inside a container pickle has no hook for them, and copies.
+"""
+
+from __future__ import annotations
+
+import io
+import marshal
+import pickle
+from collections.abc import Callable, Iterable, Sequence
+from types import FunctionType
+from typing import Any
+
+from ..errors import MosaicError
+from . import gathering
+from .definitions import MAIN_MODULES, Definitions, is_importable
+from .gathering import LARGE_BYTES, Bulk, Gatherer, Handle, Payload, Referent
+
+__all__ = [
+    "LARGE_BYTES",
+    "PLAIN",
+    "Handle",
+    "Payload",
+    "Referent",
+    "Serializer",
+    "is_importable",
+]
+
+# What marshal takes without a look at its size.
+_SCALARS = frozenset({int, float, str, bool, type(None)})
+PLAIN = _SCALARS | {bytes}
+_BULK = frozenset({bytes, bytearray})
+_MARSHAL_VERSION = 2  # without back references, which cost a third of the time
+_PICKLE = 0x80
+_MARK = gathering.__name__.encode()
+
+Resolve = Callable[[int, tuple[Any, ...]], Any]
+Buffers = Iterable[Any]
+# What is called, and the names of its positional arguments; asked only for an error.
+Describe = Callable[[], tuple[str, Sequence[str]]]
+
+
+class _TravelsByValue(Exception):
+    """The C pickler met what only cloudpickle can take."""
+
+
+class _File:
+    """What a pickler writes to: a list costs less than a BytesIO."""
+
+    __slots__ = ("write",)
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self.write = write
+
+
+class _Pickler(Gatherer, pickle.Pickler):
+    """The ordinary pickler, used again and again."""
+
+    def __init__(self, known: Definitions) -> None:
+        Gatherer.__init__(self)
+        self.chunks: list[bytes] = []
+        file = _File(self.chunks.append)
+        pickle.Pickler.__init__(self, file, 5, buffer_callback=self.set_aside)
+        self._known = known
+
+    def reducer_override(self, obj: Any) -> Any:
+        kind = type(obj)
+        if kind is FunctionType or issubclass(kind, type):
+            # The C pickler takes anything of __main__ and says nothing.
+            if obj.__module__ in MAIN_MODULES or "<locals>" in obj.__qualname__:
+                return self._define(obj)
+            return NotImplemented
+        if issubclass(kind, Referent):
+            return self.mention(obj)
+        if kind in self.arrays:
+            return self.array(obj)
+        if kind is Bulk:
+            return self.bulk(obj)
+        return NotImplemented
+
+    def _define(self, value: Any) -> tuple[Any, ...]:
+        digest = self._known.digest(value)
+        if digest is None:
+            raise _TravelsByValue
+        self.definitions[digest] = None
+        return gathering.definition, (digest,)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows what the loaders of a payload stand for."""
+
+    def __init__(
+        self, data: Any, buffers: Buffers, known: Definitions, resolve: Resolve | None
+    ) -> None:
+        super().__init__(io.BytesIO(data), buffers=buffers)
+        self._known = known
+        self._resolve = resolve
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == gathering.__name__:
+            if name == "definition":
+                return self._known.load
+            if name == "reference":
+                return self._reference
+        return super().find_class(module, name)
+
+    def _reference(self, index: int, *args: Any) -> Any:
+        if self._resolve is None:
+            raise pickle.UnpicklingError("a reference where none was expected")
+        return self._resolve(index, args)
+
+
+class Serializer:
+    """Pickles and unpickles for one runtime; from any thread.
+
+    Args:
+        immutable: types beside ``bytes`` whose memory never changes, such as the
+            frames in which messages arrive: arrays on them are sent without a copy.
+    """
+
+    def __init__(self, immutable: tuple[type, ...] = ()) -> None:
+        self._known = Definitions()
+        self._immutable = (bytes, *immutable)
+        self._free: list[_Pickler] = []
+        self._arrays: tuple[type, ...] = ()
+        self.blob = self._known.blob
+        self.define = self._known.define
+
+    # -- to bytes ----------------------------------------------------------------------
+
+    def dumps(self, value: Any, *, own: bool = True, what: str = "") -> bytes | Payload:
+        """A result, or any single value.
+
+        Args:
+            value: what to pickle.
+            own: copy large buffers, so that changing the value later changes nothing.
+            what: what it is, for errors, such as ``the result of Solver.solve``.
+
+        Raises:
+            SerializationError: it cannot travel; the text has the path to what cannot.
+        """
+        kind = type(value)
+        if kind in _SCALARS:
+            return marshal.dumps(value, _MARSHAL_VERSION)
+        if kind in _BULK:
+            if len(value) >= LARGE_BYTES:
+                value = Bulk(value)
+            elif kind is bytes:
+                return marshal.dumps(value, _MARSHAL_VERSION)
+        try:
+            return self._dumps(value, own)
+        except (MosaicError, MemoryError):
+            raise
+        except Exception as error:
+            from .diagnosis import explain
+
+            raise explain([("value", value)], what or "value", error) from error
+
+    def dumps_call(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        own: bool = True,
+        describe: Describe | None = None,
+    ) -> bytes | Payload:
+        """The arguments of a call, as they are now.
+
+        Args:
+            args: positional arguments.
+            kwargs: keyword arguments.
+            own: copy large buffers: who calls may change them right after the call.
+            describe: gives, for errors, what is called and the names of its positional
+                arguments.
+
+        Raises:
+            SerializationError: an argument cannot travel; nothing is to be sent.
+        """
+        if not kwargs and _SCALARS.issuperset(map(type, args)):
+            return marshal.dumps(args, _MARSHAL_VERSION)
+        value: Any = (args, kwargs)
+        if not _BULK.isdisjoint(map(type, args)) or (
+            kwargs and not _BULK.isdisjoint(map(type, kwargs.values()))
+        ):
+            small = sum(len(a) for a in args if type(a) in _BULK) < LARGE_BYTES
+            if small and not kwargs and PLAIN.issuperset(map(type, args)):
+                return marshal.dumps(args, _MARSHAL_VERSION)
+            value = _wrapped(args, kwargs)
+        try:
+            return self._dumps(value, own)
+        except (MosaicError, MemoryError):
+            raise
+        except Exception as error:
+            from .diagnosis import explain, named
+
+            call, names = describe() if describe is not None else ("", ())
+            raise explain(named(args, kwargs, names), call, error) from error
+
+    def dumps_alone(self, value: Any) -> bytes:
+        """Everything in the bytes: no references, definitions or buffers beside them.
+
+        Raises whatever pickling raises.
+        """
+        from .by_value import dump_alone
+
+        return dump_alone(value)
+
+    def _dumps(self, value: Any, own: bool) -> bytes | Payload:
+        try:
+            pickler = self._free.pop()
+        except IndexError:
+            pickler = _Pickler(self._known)
+            pickler.immutable = self._immutable
+        pickler.own = own
+        pickler.arrays = self._arrays or self._find_arrays()
+        try:
+            pickler.dump(value)
+        except (MosaicError, MemoryError, RecursionError):
+            raise
+        except Exception:
+            # The pickler is dropped: its state is unknown.
+            return self._dumps_by_value(value, own)
+        chunks = pickler.chunks
+        # Nearly always one chunk; large parts come as chunks of their own.
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        pickler.clear_memo()
+        result = data if pickler.only_bytes() else pickler.take(data)
+        self._free.append(pickler)
+        return result
+
+    def _dumps_by_value(self, value: Any, own: bool) -> bytes | Payload:
+        from .by_value import ValuePickler
+
+        file = io.BytesIO()
+        pickler = ValuePickler(file, self._known)
+        pickler.immutable = self._immutable
+        pickler.own = own
+        pickler.arrays = self._arrays
+        pickler.dump(value)
+        data = file.getvalue()
+        return data if pickler.only_bytes() else pickler.take(data)
+
+    def _find_arrays(self) -> tuple[type, ...]:
+        self._arrays = gathering.array_types()
+        return self._arrays
+
+    # -- from bytes --------------------------------------------------------------------
+
+    def loads(
+        self, data: Any, buffers: Buffers = (), resolve: Resolve | None = None
+    ) -> Any:
+        """A value of ``dumps``.
+
+        Args:
+            data: its bytes.
+            buffers: its large buffers, in order.
+            resolve: called with the index of a handle and the arguments that its
+                Referent gave; what it returns stands in the value.
+        """
+        if data[0] != _PICKLE:
+            return marshal.loads(data)
+        return self._loads(data, buffers, resolve)
+
+    def loads_call(
+        self, data: Any, buffers: Buffers = (), resolve: Resolve | None = None
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of ``dumps_call``."""
+        if data[0] != _PICKLE:
+            return marshal.loads(data), {}
+        call: tuple[tuple[Any, ...], dict[str, Any]]
+        call = self._loads(data, buffers, resolve)
+        return call
+
+    def _loads(self, data: Any, buffers: Buffers, resolve: Resolve | None) -> Any:
+        raw = data if type(data) is bytes else bytes(data)
+        # An unpickler in Python costs for each global; few pickles need it.
+        if _MARK in raw:
+            return _Unpickler(raw, buffers, self._known, resolve).load()
+        return pickle.loads(raw, buffers=buffers)
+
+
+def _wrapped(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The arguments with large bytes wrapped; the same object in the same wrap."""
+    wraps: dict[int, Bulk] = {}
+
+    def wrap(value: Any) -> Any:
+        if type(value) not in _BULK or len(value) < LARGE_BYTES:
+            return value
+        return wraps.setdefault(id(value), Bulk(value))
+
+    return tuple(map(wrap, args)), {k: wrap(v) for k, v in kwargs.items()}

@@ -1,0 +1,360 @@
+"""Every option: its default, unit, range and environment name, in one frozen dataclass.
+
+An option given in the call counts more than ``MOSAIC_<OPTION>`` in the environment, and
+that more than the default. Everything is checked here and at once, so no other file
+reads the environment or judges a value; children get the result as bytes. What an
+option *does* must not be here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, Self
+
+import msgspec
+
+# Options of the original that mean nothing here: programs that are ported may go on
+# giving them, and nothing happens.
+PORTED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "asyncio_loop": "the running loop is used",
+        "pubsub_port": "news comes over the monitor's own port",
+    }
+)
+
+_ENVIRONMENT_PREFIX = "MOSAIC_"
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+_KINDS = {
+    int: "an integer",
+    float: "a number",
+    bool: "a bool",
+    str: "a string",
+    tuple: "a sequence of strings",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Option:
+    """What is known of one option; ``Config.options()`` gives all of them."""
+
+    name: str
+    kind: type
+    help: str
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+
+    @property
+    def environment(self) -> str:
+        return _ENVIRONMENT_PREFIX + self.name.upper()
+
+    @property
+    def expected(self) -> str:
+        """The values it takes, in words, for errors and for help."""
+        words = " or ".join(map(repr, self.choices)) or _KINDS[self.kind]
+        if self.unit:
+            words += f" of {self.unit}"
+        if self.minimum is not None and self.maximum is not None:
+            words += f" from {self.minimum:g} to {self.maximum:g}"
+        elif self.minimum is not None:
+            words += f", at least {self.minimum:g}"
+        return words + " or None" if self.optional else words
+
+    def check(self, value: Any, source: str = "") -> Any:
+        """The value as it is kept.
+
+        Raises:
+            TypeError: it is not of the option's kind.
+            ValueError: it is out of range or not one of the choices.
+        """
+        if value is None and self.optional:
+            return None
+        source = source or self.name
+        kept = self._of_kind(value)
+        if kept is None:
+            raise TypeError(
+                f"{source}: found {value!r} ({type(value).__name__}), "
+                f"expected {self.expected}"
+            )
+        if self.choices:
+            allowed = kept in self.choices
+        elif self.kind in (int, float):
+            # nan compares false, so it is refused wherever there is a minimum
+            above = self.minimum is None or kept >= self.minimum
+            allowed = above and (self.maximum is None or kept <= self.maximum)
+        else:
+            allowed = True
+        if not allowed:
+            raise ValueError(f"{source}: found {value!r}, expected {self.expected}")
+        return kept
+
+    def parse(self, text: str) -> Any:
+        """The value of an environment variable.
+
+        Raises:
+            ValueError: the text cannot be read, or its value is not allowed.
+        """
+        if self.optional and text.lower() == "none":
+            return None
+        try:
+            value = self._read(text)
+        except ValueError:
+            raise ValueError(
+                f"{self.environment}: found {text!r}, expected {self.expected}"
+            ) from None
+        return self.check(value, self.environment)
+
+    def _of_kind(self, value: Any) -> Any:
+        if self.kind is bool or isinstance(value, bool):
+            return value if self.kind is bool and isinstance(value, bool) else None
+        if self.kind is float and isinstance(value, int):
+            return float(value)
+        if self.kind is tuple and isinstance(value, Sequence):
+            strings = not isinstance(value, str | bytes) and all(
+                isinstance(item, str) for item in value
+            )
+            return tuple(value) if strings else None
+        return value if isinstance(value, self.kind) else None
+
+    def _read(self, text: str) -> Any:
+        if self.kind is bool:
+            if text.lower() not in _TRUE | _FALSE:
+                raise ValueError(text)
+            return text.lower() in _TRUE
+        if self.kind is tuple:
+            return tuple(part.strip() for part in text.split(",") if part.strip())
+        return self.kind(text)
+
+
+def _option(default: Any, kind: type, help: str, **more: Any) -> Any:
+    """A field of Config; the field's own name becomes the option's."""
+    metadata = {"kind": kind, "help": help, "optional": default is None, **more}
+    if callable(default):
+        return dataclasses.field(default_factory=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def usable_cores(
+    proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")
+) -> int:
+    """Cores that this process may use: its affinity, cut by the cgroup's CPU quota.
+
+    Args:
+        proc: where the process file system is mounted.
+        cgroup: where the cgroup file system is mounted, version 1 or 2.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:  # macOS
+        cores = os.cpu_count() or 1
+    quota = _cpu_quota(proc, cgroup)
+    return max(1, cores if quota is None else min(cores, math.ceil(quota)))
+
+
+def _cpu_quota(proc: Path, cgroup: Path) -> float | None:
+    """The least quota, in cores, of the cgroup of this process and those above it."""
+    quotas = []
+    for line in (_read_text(proc / "self" / "cgroup") or "").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            mount = cgroup
+        elif "cpu" in controllers.split(","):
+            mount = cgroup / controllers
+        else:
+            continue
+        here = mount / path.lstrip("/")
+        # Inside a container the path may be the host's: then only the mount is there.
+        for folder in (here, *here.parents):
+            if not folder.is_relative_to(mount):
+                break
+            quota = _quota_v1(folder) if controllers else _quota_v2(folder)
+            if quota is not None:
+                quotas.append(quota)
+    return min(quotas, default=None)
+
+
+def _quota_v2(folder: Path) -> float | None:
+    words = (_read_text(folder / "cpu.max") or "max").split()
+    return None if words[0] == "max" else int(words[0]) / int(words[1])
+
+
+def _quota_v1(folder: Path) -> float | None:
+    quota = int(_read_text(folder / "cpu.cfs_quota_us") or -1)
+    period = int(_read_text(folder / "cpu.cfs_period_us") or 100_000)
+    return quota / period if quota > 0 else None
+
+
+def _read_text(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except OSError:
+        return None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All options, checked. ``Config.make`` is the way to one.
+
+    >>> Config.make(num_workers=2, num_threads=3).num_threads
+    3
+    """
+
+    # the cluster
+    num_workers: int = _option(
+        usable_cores, int, "workers on each node; default: usable cores", minimum=1
+    )
+    num_threads: int = _option(
+        0,
+        int,
+        "threads of numerical libraries in each worker; "
+        "0: usable cores // num_workers, at least 1",
+        minimum=0,
+    )
+    mode: str = _option(
+        "local",
+        str,
+        "where nodes come from",
+        choices=("local", "interactive", "cluster", "dynamic"),
+    )
+    node_list: tuple[str, ...] = _option((), tuple, "hosts to start nodes on")
+    reuse_head: bool = _option(False, bool, "the head's host gets workers too")
+    monitor_strategy: str = _option(
+        "round-robin",
+        str,
+        "how workers are chosen for tesserae",
+        choices=("round-robin", "least-loaded"),
+    )
+
+    # addresses
+    address: str | None = _option(None, str, "host name or address to listen on")
+    port: int | None = _option(
+        None, int, "tcp port to listen on", minimum=0, maximum=65535
+    )
+    monitor_address: str | None = _option(None, str, "the monitor's host to join")
+    monitor_port: int | None = _option(
+        None, int, "the monitor's tcp port", minimum=0, maximum=65535
+    )
+    insecure: bool = _option(False, bool, "tcp without keys and encryption")
+    dump_init: bool = _option(
+        False, bool, "write the key file, so that other programs can connect"
+    )
+
+    # time
+    timeout: float | None = _option(
+        30.0,
+        float,
+        "limit of starting or joining; None: no limit",
+        unit="seconds",
+        minimum=0,
+        optional=True,
+    )
+    worker_timeout: float | None = _option(
+        None,
+        float,
+        "a worker silent for longer is taken for dead; None: never",
+        unit="seconds",
+        minimum=0,
+    )
+    suspect_after_s: float = _option(
+        5.0, float, "silence that makes a node suspect", unit="seconds", minimum=0.1
+    )
+    lost_after_s: float = _option(
+        15.0, float, "silence that makes a node lost", unit="seconds", minimum=0.1
+    )
+    stop_timeout_s: float = _option(
+        2.0,
+        float,
+        "time that running calls are given when all stops",
+        unit="seconds",
+        minimum=0,
+    )
+    wait: bool = _option(False, bool, "stay until the cluster is stopped from outside")
+
+    # flow
+    credit_calls: int = _option(
+        10_000, int, "calls under way on each stream", unit="calls", minimum=1
+    )
+    credit_bytes: int = _option(
+        256 << 20,
+        int,
+        "arguments under way between two runtimes",
+        unit="bytes",
+        minimum=1,
+    )
+
+    # what people see
+    log_level: str = _option(
+        "info",
+        str,
+        "the runtime's own log",
+        choices=("debug", "perf", "info", "warning", "error"),
+    )
+    quiet: bool = _option(False, bool, "no start line")
+    profile: bool = _option(False, bool, "record the times of every call")
+    dashboard: bool = _option(False, bool, "serve the page")
+    full_traceback: bool = _option(False, bool, "show our own frames in tracebacks")
+
+    # workers
+    worker_gc_threshold: int = _option(
+        50_000, int, "first threshold of gc in workers", unit="objects", minimum=0
+    )
+
+    def __post_init__(self) -> None:
+        for option in self.options():
+            kept = option.check(getattr(self, option.name))
+            object.__setattr__(self, option.name, kept)
+        if self.num_threads == 0:
+            share = max(1, usable_cores() // self.num_workers)
+            object.__setattr__(self, "num_threads", share)
+        if self.lost_after_s <= self.suspect_after_s:
+            raise ValueError(
+                f"lost_after_s: found {self.lost_after_s:g}, expected more than "
+                f"suspect_after_s, {self.suspect_after_s:g}"
+            )
+
+    @classmethod
+    def make(cls, **options: Any) -> Self:
+        """The options given, else those of the environment, else the defaults.
+
+        None counts as not given, except for options that may be None.
+
+        Raises:
+            TypeError: an option is unknown or not of its kind.
+            ValueError: an option has a value that is not allowed.
+        """
+        known = {option.name: option for option in cls.options()}
+        for name in options:
+            if name not in known and name not in PORTED:
+                close = difflib.get_close_matches(name, [*known, *PORTED], n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise TypeError(f"unknown option {name!r}{hint}")
+        values: dict[str, Any] = {}
+        for name, option in known.items():
+            if name in options and (options[name] is not None or option.optional):
+                values[name] = option.check(options[name])
+            elif text := os.environ.get(option.environment):
+                values[name] = option.parse(text)
+        return cls(**values)
+
+    @classmethod
+    def options(cls) -> tuple[Option, ...]:
+        """Every option, in the order in which they are declared."""
+        fields = dataclasses.fields(cls)
+        return tuple(Option(field.name, **field.metadata) for field in fields)
+
+    def to_bytes(self) -> bytes:
+        """For a child, which so has the resolved values and not its own defaults."""
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        return msgspec.msgpack.decode(data, type=cls)

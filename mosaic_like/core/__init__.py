@@ -1,0 +1,1 @@
+"""What a cluster means: states that decide, without sockets, loop or clock."""

@@ -1,0 +1,490 @@
+"""The calls that this runtime has made, until they end.
+
+A ``Stream`` is what one caller sends to one tessera: it numbers the calls and counts
+its credit. Calls past the credit, or to a tessera whose place is not known yet, are
+held here and keep their order. ``submit`` and ``done`` are the hot path: they do their
+work on the outbox of the peer directly instead of returning effects.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..comms.messages import CANCELLED as CANCELLED_REASON
+from ..comms.messages import (
+    REASONS,
+    Cancel,
+    Create,
+    Done,
+    Extra,
+    Failed,
+    Fetch,
+    Options,
+    Reference,
+    Submit,
+    Subscribe,
+)
+from .task import CANCELLED, DONE, FAILED, PENDING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CALL_CREDIT = 10_000  # calls of one stream that are on their way or not finished
+BYTE_CREDIT = 256 << 20  # of arguments on their way to one runtime
+# Smaller ones are not counted: the calls' own credit bounds them.
+COUNTED_BYTES = 4096
+
+
+# Whether the owner is still to be told that the proxy is gone.
+HELD, DROPPED, RELEASED = range(3)
+
+
+class Call:
+    """One task as a holder of its proxy sees it."""
+
+    __slots__ = (
+        "code",
+        "hold",
+        "instruction",
+        "method",
+        "rare",
+        "result",
+        "settled_s",
+        "state",
+        "stream",
+        "submitted_s",
+        "uid",
+        "waiters",
+    )
+
+    def __init__(
+        self,
+        uid: int,
+        stream: Stream,
+        method: str,
+        code: Any,
+        instruction: int,
+        now_s: float,
+    ) -> None:
+        self.uid = uid
+        self.stream = stream
+        self.method = method
+        self.state = PENDING
+        # Once settled: plain bytes, an Arrived payload, or an error as bytes.
+        self.result: Any = None
+        self.waiters: Any = None  # None, or a list of callables
+        self.hold = HELD
+        self.code = code  # where it was called: turned into a line when printed
+        self.instruction = instruction
+        self.submitted_s = now_s
+        self.settled_s = 0.0
+        self.rare: Rare | None = None
+
+    @property
+    def owner(self) -> int:
+        """Incarnation of the runtime where the task is; 0 while that is not known."""
+        return self.stream.owner
+
+    @property
+    def settled(self) -> bool:
+        return self.state >= DONE
+
+
+class Rare:
+    """What few calls have."""
+
+    __slots__ = (
+        "cached",
+        "error",
+        "fetched",
+        "grant",
+        "items",
+        "nbytes",
+        "pending_fetch",
+        "reason",
+        "running_s",
+        "unheard",
+        "value",
+    )
+
+    def __init__(self) -> None:
+        self.grant: Any = None  # of a task that another runtime made
+        self.nbytes = 0  # of its arguments, while they count
+        self.reason: str | None = None
+        self.running_s: float | None = None  # last reported by the worker
+        self.error: BaseException | None = None  # rebuilt
+        self.cached = False
+        self.value: Any = None  # unpickled
+        self.items: Any = None  # of a remote stream
+        self.fetched = False
+        self.pending_fetch = False
+        self.unheard = False  # failed and nobody has asked
+
+
+def rare(call: Call) -> Rare:
+    """The rare part of a call, made when first needed."""
+    if call.rare is None:
+        call.rare = Rare()
+    return call.rare
+
+
+class Arrived:
+    """A payload that came with a message and is not plain bytes."""
+
+    __slots__ = ("buffers", "data", "grants", "size")
+
+    def __init__(
+        self, data: bytes, buffers: Any = (), grants: Any = (), size: int = 0
+    ) -> None:
+        self.data = data
+        self.buffers = buffers
+        self.grants = grants  # by index of reference; kept as long as the payload
+        self.size = size  # of a value that stayed where it was made
+
+
+class Outbox(Protocol):
+    """Where messages to one peer are gathered until the end of the tick."""
+
+    incarnation: int
+    bytes_out: int  # counted arguments that are on their way
+
+    def send(self, message: Any, payload: Any = None) -> None: ...
+
+
+class Stream:
+    """What this runtime sends to one tessera."""
+
+    __slots__ = (
+        "__weakref__",
+        "credit",
+        "error",
+        "held",
+        "label",
+        "methods",
+        "number",
+        "outbox",
+        "owner",
+        "tessera",
+        "watchers",
+    )
+
+    def __init__(self, tessera: int, label: str) -> None:
+        self.tessera = tessera
+        self.label = label  # for people, such as Counter#1
+        self.owner = 0
+        self.outbox: Outbox | None = None
+        self.number = 0
+        self.credit = CALL_CREDIT
+        # The last of each is the handle of the tessera: a held call holds its target.
+        self.held: deque[tuple[Call, Any, Any, Any]] = deque()
+        self.error: Any = None  # of the construction or the loss
+        self.watchers: list[Callable[[], None]] = []  # waiting for credit
+
+
+class Caller(Protocol):
+    """What the runtime does for CallerState."""
+
+    def settled(self, call: Call) -> None:
+        """A call that somebody waits for has ended."""
+
+    def unheard(self, call: Call) -> None:
+        """A call has failed and nobody waits for it."""
+
+    def release(self, call: Call) -> None:
+        """Nobody here holds the task any more."""
+
+    def arrived(self, message: Any, buffers: Any, sender: int) -> Any:
+        """Take the grants of a payload; what stands for it from now on."""
+
+    def lost_error(self, call: Call, cause: Any) -> bytes: ...
+
+    def cancelled_error(self, call: Call, reason: str) -> bytes: ...
+
+
+class CallerState:
+    """All calls of this runtime that have not ended, and those of others it awaits."""
+
+    def __init__(self, port: Caller) -> None:
+        self._port = port
+        self.calls: dict[int, Call] = {}
+        self.awaited: dict[int, list[Call]] = {}  # tasks of others, by uid
+        self.fetching: dict[int, list[Call]] = {}
+        self.now_s = 0.0  # seconds since the epoch, set with each batch
+
+    # -- out ---------------------------------------------------------------------------
+
+    def submit(
+        self, call: Call, payload: Any, extra: Extra | None, target: Any
+    ) -> None:
+        """Send a call, or hold it until its tessera has a place and credit."""
+        self.calls[call.uid] = call
+        stream = call.stream
+        outbox = stream.outbox
+        if (
+            outbox is None
+            or stream.credit <= 0
+            or stream.held
+            or (type(payload) is not bytes and not self._fits(outbox, payload))
+        ):
+            if stream.error is not None:
+                call.hold = RELEASED
+                self.lose(call, stream.error)
+            else:
+                stream.held.append((call, payload, extra, target))
+            return
+        stream.credit -= 1
+        number = stream.number
+        stream.number = number + 1
+        if type(payload) is bytes:
+            outbox.send(
+                Submit(call.uid, stream.tessera, number, call.method, payload, extra)
+            )
+        else:
+            self._send_payload(call, payload, extra, number)
+
+    def create(
+        self,
+        call: Call,
+        cls: bytes,
+        payload: Any,
+        options: Options,
+        extra: Extra | None,
+    ) -> None:
+        """Send the construction: the first that goes over its stream."""
+        self.calls[call.uid] = call
+        stream = call.stream
+        outbox = stream.outbox
+        assert outbox is not None, "placed before it is created"
+        data = payload if type(payload) is bytes else payload.data
+        if type(payload) is not bytes:
+            extra = _extra_of(payload, extra)
+        message = Create(call.uid, stream.tessera, cls, data, options, extra)
+        outbox.send(message, None if type(payload) is bytes else payload)
+
+    def placed(self, stream: Stream, outbox: Outbox) -> None:
+        """The place of a tessera is known."""
+        stream.outbox = outbox
+        stream.owner = outbox.incarnation
+
+    def release_held(self, stream: Stream) -> None:
+        """Send what was held, as far as credit goes."""
+        held = stream.held
+        outbox = stream.outbox
+        while held and outbox is not None and stream.credit > 0:
+            call, payload, extra, _ = held[0]
+            if not self._fits(outbox, payload):
+                return
+            held.popleft()
+            if call.state >= DONE:
+                continue  # cancelled meanwhile
+            stream.credit -= 1
+            number = stream.number
+            stream.number = number + 1
+            self._send_payload(call, payload, extra, number)
+        if stream.watchers and stream.credit > 0 and not held:
+            watchers, stream.watchers = stream.watchers, []
+            for watcher in watchers:
+                watcher()
+
+    def _fits(self, outbox: Outbox, payload: Any) -> bool:
+        if type(payload) is bytes:
+            return True
+        if not all(handle.owner for handle in payload.handles):
+            return False  # mentions a tessera that has no place yet
+        size: int = payload.nbytes
+        return not outbox.bytes_out or outbox.bytes_out + size <= BYTE_CREDIT
+
+    def _send_payload(
+        self, call: Call, payload: Any, extra: Extra | None, number: int
+    ) -> None:
+        stream = call.stream
+        outbox = stream.outbox
+        assert outbox is not None
+        data = payload
+        if type(payload) is not bytes:
+            data = payload.data
+            extra = _extra_of(payload, extra)
+            if payload.nbytes > COUNTED_BYTES:
+                rare(call).nbytes = payload.nbytes
+                outbox.bytes_out += payload.nbytes
+        message = Submit(call.uid, stream.tessera, number, call.method, data, extra)
+        outbox.send(message, None if type(payload) is bytes else payload)
+
+    def cancel(self, call: Call, reason: str) -> bool:
+        """Ask that a call ends; False if it has ended."""
+        if call.state >= DONE:
+            return False
+        for held in call.stream.held:
+            if held[0] is call:
+                call.stream.held.remove(held)
+                call.hold = RELEASED
+                self._end(call, CANCELLED, self._port.cancelled_error(call, reason))
+                rare(call).reason = reason
+                return True
+        if call.stream.outbox is not None:
+            call.stream.outbox.send(Cancel(call.uid, reason))
+        return True
+
+    def subscribe(self, call: Call) -> None:
+        """Learn the end of a task that another runtime made."""
+        waiting = self.awaited.get(call.uid)
+        if waiting is not None:
+            waiting.append(call)
+            return
+        self.awaited[call.uid] = [call]
+        outbox = call.stream.outbox
+        if outbox is None:
+            self.lose(call, call.stream.error)
+        else:
+            outbox.send(Subscribe(call.uid))
+
+    def fetch(self, call: Call) -> None:
+        """Get a value that stayed where it was made."""
+        waiting = self.fetching.setdefault(call.uid, [])
+        waiting.append(call)
+        if len(waiting) == 1:
+            outbox = call.stream.outbox
+            if outbox is None or call.stream.error is not None:
+                self._value_lost(call.uid, call.stream.error)
+            else:
+                outbox.send(Fetch(call.uid))
+
+    # -- in ----------------------------------------------------------------------------
+
+    def done(self, message: Done, buffers: Any, sender: int) -> None:
+        """A value has come, or the news that there is one."""
+        uid = message.uid
+        call = self.calls.pop(uid, None)
+        result: Any
+        if message.extra is None:
+            result = message.data
+        else:
+            result = self._port.arrived(message, buffers, sender)
+        if call is not None:
+            stream = call.stream
+            stream.credit += 1
+            call.state = DONE
+            call.result = result
+            call.settled_s = self.now_s
+            if call.rare is not None:
+                self._uncount(call)
+            if stream.held or stream.watchers:
+                self.release_held(stream)
+            if call.waiters is not None:
+                self._port.settled(call)
+            if call.hold == DROPPED:
+                self._port.release(call)
+        if self.awaited:
+            for other in self.awaited.pop(uid, ()):
+                self._end(other, DONE, result)
+
+    def failed(self, message: Failed, buffers: Any, sender: int) -> None:
+        """A call has ended without a value."""
+        state = CANCELLED if message.reason == CANCELLED_REASON else FAILED
+        call = self.calls.get(message.uid)
+        if call is not None:
+            rare(call).reason = REASONS[message.reason]
+            self._end(call, state, message.data)
+            call.stream.credit += 1
+            if call.stream.held or call.stream.watchers:
+                self.release_held(call.stream)
+        for other in self.awaited.pop(message.uid, ()):
+            rare(other).reason = REASONS[message.reason]
+            self._end(other, state, message.data)
+
+    def value(self, message: Any, buffers: Any, sender: int) -> None:
+        """A value that was fetched."""
+        waiting = self.fetching.pop(message.uid, ())
+        result = message.data
+        if message.extra is not None:
+            result = self._port.arrived(message, buffers, sender)
+        for call in waiting:
+            call.result = result
+            self._fetched(call)
+
+    def lost(self, incarnation: int, cause: Any) -> None:
+        """A runtime is gone: what it had to answer is lost."""
+        for call in [c for c in self.calls.values() if c.stream.owner == incarnation]:
+            self._drop_stream(call.stream, cause)
+            self.lose(call, cause)
+        for waiting in list(self.awaited.values()):
+            for call in [c for c in waiting if c.stream.owner == incarnation]:
+                self._drop_stream(call.stream, cause)
+                self.lose(call, cause)
+        for uid, waiting in list(self.fetching.items()):
+            if waiting and waiting[0].stream.owner == incarnation:
+                self._value_lost(uid, cause)
+
+    def stream_failed(self, stream: Stream, error: Any) -> None:
+        """Nothing can be called over it any more; what is held ends now."""
+        self._drop_stream(stream, error)
+
+    def _drop_stream(self, stream: Stream, cause: Any) -> None:
+        stream.error = cause
+        stream.outbox = None
+        while stream.held:
+            call = stream.held.popleft()[0]
+            call.hold = RELEASED
+            self.lose(call, cause)
+        for watcher in stream.watchers:
+            watcher()
+        stream.watchers = []
+
+    def lose(self, call: Call, cause: Any) -> None:
+        """What had to answer this call is gone."""
+        if call.state >= DONE:
+            return
+        for other in self.awaited.pop(call.uid, ()):
+            if other is not call:
+                self.lose(other, cause)
+        rare(call).reason = REASONS[4]
+        self._end(call, FAILED, self._port.lost_error(call, cause))
+
+    def _value_lost(self, uid: int, cause: Any) -> None:
+        for call in self.fetching.pop(uid, ()):
+            call.state = FAILED
+            call.result = self._port.lost_error(call, cause)
+            rare(call).reason = REASONS[4]
+            self._fetched(call)
+
+    def _fetched(self, call: Call) -> None:
+        item = rare(call)
+        item.pending_fetch = False
+        item.fetched = True
+        if call.waiters is not None:
+            self._port.settled(call)
+
+    def _end(self, call: Call, state: int, result: Any) -> None:
+        self.calls.pop(call.uid, None)
+        call.state = state
+        call.result = result
+        call.settled_s = self.now_s
+        self._uncount(call)
+        if call.waiters is not None:
+            self._port.settled(call)
+        elif state != DONE:
+            self._port.unheard(call)
+        if call.hold == DROPPED:
+            self._port.release(call)
+
+    def _uncount(self, call: Call) -> None:
+        item = call.rare
+        if item is not None and item.nbytes:
+            if call.stream.outbox is not None:
+                call.stream.outbox.bytes_out -= item.nbytes
+            item.nbytes = 0
+
+
+def references(payload: Any) -> list[Reference]:
+    """What a payload mentions, as it goes over the wire."""
+    return [Reference(h.kind, h.uid, h.owner) for h in payload.handles]
+
+
+def _extra_of(payload: Any, extra: Extra | None) -> Extra:
+    """What a message must say of a payload that is not plain."""
+    extra = Extra() if extra is None else extra
+    extra.references = references(payload)
+    extra.definitions = list(payload.definitions)
+    extra.buffers = len(payload.buffers)
+    return extra

@@ -1,0 +1,236 @@
+"""The owner's side of counting: who holds each task and tessera that lives here.
+
+For each object a signed count for each (holder, granter), free when all are zero:
+
+    message, from sender S          count that changes
+    Create, Submit of X             (S, S) += 1      the maker's own grant
+    Retain(X, H)                    (H, S) += 1
+    payload with X arrives here     (me, S) += 1     ``grant``, without a message
+    payload with X sent to H        (H, me) += 1     ``grant``, without a message
+    Release(X)                      (S, S) -= 1
+    ReleaseGrants(X, G)             (S, G) -= 1
+    Holding(X, G, n)                (S, G) := n      G is lost
+    loss of G is settled            (G, any) := 0; (H, G) := 0 unless H announced it
+
+A granter's Retain and its own release travel on one link, so some count is always
+above zero while anybody holds the object; single counts may be negative for a while,
+also those of objects whose Create or Submit is still on its way (a placeholder). Most
+objects are never shared: for them there is no record but membership in a set.
+
+No messages are sent from here. When a loss is settled is decided in ``losses.py``; what
+this runtime holds of others is in ``references.py``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ..ids import NUMBER_BITS
+from .losses import Loss, Losses
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Owned(Protocol):
+    """What keeps the objects themselves."""
+
+    def freed(self, uid: int) -> None:
+        """Nobody holds it any more, and nobody can ask for it again."""
+
+
+class Holders:
+    """The counts of one object that more than its maker holds or has held."""
+
+    __slots__ = ("counts", "made", "maker")
+
+    def __init__(self, maker: int) -> None:
+        self.maker = maker
+        self.made = False  # a placeholder, until ``make``
+        self.counts: dict[tuple[int, int], int] = {}  # holder, granter; no zeros
+
+    def make(self) -> None:
+        self.made = True
+        self.add(self.maker, self.maker, 1)
+
+    def only_maker(self) -> bool:
+        """As if it had never been shared."""
+        counts = self.counts
+        return (
+            self.made and len(counts) == 1 and counts.get((self.maker, self.maker)) == 1
+        )
+
+    def add(self, holder: int, granter: int, by: int) -> None:
+        self.put(holder, granter, self.counts.get((holder, granter), 0) + by)
+
+    def put(self, holder: int, granter: int, count: int) -> None:
+        if count:
+            self.counts[holder, granter] = count
+        else:
+            self.counts.pop((holder, granter), None)
+
+    def settle(self, uid: int, me: int, lost: int, loss: Loss) -> None:
+        """Drop what the lost runtime held, and what it granted to nobody.
+
+        Announced counts are exact, since nothing of the lost one was counted after
+        them; so are those of this runtime, which counts at delivery.
+        """
+        for holder, granter in list(self.counts):
+            if holder == lost or (
+                granter == lost and holder != me and (holder, uid) not in loss.announced
+            ):
+                del self.counts[holder, granter]
+
+
+class HolderTable:
+    """The holders of all objects of one runtime.
+
+    A lost runtime must be fenced by who reads the links: after ``lost`` nothing of
+    it may come here but by ``grant`` and ``release_grants`` of this runtime's own.
+    """
+
+    __slots__ = ("_alone", "_freed", "_losses", "_me", "_shared")
+
+    def __init__(self, me: int, owned: Owned) -> None:
+        self._me = me
+        self._freed = owned.freed
+        self._alone: set[int] = set()  # those that only the maker holds, as made
+        self._shared: dict[int, Holders] = {}  # all others, and placeholders
+        self._losses = Losses()
+
+    def __contains__(self, uid: int) -> bool:
+        """It was made here and is not free."""
+        holders = self._shared.get(uid)
+        return uid in self._alone if holders is None else holders.made
+
+    def __len__(self) -> int:
+        """How many are counted, placeholders too."""
+        return len(self._alone) + len(self._shared)
+
+    def counts(self, uid: int) -> dict[tuple[int, int], int]:
+        """The count of each (holder, granter) that is not zero, for people."""
+        if uid in self._alone:
+            maker = uid >> NUMBER_BITS
+            return {(maker, maker): 1}
+        holders = self._shared.get(uid)
+        return {} if holders is None else dict(holders.counts)
+
+    def holders(self, uid: int) -> set[int]:
+        """The runtimes known to hold it."""
+        return {holder for (holder, _), count in self.counts(uid).items() if count > 0}
+
+    # -- events of the hot path --------------------------------------------------------
+
+    def add(self, uid: int) -> None:
+        """Create or Submit has come: its maker, who is in the uid, holds it."""
+        holders = self._shared.get(uid)
+        if holders is None:
+            self._alone.add(uid)
+        elif not holders.made:
+            holders.make()
+            self._tidy(uid, holders)
+
+    def release(self, sender: int, uids: Iterable[int]) -> None:
+        """Their maker has dropped them."""
+        if self._losses.is_silent(sender):
+            return
+        alone = self._alone
+        freed = self._freed
+        for uid in uids:
+            if uid in alone and uid >> NUMBER_BITS == sender:
+                alone.remove(uid)
+                freed(uid)
+            else:
+                self._add(uid, sender, sender, -1)
+
+    # -- grants ------------------------------------------------------------------------
+
+    def grant(self, uid: int, holder: int, granter: int) -> None:
+        """A payload with it has come here, or goes from here to ``holder``."""
+        # Until the loss of the holder is settled the count is needed: what the holder
+        # passed on before it was lost is perhaps protected by nothing else.
+        if not self._losses.is_settled(holder):
+            self._add(uid, holder, granter, 1)
+
+    def retain(self, sender: int, uid: int, holder: int) -> None:
+        """``sender`` sends a payload with it to ``holder``."""
+        if not self._losses.is_silent(sender):
+            self.grant(uid, holder, sender)
+
+    def release_grants(self, sender: int, grants: Iterable[tuple[int, int]]) -> None:
+        """``sender`` has dropped these (uid, granter)."""
+        if not self._losses.is_silent(sender):
+            for uid, granter in grants:
+                self._add(uid, sender, granter, -1)
+
+    # -- losses ------------------------------------------------------------------------
+
+    def holding(self, sender: int, uid: int, granter: int, count: int) -> None:
+        """``sender`` has fenced the granter and holds so many grants from it."""
+        if self._losses.is_silent(sender):
+            return
+        self._losses.announce(sender, uid, granter)
+        holders = self._find(uid)
+        if holders is not None:
+            holders.put(sender, granter, count)
+            self._tidy(uid, holders)
+
+    def loss_seen(self, sender: int, lost: int) -> None:
+        """``sender`` has fenced the lost one and announced all it holds from it."""
+        if not self._losses.is_silent(sender):
+            self._settle(self._losses.see(sender, lost))
+
+    def lost(self, incarnation: int, live: Iterable[int]) -> None:
+        """The monitor says so, and this runtime has fenced it.
+
+        Args:
+            incarnation: the lost one; told again, nothing happens.
+            live: all other runtimes but this one that the monitor has announced and
+                not taken back: each will say LossSeen, or be lost itself.
+        """
+        settled = self._losses.lose(incarnation, live)
+        # What it was about to make here and others know of already will never be.
+        for uid, holders in list(self._shared.items()):
+            if not holders.made and holders.maker == incarnation:
+                del self._shared[uid]
+        self._settle(settled)
+
+    def _settle(self, settled: list[tuple[int, Loss]]) -> None:
+        for lost, loss in settled:
+            for uid in [u for u in self._alone if u >> NUMBER_BITS == lost]:
+                self._alone.remove(uid)
+                self._freed(uid)
+            for uid, holders in list(self._shared.items()):
+                holders.settle(uid, self._me, lost, loss)
+                self._tidy(uid, holders)
+
+    # -- records -----------------------------------------------------------------------
+
+    def _add(self, uid: int, holder: int, granter: int, by: int) -> None:
+        holders = self._find(uid)
+        if holders is not None:
+            holders.add(holder, granter, by)
+            self._tidy(uid, holders)
+
+    def _find(self, uid: int) -> Holders | None:
+        """The record of it, made if there is none; none if it will never be made."""
+        holders = self._shared.get(uid)
+        if holders is None:
+            holders = Holders(uid >> NUMBER_BITS)
+            if uid in self._alone:
+                self._alone.remove(uid)
+                holders.make()
+            elif self._losses.is_lost(holders.maker):
+                return None
+            self._shared[uid] = holders
+        return holders
+
+    def _tidy(self, uid: int, holders: Holders) -> None:
+        """Free it if nobody holds it; forget the record if only the maker does."""
+        if not holders.counts:
+            del self._shared[uid]
+            if holders.made:
+                self._freed(uid)
+        elif holders.only_maker():
+            del self._shared[uid]
+            self._alone.add(uid)

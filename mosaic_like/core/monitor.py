@@ -1,0 +1,170 @@
+"""Who is in the cluster: the monitor's state.
+
+It numbers incarnations, gives uids, and says to all in one order who has joined and who
+is lost. What it returns is to be sent; whom it welcomes is announced to the others
+after the welcome, so that nobody hears of a member that does not know them.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from ..comms.messages import (
+    PROTOCOL,
+    Hello,
+    Joined,
+    Lost,
+    Member,
+    Message,
+    Refused,
+    Welcome,
+)
+from ..errors import InvalidTransitionError
+from ..ids import INCARNATION_BITS, MONITOR_INCARNATION
+
+
+class MemberState(enum.StrEnum):
+    """A runtime as the monitor sees it."""
+
+    JOINING = "joining"
+    UP = "up"
+    SUSPECT = "suspect"
+    LOST = "lost"
+
+
+TRANSITIONS: dict[MemberState, dict[str, MemberState]] = {
+    MemberState.JOINING: {"welcome": MemberState.UP, "refuse": MemberState.LOST},
+    MemberState.UP: {"silent": MemberState.SUSPECT, "lost": MemberState.LOST},
+    MemberState.SUSPECT: {"heard": MemberState.UP, "lost": MemberState.LOST},
+    MemberState.LOST: {},
+}
+
+
+def following(state: MemberState, event: str) -> MemberState:
+    """The state after an event; InvalidTransitionError if the table has none."""
+    new = TRANSITIONS[state].get(event)
+    if new is None:
+        raise InvalidTransitionError(state, event)
+    return new
+
+
+Sends = list[tuple[int, Message]]
+
+KINDS = ("head", "node", "worker")
+
+
+class MonitorState:
+    """The members.
+
+    Args:
+        python: ``major.minor`` that all must have: code objects do not travel between.
+        settings: what every runtime gets with its welcome.
+    """
+
+    def __init__(self, python: str, settings: bytes) -> None:
+        self._python = python
+        self._settings = settings
+        self._next = MONITOR_INCARNATION
+        self.members: dict[int, Member] = {}
+        self.states: dict[int, MemberState] = {}
+        self._heads = 0
+        self._nodes = 0
+
+    def found(self, member: Member) -> Member:
+        """The monitor itself joins first."""
+        return self._add(member, "monitor")
+
+    def hello(self, message: Hello) -> tuple[Member | None, Message, Sends]:
+        """Somebody asks to join: the member, the answer, and what others are told."""
+        why = self._objection(message)
+        if why:
+            return None, Refused(why), []
+        others = list(self.members)
+        member = self._add(
+            Member(
+                0,
+                "",
+                message.token,
+                message.address,
+                message.host,
+                message.pid,
+            ),
+            self._uid(message),
+        )
+        known = [m for m in self.members.values() if m is not member]
+        welcome = Welcome(member, known, self._settings)
+        joined: Sends = [
+            (other, Joined(member)) for other in others if other != MONITOR_INCARNATION
+        ]
+        return member, welcome, joined
+
+    def lost(self, incarnation: int, cause: str) -> Sends:
+        """A runtime has ended; told again, nothing happens."""
+        member = self.members.get(incarnation)
+        if member is None:
+            return []
+        self.states[incarnation] = following(self.states[incarnation], "lost")
+        del self.members[incarnation]
+        sends = self._told(Lost(incarnation, member.uid, cause))
+        if member.uid.startswith("node:"):
+            # Its workers die with it; the kernel sees to that.
+            index = member.uid.split(":")[1]
+            for other in list(self.members.values()):
+                if other.uid.split(":")[:2] == ["worker", index]:
+                    sends += self.lost(other.incarnation, f"its node is lost: {cause}")
+        return sends
+
+    def of_uid(self, uid: str) -> Member | None:
+        """The member that has this uid now."""
+        for member in self.members.values():
+            if member.uid == uid:
+                return member
+        return None
+
+    def _told(self, message: Message) -> Sends:
+        return [(m, message) for m in self.members if m != MONITOR_INCARNATION]
+
+    def _add(self, member: Member, uid: str) -> Member:
+        incarnation = self._next
+        self._next += 1
+        member = Member(
+            incarnation,
+            uid,
+            member.token,
+            member.address,
+            member.host,
+            member.pid,
+        )
+        self.members[incarnation] = member
+        self.states[incarnation] = following(MemberState.JOINING, "welcome")
+        return member
+
+    def _objection(self, message: Hello) -> str:
+        if message.protocol != PROTOCOL:
+            return (
+                f"{message.kind} on {message.host} speaks protocol "
+                f"{message.protocol}, this cluster {PROTOCOL}: install the same "
+                "version of mosaic_like everywhere"
+            )
+        if message.python != self._python:
+            return (
+                f"{message.kind} on {message.host} runs Python {message.python}, this "
+                f"cluster {self._python}: code does not travel between them; use the "
+                "same Python everywhere"
+            )
+        if message.kind not in KINDS:
+            return f"a {message.kind!r} cannot join"
+        if self._next >= 1 << INCARNATION_BITS:
+            return "this cluster has had too many members; start a new one"
+        if message.uid and self.of_uid(message.uid) is not None:
+            return f"there is a {message.uid} already"
+        return ""
+
+    def _uid(self, message: Hello) -> str:
+        if message.uid:
+            return message.uid
+        if message.kind == "head":
+            self._heads += 1
+            return "head" if self._heads == 1 else f"head:{self._heads - 1}"
+        self._nodes += 1
+        return f"node:{self._nodes - 1}"

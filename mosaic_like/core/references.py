@@ -1,0 +1,186 @@
+"""The holder's side of counting: what this runtime holds of tasks and tesserae.
+
+Each reference in each payload that is delivered is one ``Grant``, never shared between
+payloads. The payload and the proxies made from it hold the Grant, so that Python's own
+count is the local count, and its end is what the owner is told, in batches:
+
+    event here                      message
+    payload with X goes to H        Retain(X, H) to the owner, before the payload
+    Grant of X from G dies          ReleaseGrants(X, G), or Release(X) if made here
+    loss of G                       Holding(X, G, n) for each X of G, then LossSeen(G)
+
+No message where the owner is H (it counts when the payload comes), this runtime (it
+counts itself) or lost. Calls that were never shared do not come by here: the call that
+the caller keeps is its own grant.
+
+A Grant may die on any thread; all else runs on the loop's. The counts of the owner are
+in ``holders.py``. Nothing is sent from here: messages are returned to be sent in order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from ..comms.messages import Holding, LossSeen, Release, ReleaseGrants, Retain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ..comms.messages import Message, Reference
+    from .holders import HolderTable
+
+# So that a drain holds the loop for a few milliseconds at most.
+_AT_ONCE = 10_000
+
+
+class Grant:
+    """The right to one object by one payload, or by having made it."""
+
+    __slots__ = ("_home", "granter", "owner", "uid")
+
+    def __init__(self, uid: int, owner: int, granter: int, home: Grants) -> None:
+        self.uid = uid
+        self.owner = owner
+        self.granter = granter
+        self._home = home
+
+    def __repr__(self) -> str:
+        return f"<Grant of {self.uid} at {self.owner} from {self.granter}>"
+
+    def __del__(self) -> None:
+        self._home.dropped(self.uid, self.owner, self.granter)
+
+
+class Grants:
+    """What one runtime holds.
+
+    Args:
+        me: the incarnation of this runtime.
+        table: of the objects that live here.
+        wake: called once when something was dropped, so that ``drain`` is called soon
+            on the loop's thread. It may be called on any thread and inside a garbage
+            collection: it must take no lock that such code can hold.
+    """
+
+    __slots__ = ("_awake", "_fallen", "_held", "_lost", "_me", "_table", "_wake")
+
+    def __init__(self, me: int, table: HolderTable, wake: Callable[[], object]) -> None:
+        self._me = me
+        self._table = table
+        self._wake = wake
+        self._awake = False
+        self._fallen: deque[tuple[int, int, int]] = deque()  # uid, owner, granter
+        # By granter, then (owner, uid): the grants whose release has not been sent,
+        # without those that need never be announced.
+        self._held: dict[int, dict[tuple[int, int], int]] = {}
+        self._lost: set[int] = set()
+
+    def made(self, uid: int, owner: int) -> Grant:
+        """The maker's own grant, for what is created or submitted with this uid."""
+        return Grant(uid, owner, self._me, self)
+
+    def delivered(self, references: Iterable[Reference], sender: int) -> list[Grant]:
+        """A payload with these has come; it is to keep the grants as long as it is.
+
+        To be called in the order of the link, and not for a sender that is fenced.
+        """
+        me = self._me
+        grants = []
+        for reference in references:
+            uid, owner = reference.uid, reference.owner
+            if owner == me:
+                self._table.grant(uid, me, sender)
+            elif sender != me and owner not in self._lost:
+                held = self._held.setdefault(sender, {})
+                held[owner, uid] = held.get((owner, uid), 0) + 1
+            grants.append(Grant(uid, owner, sender, self))
+        return grants
+
+    def sending(
+        self, references: Iterable[Reference], to: int
+    ) -> list[tuple[int, Message]]:
+        """What to send, and to whom, before a payload with these goes to a runtime.
+
+        The caller holds a grant of each until this returns; a payload that waits for
+        credit, or is stored, holds them until then and asks when it really goes.
+        """
+        messages: list[tuple[int, Message]] = []
+        if to not in self._lost:
+            for reference in references:
+                uid, owner = reference.uid, reference.owner
+                if owner == to or owner in self._lost:
+                    continue
+                if owner == self._me:
+                    self._table.grant(uid, to, self._me)
+                else:
+                    messages.append((owner, Retain(uid, to)))
+        return messages
+
+    def dropped(self, uid: int, owner: int, granter: int) -> None:
+        """A grant is not needed any more. May be called on any thread."""
+        self._fallen.append((uid, owner, granter))
+        if not self._awake:
+            self._awake = True
+            self._wake()
+
+    def drain(self) -> list[tuple[int, Message]]:
+        """What to send, and to whom, for the grants dropped since the last time."""
+        self._awake = False  # first: what falls from here on wakes again
+        made: dict[int, list[int]] = {}
+        granted: dict[int, list[tuple[int, int]]] = {}
+        for _ in range(min(len(self._fallen), _AT_ONCE)):
+            uid, owner, granter = self._fallen.popleft()
+            if owner in self._lost:
+                continue
+            if granter == self._me:
+                made.setdefault(owner, []).append(uid)
+            else:
+                granted.setdefault(owner, []).append((uid, granter))
+                if owner != self._me:
+                    self._forget(uid, owner, granter)
+        if self._fallen and not self._awake:
+            self._awake = True
+            self._wake()
+        # Last, because it frees objects here, and so drops what these hold.
+        self._table.release(self._me, made.pop(self._me, ()))
+        self._table.release_grants(self._me, granted.pop(self._me, ()))
+        messages: list[tuple[int, Message]] = []
+        messages += [(owner, Release(uids)) for owner, uids in made.items()]
+        messages += [(owner, ReleaseGrants(pairs)) for owner, pairs in granted.items()]
+        return messages
+
+    def lost(self, incarnation: int, live: Iterable[int]) -> list[tuple[int, Message]]:
+        """What to send, and to whom, when the monitor says that a runtime is lost.
+
+        To be called after its unread messages were thrown away. What has been dropped
+        but not drained counts as held: its release is still to come.
+
+        Args:
+            incarnation: the lost one; told again, nothing is sent.
+            live: all other runtimes but this one, as for ``HolderTable.lost``.
+        """
+        if incarnation in self._lost:
+            return []
+        self._lost.add(incarnation)
+        for granter, held in list(self._held.items()):
+            for key in [key for key in held if key[0] == incarnation]:
+                del held[key]
+            if not held:
+                del self._held[granter]
+        messages: list[tuple[int, Message]] = [
+            (owner, Holding(uid, incarnation, count))
+            for (owner, uid), count in self._held.get(incarnation, {}).items()
+        ]
+        messages += [(to, LossSeen(incarnation)) for to in live]
+        return messages
+
+    def _forget(self, uid: int, owner: int, granter: int) -> None:
+        held = self._held[granter]
+        count = held[owner, uid] - 1
+        if count:
+            held[owner, uid] = count
+        else:
+            del held[owner, uid]
+            if not held:
+                del self._held[granter]

@@ -1,0 +1,170 @@
+"""The one state machine of a task, and a task as its owner sees it.
+
+States and events are plain ints, because three moves are part of every call; the names
+of the ints are the values of ``TaskState``. What is not in the table cannot happen.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InvalidTransitionError
+
+if TYPE_CHECKING:
+    from ..comms.messages import Done, Failed, Submit
+    from .tessera import Tessera
+
+
+class TaskState(enum.StrEnum):
+    """Where a task is in its life; see the table in this module."""
+
+    PREPARE = "prepare"
+    PENDING = "pending"
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    ABORTED = "aborted"
+
+
+STATES = tuple(TaskState)
+PREPARE, PENDING, QUEUED, RUNNING, DONE, FAILED, CANCELLED, ABORTED = range(8)
+
+EVENTS = (
+    "submit",
+    "ready",
+    "start",
+    "done",
+    "error",
+    "upstream",
+    "cancel",
+    "abort",
+    "lost",
+    "retry",
+)
+(
+    SUBMIT_EVENT,
+    READY,
+    START,
+    FINISH,
+    ERROR_EVENT,
+    UPSTREAM_EVENT,
+    CANCEL_EVENT,
+    ABORT,
+    LOSE,
+    RETRY,
+) = range(10)
+
+# Every move there is. A task that ends without a value settles: failed and cancelled
+# may be retried, done and aborted are the end.
+TRANSITIONS: dict[int, dict[int, int]] = {
+    PREPARE: {SUBMIT_EVENT: PENDING, CANCEL_EVENT: CANCELLED, ABORT: ABORTED},
+    PENDING: {
+        READY: QUEUED,
+        FINISH: DONE,  # cached or reused; at the caller, which is told only the end
+        UPSTREAM_EVENT: FAILED,
+        ERROR_EVENT: FAILED,
+        LOSE: FAILED,
+        CANCEL_EVENT: CANCELLED,
+        ABORT: ABORTED,
+    },
+    QUEUED: {
+        START: RUNNING,
+        LOSE: PENDING,
+        ERROR_EVENT: FAILED,
+        CANCEL_EVENT: CANCELLED,
+        ABORT: ABORTED,
+    },
+    RUNNING: {
+        FINISH: DONE,
+        RETRY: PENDING,
+        ERROR_EVENT: FAILED,
+        LOSE: FAILED,
+        CANCEL_EVENT: CANCELLED,
+    },
+    DONE: {},
+    FAILED: {RETRY: PENDING, ABORT: ABORTED},
+    CANCELLED: {RETRY: PENDING, ABORT: ABORTED},
+    ABORTED: {},
+}
+_MOVES = tuple(
+    tuple(TRANSITIONS[state].get(event, -1) for event in range(len(EVENTS)))
+    for state in range(len(STATES))
+)
+
+
+def following(state: int, event: int) -> int:
+    """The state after an event; InvalidTransitionError if the table has none."""
+    new = _MOVES[state][event]
+    if new < 0:
+        raise InvalidTransitionError(STATES[state], EVENTS[event])
+    return new
+
+
+class Task:
+    """A call on a tessera, at the runtime where the tessera lives.
+
+    The message that brought it is kept: method, data and what is rare stand there.
+    """
+
+    __slots__ = (
+        "arguments",
+        "buffers",
+        "caller",
+        "cancelled",
+        "lane",
+        "missing",
+        "outcome",
+        "rare",
+        "released",
+        "result",
+        "size",
+        "state",
+        "submit",
+        "tessera",
+        "uid",
+    )
+
+    def __init__(
+        self, uid: int, caller: int, tessera: Tessera, submit: Submit, buffers: Any
+    ) -> None:
+        self.uid = uid
+        self.caller = caller
+        self.tessera = tessera
+        self.submit = submit
+        self.buffers = buffers
+        self.state = PENDING
+        self.lane = 0
+        # Set by the loop, read by the thread that is about to start the call. That
+        # thread moves the state first and reads this after; the loop does the reverse.
+        # So at least one of the two sees the other, and a cancelled call never runs.
+        self.cancelled: str | None = None
+        self.missing = 0  # arguments that are not here yet
+        self.arguments: Any = None  # by index of reference: what stands for it
+        self.outcome: Done | Failed | None = None
+        self.result: Any = None  # the payload of the outcome, if it is not plain
+        self.size = 0  # of the result, where it is not small
+        self.released = False  # nobody but the runtime knows it any more
+        self.rare: Any = None  # what runs it: an asyncio task, a stream of items
+
+    def move(self, event: int) -> None:
+        """Follow the table."""
+        new = _MOVES[self.state][event]
+        if new < 0:
+            raise InvalidTransitionError(STATES[self.state], EVENTS[event])
+        self.state = new
+
+    @property
+    def settled(self) -> bool:
+        return self.state >= DONE
+
+    @property
+    def ancestors(self) -> list[int]:
+        extra = self.submit.extra
+        return [] if extra is None else extra.ancestors
+
+    def __repr__(self) -> str:
+        name = f"{self.tessera.options.name}.{self.submit.method}"
+        return f"<Task {name} {STATES[self.state]}>"

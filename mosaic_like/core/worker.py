@@ -1,0 +1,465 @@
+"""The tesserae and tasks that live in this runtime: what arrives, runs and ends.
+
+Nothing here knows of sockets or threads. User code is run by the ``Runner``, which
+tells the end by ``finished``; messages go to the outbox of their peer. The calls of
+this runtime on others are in ``caller``; it is used here to get arguments that other
+runtimes have.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from ..comms import messages as wire
+from ..ids import maker
+from .caller import Arrived, Call, CallerState, Outbox, references
+from .holders import HolderTable
+from .task import (
+    CANCEL_EVENT,
+    CANCELLED,
+    DONE,
+    ERROR_EVENT,
+    FINISH,
+    PENDING,
+    QUEUED,
+    READY,
+    RUNNING,
+    UPSTREAM_EVENT,
+    Task,
+)
+from .tessera import Runner, Tessera, TesseraState
+
+# Results up to this many bytes travel with Done; larger ones wait until they are asked
+# for.
+TRAVELLING_BYTES = 64 << 10
+
+_NO_OPTIONS = wire.Options(name="result")
+NONE = b"N"  # None, as the serializer has it
+CLOSE_METHOD = "__close__"
+CONSTRUCTOR = "__init__"
+
+
+class Owner(Protocol):
+    """What the runtime does for WorkerState."""
+
+    incarnation: int
+
+    def outbox(self, incarnation: int) -> Outbox | None:
+        """To send to a runtime; None if it is lost."""
+
+    def arrived(self, message: Any, buffers: Any, sender: int) -> Any: ...
+
+    def awaited_call(self, reference: wire.Reference) -> Call:
+        """A call of another runtime, to subscribe to."""
+
+    def failure(self, task: Task, reason: int, why: Any) -> bytes:
+        """An error that this runtime makes, as bytes."""
+
+    def cancel_running(self, task: Task) -> None: ...
+
+    def tessera_gone(self, tessera: Tessera) -> None: ...
+
+
+class WorkerState:
+    """All that this runtime owns."""
+
+    def __init__(self, port: Owner, runner: Runner, caller: CallerState) -> None:
+        self._port = port
+        self._runner = runner
+        self._caller = caller
+        self.holders = HolderTable(port.incarnation, self)
+        self.tesserae: dict[int, Tessera] = {}
+        self.tasks: dict[int, Task] = {}
+        self._parked: dict[int, list[tuple[int, Any, Any]]] = {}
+        self._dependents: dict[int, list[tuple[Task, int]]] = {}
+        self._subscribers: dict[int, list[int]] = {}
+        self._results = Tessera(0, 0, _NO_OPTIONS, runner)
+        self._results.instance = self._results
+        self._results.move("built")
+        self._closing: set[int] = set()  # tesserae to forget when closed
+        self.lost_makers: set[int] = set()
+
+    # -- calls come in -----------------------------------------------------------------
+
+    def create(self, message: wire.Create, buffers: Any, sender: int) -> None:
+        """Make a tessera: its constructor is its first task."""
+        tessera = Tessera(message.tessera, sender, message.options, self._runner)
+        self.tesserae[message.tessera] = tessera
+        self.holders.add(message.tessera)
+        self.holders.add(message.uid)
+        submit = wire.Submit(
+            message.uid, message.tessera, 0, CONSTRUCTOR, message.data, message.extra
+        )
+        task = Task(message.uid, sender, tessera, submit, buffers)
+        task.rare = message.cls
+        self.tasks[message.uid] = task
+        self._gather(task, sender)
+        if not task.missing:
+            self._construct(task)
+        for parked in self._parked.pop(message.tessera, ()):
+            self.submit(parked[1], parked[2], parked[0])
+
+    def _construct(self, task: Task) -> None:
+        task.move(READY)
+        task.tessera.active += 1
+        self._runner.start(task)
+
+    def submit(self, message: wire.Submit, buffers: Any, sender: int) -> None:
+        """A call has come: the hot path."""
+        tessera = self.tesserae.get(message.tessera)
+        if tessera is None:
+            self._submit_elsewhere(message, buffers, sender)
+            return
+        uid = message.uid
+        task = Task(uid, sender, tessera, message, buffers)
+        self.tasks[uid] = task
+        self.holders.add(uid)
+        number = message.number
+        expected = tessera.numbers.get(sender, 0)
+        if number != expected and number:
+            why = f"call {number} of its stream came where {expected} was due"
+            self._fail(task, wire.ERROR, why)
+            return
+        tessera.numbers[sender] = number + 1
+        if message.extra is not None:
+            if message.extra.kind >= wire.CLOSE:
+                self._close(tessera, task)
+                return
+            self._gather(task, sender)
+            if task.settled:
+                return
+        if tessera.state is not TesseraState.LISTENING and self._refused(task):
+            return
+        tessera.enqueue(task)
+
+    def _submit_elsewhere(
+        self, message: wire.Submit, buffers: Any, sender: int
+    ) -> None:
+        """A method of a result, or a tessera that is not here yet, or never was."""
+        extra = message.extra
+        if extra is not None and extra.kind == wire.RESULT_CALL:
+            task = Task(message.uid, sender, self._results, message, buffers)
+            self.tasks[message.uid] = task
+            self.holders.add(message.uid)
+            self._gather(task, sender)
+            if not task.settled:
+                self._results.enqueue(task)
+            return
+        made_by = maker(message.tessera)
+        if made_by in self.lost_makers or made_by == sender:
+            ghost = Tessera(message.tessera, made_by, _NO_OPTIONS, self._runner)
+            task = Task(message.uid, sender, ghost, message, buffers)
+            self.tasks[message.uid] = task
+            self.holders.add(message.uid)
+            self._fail(task, wire.GONE, "it is gone: it was closed or never made")
+            return
+        self._parked.setdefault(message.tessera, []).append((sender, message, buffers))
+
+    def _refused(self, task: Task) -> bool:
+        tessera = task.tessera
+        if tessera.state is TesseraState.PENDING:
+            return False
+        if tessera.state is TesseraState.FAILED:
+            self._fail(task, wire.ERROR, tessera.error)
+        else:
+            self._fail(task, wire.GONE, "it was closed")
+        return True
+
+    # -- arguments ---------------------------------------------------------------------
+
+    def _gather(self, task: Task, sender: int) -> None:
+        """Take the grants of the arguments and get those that are tasks."""
+        extra = task.submit.extra
+        if extra is None:
+            return
+        if extra.references or extra.definitions or extra.buffers:
+            arrived = self._port.arrived(task.submit, task.buffers, sender)
+            task.buffers = arrived
+        if not extra.references:
+            return
+        task.arguments = [None] * len(extra.references)
+        for index, reference in enumerate(extra.references):
+            if reference.kind == wire.TASK and not task.settled:
+                self._await_argument(task, index, reference)
+
+    def _await_argument(
+        self, task: Task, index: int, reference: wire.Reference
+    ) -> None:
+        if reference.owner == self._port.incarnation:
+            local = self.tasks.get(reference.uid)
+            if local is not None and local.settled:
+                task.arguments[index] = local
+                if local.state != DONE:
+                    self._upstream(task, local)
+                return
+            task.missing += 1
+            self._dependents.setdefault(reference.uid, []).append((task, index))
+            return
+        call = self._port.awaited_call(reference)
+        task.missing += 1
+        call.waiters = [lambda: self._remote_argument(task, index, call)]
+        self._caller.subscribe(call)
+
+    def _remote_argument(self, task: Task, index: int, call: Call) -> None:
+        """A task of another runtime that this one takes has ended."""
+        if task.settled:
+            return
+        result = call.result
+        if call.state == DONE and type(result) is Arrived and result.size:
+            call.waiters = [lambda: self._remote_argument(task, index, call)]
+            self._caller.fetch(call)
+            return
+        self._argument_here(task, index, call)
+
+    def _argument_here(self, task: Task, index: int, argument: Task | Call) -> None:
+        if task.settled:
+            return
+        task.arguments[index] = argument
+        task.missing -= 1
+        if argument.state != DONE:
+            self._upstream(task, argument)
+        elif not task.missing:
+            if task.submit.method == CONSTRUCTOR and task.tessera.instance is None:
+                self._construct(task)
+            else:
+                task.tessera.arguments_here(task)
+
+    def _upstream(self, task: Task, argument: Task | Call) -> None:
+        task.tessera.remove(task)
+        if argument.state == CANCELLED:
+            self._settle(task, CANCEL_EVENT, wire.CANCELLED, argument)
+        else:
+            self._settle(task, UPSTREAM_EVENT, wire.UPSTREAM, argument)
+
+    # -- calls end ---------------------------------------------------------------------
+
+    def finished(self, task: Task, value: Any) -> None:
+        """User code has returned a value, bytes or a payload: the hot path."""
+        tessera = task.tessera
+        tessera.active -= 1
+        task.move(FINISH)
+        task.buffers = task.arguments = None
+        if tessera.queue:
+            tessera.dispatch()
+        uid = task.uid
+        if task.released:
+            # Nobody wants the value; the caller counts what has ended.
+            self._tell(task.caller, wire.Done(uid, b""), None)
+            self.tasks.pop(uid, None)
+            return
+        if type(value) is bytes and len(value) <= TRAVELLING_BYTES:
+            task.outcome = outcome = wire.Done(uid, value)
+            outbox = self._port.outbox(task.caller)
+            if outbox is not None:
+                outbox.send(outcome)
+        else:
+            self._keep(task, value)
+            self._tell_end(task.caller, task)
+        if self._dependents or self._subscribers:
+            self._tell_others(task)
+
+    def _keep(self, task: Task, value: Any) -> None:
+        """An outcome that is large, or more than bytes."""
+        if type(value) is bytes:
+            task.size = len(value)
+            task.outcome = wire.Done(task.uid, value)
+            return
+        task.result = value
+        task.size = value.nbytes
+        extra = wire.Extra(
+            references=references(value),
+            definitions=list(value.definitions),
+            buffers=len(value.buffers),
+        )
+        task.outcome = wire.Done(task.uid, value.data, extra)
+
+    def failed(self, task: Task, event: int, reason: int, error: Any) -> None:
+        """User code has raised, or was stopped."""
+        task.tessera.active -= 1
+        if task.tessera.queue:
+            task.tessera.dispatch()
+        self._settle(task, event, reason, error)
+
+    def built(self, task: Task, instance: Any) -> None:
+        """The constructor has returned."""
+        tessera = task.tessera
+        tessera.instance = instance
+        tessera.move("built")
+        self.finished(task, NONE)
+        tessera.dispatch()
+
+    def not_built(self, task: Task, error: bytes) -> None:
+        """The constructor has raised: so does every call."""
+        tessera = task.tessera
+        tessera.error = error
+        tessera.move("error")
+        self.failed(task, ERROR_EVENT, wire.ERROR, error)
+        self._end_tessera(tessera, wire.ERROR, error)
+
+    def _end_tessera(self, tessera: Tessera, reason: int, why: Any) -> None:
+        for waiting in tessera.waiting():
+            self._fail(waiting, reason, why)
+        tessera.queue.clear()
+        tessera.blocked.clear()
+
+    def _fail(self, task: Task, reason: int, why: Any) -> None:
+        if not task.settled:
+            self._settle(task, ERROR_EVENT, reason, why)
+
+    def _settle(self, task: Task, event: int, reason: int, why: Any) -> None:
+        if task.settled:
+            return
+        error = why if type(why) is bytes else self._port.failure(task, reason, why)
+        if event == UPSTREAM_EVENT and task.state != PENDING:
+            event = ERROR_EVENT
+        task.move(event)
+        outcome = wire.Failed(task.uid, reason, error)
+        task.outcome = outcome
+        task.buffers = task.arguments = None
+        self._tell(task.caller, outcome, None)
+        if self._dependents or self._subscribers:
+            self._tell_others(task)
+        if task.released:
+            self.tasks.pop(task.uid, None)
+        if task.submit.method == CONSTRUCTOR and task.tessera.instance is None:
+            tessera = task.tessera
+            if tessera.state is TesseraState.PENDING:
+                tessera.error = error
+                tessera.move("error")
+                self._end_tessera(tessera, wire.ERROR, error)
+
+    def _tell(self, to: int, message: Any, payload: Any) -> None:
+        outbox = self._port.outbox(to)
+        if outbox is not None:
+            outbox.send(message, payload)
+
+    def _tell_others(self, task: Task) -> None:
+        for other, index in self._dependents.pop(task.uid, ()):
+            self._argument_here(other, index, task)
+        for holder in self._subscribers.pop(task.uid, ()):
+            self._tell_end(holder, task)
+
+    def _tell_end(self, to: int, task: Task) -> None:
+        if task.size > TRAVELLING_BYTES:
+            self._tell(to, wire.Done(task.uid, b"", wire.Extra(size=task.size)), None)
+        else:
+            self._tell(to, task.outcome, task.result)
+
+    # -- those who ask ---------------------------------------------------------------------
+
+    def subscribe(self, uid: int, sender: int) -> None:
+        """A holder wants to learn the end of a task."""
+        task = self.tasks.get(uid)
+        if task is not None and task.settled:
+            self._tell_end(sender, task)
+        else:
+            self._subscribers.setdefault(uid, []).append(sender)
+
+    def fetch(self, uid: int, sender: int) -> None:
+        """A holder wants the value that stayed here."""
+        task = self.tasks.get(uid)
+        if task is None or not isinstance(task.outcome, wire.Done):
+            # Only a peer that released it can ask so.
+            self._tell(sender, wire.Failed(uid, wire.GONE, b""), None)
+            return
+        outcome = task.outcome
+        message = wire.Value(uid, outcome.data, outcome.extra)
+        self._tell(sender, message, task.result)
+
+    def freed(self, uid: int) -> None:
+        """Nobody holds it any more."""
+        task = self.tasks.get(uid)
+        if task is not None:
+            if task.settled:
+                del self.tasks[uid]
+            else:
+                task.released = True
+            return
+        tessera = self.tesserae.get(uid)
+        if tessera is not None:
+            self._close(tessera, None)
+
+    # -- ends of tesserae --------------------------------------------------------------
+
+    def _close(self, tessera: Tessera, task: Task | None) -> None:
+        """No new calls; what is queued ends, then ``__close__`` runs."""
+        kill = task is not None and _kind(task) == wire.KILL
+        if kill:
+            for waiting in tessera.waiting():
+                self._settle(waiting, CANCEL_EVENT, wire.CANCELLED, "it was killed")
+            for running in [t for t in self.tasks.values() if t.tessera is tessera]:
+                if not running.settled and running is not task:
+                    self._cancel_started(running, "its tessera was killed")
+        if tessera.state in (TesseraState.STOPPED, TesseraState.FAILED):
+            if task is None:
+                self.tesserae.pop(tessera.uid, None)
+            elif tessera.state is TesseraState.FAILED:
+                self._fail(task, wire.ERROR, tessera.error)
+            else:
+                self._fail(task, wire.GONE, "it was closed before")
+            return
+        if tessera.state is TesseraState.CLOSING:
+            if task is not None:
+                self._fail(task, wire.GONE, "it is being closed")
+            else:
+                self._closing.add(tessera.uid)
+            return
+        if task is None:
+            self._closing.add(tessera.uid)
+            submit = wire.Submit(0, tessera.uid, 0, CLOSE_METHOD, b"")
+            task = Task(0, 0, tessera, submit, None)
+            task.released = True
+        else:
+            task.submit.method = CLOSE_METHOD
+            task.submit.data = b""
+        tessera.move("close")
+        tessera.closing = task
+        tessera.enqueue(task)
+
+    def closed(self, tessera: Tessera) -> None:
+        """Its ``__close__`` has ended."""
+        tessera.move("closed")
+        tessera.instance = None
+        if tessera.uid in self._closing:
+            self._closing.discard(tessera.uid)
+            self.tesserae.pop(tessera.uid, None)
+        self._port.tessera_gone(tessera)
+
+    # -- cancel and loss ---------------------------------------------------------------
+
+    def cancel(self, uid: int, reason: str) -> None:
+        """Somebody wants that a call ends."""
+        task = self.tasks.get(uid)
+        if task is None or task.settled:
+            return
+        if task.state in (PENDING, QUEUED) and task in task.tessera.waiting():
+            task.tessera.remove(task)
+            self._settle(task, CANCEL_EVENT, wire.CANCELLED, reason)
+        else:
+            self._cancel_started(task, reason)
+
+    def _cancel_started(self, task: Task, reason: str) -> None:
+        """It is in the queue of a thread, or it runs."""
+        task.cancelled = reason
+        if task.state == RUNNING:
+            self._port.cancel_running(task)
+
+    def lost(self, incarnation: int) -> None:
+        """A runtime is gone: nothing that only it could send will come."""
+        self.lost_makers.add(incarnation)
+        for uid in [u for u in self._parked if maker(u) == incarnation]:
+            for sender, message, buffers in self._parked.pop(uid):
+                self._submit_elsewhere(message, buffers, sender)
+        for subscribers in self._subscribers.values():
+            if incarnation in subscribers:
+                subscribers.remove(incarnation)
+        for uid in [u for u in self._dependents if maker(u) == incarnation]:
+            if uid not in self.tasks:
+                for task, _ in self._dependents.pop(uid):
+                    task.tessera.remove(task)
+                    self._fail(task, wire.LOST, "an argument of it was lost")
+
+
+def _kind(task: Task) -> int:
+    extra = task.submit.extra
+    return wire.CALL if extra is None else extra.kind

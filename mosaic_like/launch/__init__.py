@@ -1,0 +1,1 @@
+"""Starting clusters: inside a program, by mrun, and the hosts of engines."""

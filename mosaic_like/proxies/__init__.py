@@ -1,0 +1,1 @@
+"""What the user holds: proxies of tesserae and of tasks."""

@@ -1,0 +1,170 @@
+"""Many tesserae of one class, dealt over the workers, called together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from .outputs import TaskDone, TaskOutput
+from .tessera import RemoteMethod, TesseraProxy
+from .waiting import gather
+
+if TYPE_CHECKING:
+    from .task import TaskProxy
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class TaskArrayProxy(Sequence["TaskProxy[R]"], Generic[R]):
+    """The tasks of one call on many tesserae, in their order.
+
+    ``await tasks`` waits for all and gives itself; ``await tasks.result()`` gives the
+    values; ``async for value in tasks`` gives them one by one, in order.
+    """
+
+    __slots__ = ("_tasks",)
+
+    def __init__(self, tasks: Sequence[TaskProxy[R]]) -> None:
+        self._tasks = list(tasks)
+
+    @overload
+    def __getitem__(self, index: int) -> TaskProxy[R]: ...
+    @overload
+    def __getitem__(self, index: slice) -> TaskArrayProxy[R]: ...
+    def __getitem__(self, index: int | slice) -> TaskProxy[R] | TaskArrayProxy[R]:
+        if isinstance(index, slice):
+            return TaskArrayProxy(self._tasks[index])
+        return self._tasks[index]
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __iter__(self) -> Iterator[TaskProxy[R]]:
+        return iter(self._tasks)
+
+    def __await__(self) -> Generator[Any, None, TaskArrayProxy[R]]:
+        for task in self._tasks:
+            yield from task.__await__()
+        return self
+
+    async def result(self) -> list[R]:
+        """The values in order; the first failure is raised, the others go on."""
+        return await gather(*self._tasks)
+
+    async def __aiter__(self) -> AsyncIterator[R]:
+        for task in self._tasks:
+            yield await task.result()
+
+    def cancel(self, reason: str | None = None) -> int:
+        """Cancel all; how many had not ended."""
+        return sum(task.cancel(reason) for task in self._tasks)
+
+    @property
+    def outputs(self) -> list[TaskOutput]:
+        """``outputs[0]`` of each."""
+        return [task.outputs[0] for task in self._tasks]
+
+    @property
+    def done(self) -> list[TaskDone]:
+        """The token of each."""
+        return [task.done for task in self._tasks]
+
+    def __repr__(self) -> str:
+        ended = sum(task.done() for task in self._tasks)
+        return f"<{len(self)} tasks · {ended} ended>"
+
+
+class ArrayMethod:
+    """``array.method``: calls it on all, or with ``runtime=`` on one."""
+
+    __slots__ = ("_array", "_name")
+
+    def __init__(self, array: ArrayProxy[Any], name: str) -> None:
+        self._array = array
+        self._name = name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        members = list(self._array)
+        first = getattr(members[0], self._name)
+        if not isinstance(first, RemoteMethod):
+            return first(*args, **kwargs)  # says that there is no such method
+        if "runtime" in kwargs and not first._method.takes("runtime"):
+            where = kwargs.pop("runtime")
+            return getattr(self._array.on(where), self._name)(*args, **kwargs)
+        return TaskArrayProxy(
+            [getattr(m, self._name)(*args, **kwargs) for m in members]
+        )
+
+    def __await__(self) -> Generator[Any, None, list[Any]]:
+        return self._read().__await__()
+
+    async def _read(self) -> list[Any]:
+        return [await getattr(member, self._name) for member in self._array]
+
+    def __repr__(self) -> str:
+        return f"<{self._name} of {self._array!r}>"
+
+
+class ArrayProxy(Generic[T]):
+    """Many tesserae of one class.
+
+    Calling a method calls it on all and gives a ``TaskArrayProxy``; with ``runtime=w``
+    only on the one at that worker. ``await array`` waits until all are built.
+    """
+
+    __slots__ = ("__weakref__", "_mosaic_members")
+
+    def __init__(self, members: Sequence[TesseraProxy[T]]) -> None:
+        self._mosaic_members = tuple(members)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ArrayProxy, (self._mosaic_members,)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(
+                f"{name!r} is private: names that begin with _ are never remote"
+            )
+        return ArrayMethod(self, name)
+
+    def on(self, where: Any) -> TesseraProxy[T]:
+        """The one at a worker.
+
+        Raises:
+            LookupError: none of these is at that worker.
+        """
+        member = self._mosaic_members[0]._mosaic_handle.runtime.resolve_worker(where)
+        for proxy in self._mosaic_members:
+            if proxy._mosaic_handle.owner == member.incarnation:
+                return proxy
+        raise LookupError(f"none of {self!r} is at {member.uid}")
+
+    def __getitem__(self, index: int) -> TesseraProxy[T]:
+        return self._mosaic_members[index]
+
+    def __len__(self) -> int:
+        return len(self._mosaic_members)
+
+    def __iter__(self) -> Iterator[TesseraProxy[T]]:
+        return iter(self._mosaic_members)
+
+    def __dir__(self) -> list[str]:
+        return dir(self._mosaic_members[0])
+
+    def __await__(self) -> Generator[Any, None, ArrayProxy[T]]:
+        for proxy in self._mosaic_members:
+            yield from proxy.__await__()
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, ArrayProxy):
+            return self._mosaic_members == other._mosaic_members
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._mosaic_members)
+
+    def __repr__(self) -> str:
+        name = self._mosaic_members[0]._mosaic_schema.name
+        return f"<{len(self)} × {name}>"

@@ -1,0 +1,264 @@
+"""``@tessera``: gives a class ``remote``, ``options``, ``local`` and ``select_worker``.
+
+The class stays as it is: an ordinary class, importable, picklable, with its own
+instances. What is added are four descriptors, and only where the class has no such name
+of its own; ``mosaic.remote(Klass, **options)`` always works.
+"""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Callable
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from .. import session
+from ..comms.messages import Options
+from .array import ArrayProxy
+from .schema import schema_of
+from .tessera import TesseraProxy, proxy_of
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_ATTRIBUTE = "__mosaic_options__"
+
+# Of each option: the types that it takes, None meaning anything.
+_KNOWN: dict[str, tuple[type, ...] | None] = {
+    "runtime": None,
+    "len": (int, type(None)),
+    "is_async": (bool,),
+    "max_concurrency": (int, type(None)),
+    "inline": (bool,),
+    "thread": (bool,),
+    "expose": (tuple, list),
+}
+# Those of the original that are taken from the constructor's keywords too.
+_IN_CALL = ("runtime", "len", "is_async", "max_retries", "eager", "silence")
+
+
+def check_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Raise for an option that is unknown or out of range; give the rest."""
+    for name, value in options.items():
+        if name not in _KNOWN:
+            close = difflib.get_close_matches(name, _KNOWN, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise TypeError(f"unknown option {name!r} of a tessera{hint}")
+        kinds = _KNOWN[name]
+        if kinds is not None and (
+            not isinstance(value, kinds)
+            or (isinstance(value, bool) and bool not in kinds)
+        ):
+            raise TypeError(
+                f"option {name!r}: found {value!r}, expected "
+                + " or ".join(k.__name__ for k in kinds)
+            )
+    length = options.get("len")
+    if length is not None and length < 1:
+        raise ValueError(f"option 'len': found {length}, expected at least 1")
+    concurrency = options.get("max_concurrency")
+    if concurrency is not None and concurrency < 1:
+        raise ValueError(
+            f"option 'max_concurrency': found {concurrency}, expected at least 1"
+        )
+    ways = [n for n in ("is_async", "inline", "thread") if options.get(n)]
+    if "thread" in ways and len(ways) > 1:
+        raise ValueError(f"options {ways} exclude each other")
+    return options
+
+
+class RemoteClass(Generic[P, T]):
+    """A class with options: ``Klass.options(...)``, or ``mosaic.remote(Klass, ...)``."""
+
+    __slots__ = ("_cls", "_options")
+
+    def __init__(self, cls: Callable[P, T], options: dict[str, Any]) -> None:
+        self._cls = cls
+        self._options = options
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> TesseraProxy[T]:
+        return _remote(self._cls, self._options, args, kwargs, 4)  # type: ignore[no-any-return]
+
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> TesseraProxy[T]:
+        """Make one in a worker; returns at once."""
+        return _remote(self._cls, self._options, args, kwargs, 4)  # type: ignore[no-any-return]
+
+    def local(self, *args: P.args, **kwargs: P.kwargs) -> TesseraProxy[T]:
+        """Make one in this runtime, so that others can call back."""
+        return _local(self._cls, self._options, args, kwargs, 4)
+
+    def options(self, **options: Any) -> RemoteClass[P, T]:
+        """The same with further options."""
+        return RemoteClass(self._cls, check_options({**self._options, **options}))
+
+    def __repr__(self) -> str:
+        return f"<remote {getattr(self._cls, '__qualname__', self._cls)}>"
+
+
+class _OfClass:
+    """A descriptor that belongs to the class and not to its instances."""
+
+    __mosaic__ = True
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is not None:
+            raise AttributeError(
+                f"{owner.__name__!r} object has no attribute {self._name!r}; it "
+                f"belongs to the class: {owner.__name__}.{self._name}(...)"
+            )
+        remote: RemoteClass[..., Any]
+        remote = RemoteClass(owner, getattr(owner, _ATTRIBUTE, {}))
+        if self._name == "select_worker":
+            return _select_worker
+        return getattr(remote, self._name)
+
+
+_NAMES = ("remote", "options", "local", "select_worker")
+
+
+@overload
+def tessera(cls: type[T], /) -> type[T]: ...
+@overload
+def tessera(**options: Any) -> Callable[[type[T]], type[T]]: ...
+def tessera(cls: Any = None, /, **options: Any) -> Any:
+    """Mark a class whose objects can live in other processes.
+
+    Args:
+        runtime: a worker, its uid, a proxy (the same worker) or the name of a strategy.
+        len: make so many, dealt over the workers, as one ``ArrayProxy``.
+        is_async: coroutine methods really overlap, up to ``max_concurrency``.
+        max_concurrency: of an asynchronous tessera; 1,000 by default.
+        inline: plain methods run on the worker's loop: the shortest way for short ones.
+        thread: the tessera has a thread of its own.
+        expose: names beginning with an underscore that may be called.
+
+    Raises:
+        TypeError: an unknown option, or not a class.
+        ValueError: an option out of range.
+
+    >>> import mosaic_like as mosaic
+    >>> @mosaic.tessera
+    ... class Counter:
+    ...     def __init__(self, start=0): self.n = start
+    ...     def add(self, k): self.n += k; return self.n
+    >>> Counter(3).add(1)  # still an ordinary class
+    4
+    """
+    check_options(options)
+
+    def mark(cls: type[T]) -> type[T]:
+        if not isinstance(cls, type):
+            raise TypeError(f"@tessera marks a class, not {cls!r}")
+        taken = [n for n in _NAMES if n in vars(cls) and not _ours(vars(cls)[n])]
+        setattr(cls, _ATTRIBUTE, {**getattr(cls, _ATTRIBUTE, {}), **options})
+        for name in _NAMES:
+            if name not in taken and not _taken_by_base(cls, name):
+                setattr(cls, name, _OfClass(name))
+        if "remote" in taken or "options" in taken:
+            warnings.warn(
+                f"{cls.__name__} has its own {' and '.join(taken)}; make tesserae by "
+                f"mosaic.remote({cls.__name__})(...)",
+                stacklevel=3,
+            )
+        return cls
+
+    return mark if cls is None else mark(cls)
+
+
+def remote(cls: Callable[P, T], /, **options: Any) -> RemoteClass[P, T]:
+    """Any class as a maker of tesserae: ``mosaic.remote(Klass, **options)(*args)``.
+
+    Raises:
+        TypeError: an unknown option, or not a class.
+        ValueError: an option out of range.
+    """
+    if not isinstance(cls, type):
+        raise TypeError(f"remote() takes a class, not {cls!r}")
+    return RemoteClass(
+        cls, check_options({**getattr(cls, _ATTRIBUTE, {}), **options})
+    )
+
+
+def _ours(value: Any) -> bool:
+    return isinstance(value, _OfClass)
+
+
+def _taken_by_base(cls: type, name: str) -> bool:
+    for base in cls.__mro__[1:]:
+        if name in vars(base):
+            return not _ours(vars(base)[name])
+    return False
+
+
+def _wire(options: dict[str, Any]) -> Options:
+    return Options(
+        name="",
+        is_async=options.get("is_async", False),
+        max_concurrency=options.get("max_concurrency"),
+        inline=options.get("inline", False),
+        thread=options.get("thread", False),
+        expose=list(options.get("expose", ())),
+    )
+
+
+def _checked(
+    cls: Any, options: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    constructor = schema_of(cls).constructor
+    for name in _IN_CALL:
+        if name in kwargs and not constructor.takes(name):
+            value = kwargs.pop(name)
+            if name in _KNOWN:
+                options = check_options({**options, name: value})
+    constructor.check(cls.__name__, args, kwargs)
+    return options, kwargs
+
+
+def _remote(
+    cls: Any,
+    options: dict[str, Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    depth: int,
+) -> Any:
+    runtime = session.current()
+    options, kwargs = _checked(cls, options, args, dict(kwargs))
+    where = runtime.resolve_worker(options.get("runtime"))
+    length = options.get("len")
+    if length is None:
+        handle = runtime.create(cls, args, kwargs, _wire(options), where, depth)
+        return proxy_of(cls, handle)
+    places = runtime.deal(length) if where is None else [where] * length
+    return ArrayProxy(
+        [
+            proxy_of(
+                cls, runtime.create(cls, args, kwargs, _wire(options), place, depth)
+            )
+            for place in places
+        ]
+    )
+
+
+def _local(
+    cls: Any,
+    options: dict[str, Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    depth: int,
+) -> Any:
+    runtime = session.current()
+    options, kwargs = _checked(cls, options, args, dict(kwargs))
+    handle = runtime.create(cls, args, kwargs, _wire(options), runtime, depth)
+    return proxy_of(cls, handle)
+
+
+async def _select_worker(runtime: Any = None) -> str:
+    """The uid of the worker where the next tessera would be placed, or of this one."""
+    current = session.current()
+    chosen = current.resolve_worker(runtime)
+    if chosen is None:
+        (chosen,) = current.deal(1)
+    return str(chosen.uid)

@@ -1,0 +1,141 @@
+"""Parts of a task's value, and the token that only orders."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+from ..comms.serialization import Referent
+
+if TYPE_CHECKING:
+    from .task import TaskHandle, TaskProxy
+
+
+class _After:
+    """Stands for an argument that only orders; it is taken out before the call."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "AFTER"
+
+
+AFTER = _After()
+
+
+class Outputs:
+    """``task.outputs``: indexing gives a part, ``done`` the token.
+
+    A tuple has ``outputs[i]``, a dict ``outputs["key"]`` and ``outputs.key``; any other
+    value has only ``outputs[0]``, the value itself.
+    """
+
+    __slots__ = ("_task",)
+
+    def __init__(self, task: TaskProxy[Any]) -> None:
+        self._task = task
+
+    @property
+    def done(self) -> TaskDone:
+        """A token that orders. A dict's own key of this name is ``outputs["done"]``."""
+        return TaskDone(self._task)
+
+    def __getitem__(self, key: Any) -> TaskOutput:
+        return TaskOutput(self._task, key)
+
+    def __getattr__(self, name: str) -> TaskOutput:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return TaskOutput(self._task, name)
+
+    def __iter__(self) -> Any:
+        raise TypeError("how many outputs there are is known when the task has ended")
+
+    def __repr__(self) -> str:
+        return f"<Outputs of {self._task.name}>"
+
+
+class TaskOutput(Referent):
+    """One part of a task's value: an argument of other calls, or awaited."""
+
+    __slots__ = ("_key", "_task")
+
+    def __init__(self, task: TaskProxy[Any], key: Any) -> None:
+        self._task = task
+        self._key = key
+
+    def __reference__(self) -> tuple[TaskHandle, tuple[Any, ...]]:
+        handle, _ = self._task.__reference__()
+        return handle, ("output", self._key)
+
+    def __await__(self) -> Generator[Any, None, TaskOutput]:
+        task = self._task
+        yield from task.__await__()
+        return self
+
+    async def result(self) -> Any:
+        """The part.
+
+        Raises:
+            IndexError, KeyError: the value has no such part.
+            Exception: what the method raised.
+        """
+        return self.pick(await self._task.result(), self._key)
+
+    @staticmethod
+    def pick(value: Any, key: Any) -> Any:
+        """The part of a value that ``outputs[key]`` means."""
+        if isinstance(value, tuple | dict):
+            return value[key]
+        if key == 0 and type(key) is int:
+            return value
+        raise (KeyError if isinstance(key, str) else IndexError)(
+            f"outputs[{key!r}]: a {type(value).__name__} has only outputs[0]"
+        )
+
+    @staticmethod
+    def rebuild(task: TaskProxy[Any], args: tuple[Any, ...]) -> Any:
+        """What a reference in a result stands for."""
+        return TaskOutput(task, args[1]) if args[0] == "output" else TaskDone(task)
+
+    def __repr__(self) -> str:
+        return f"<{self._task.name} outputs[{self._key!r}]>"
+
+
+class TaskDone(Referent):
+    """That a task has ended well: as an argument it only orders, and is left out."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self, task: TaskProxy[Any]) -> None:
+        self._task = task
+
+    def __reference__(self) -> tuple[TaskHandle, tuple[Any, ...]]:
+        handle, _ = self._task.__reference__()
+        return handle, ("done",)
+
+    def __call__(self) -> bool:
+        """Whether the task has ended."""
+        return self._task._call.settled
+
+    def __bool__(self) -> bool:
+        raise TypeError("the token is always there; write p.done() to ask")
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from self._task.__await__()
+
+    def __repr__(self) -> str:
+        return f"<{self._task.name} done>"
+
+
+class After(Referent):
+    """A TaskDone that stood among the arguments themselves."""
+
+    __slots__ = ("_token",)
+
+    def __init__(self, token: TaskDone) -> None:
+        self._token = token
+
+    def __reference__(self) -> tuple[TaskHandle, tuple[Any, ...]]:
+        handle, _ = self._token.__reference__()
+        return handle, ("after",)

@@ -1,0 +1,74 @@
+"""What proxies need of the runtime that they belong to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ..comms.messages import Extra, Options
+from ..core.caller import Call
+
+
+class Ticking(Protocol):
+    ticking: bool
+
+
+class Runtime(Protocol):
+    """Filled by ``runtimes.actor.ActorRuntime``."""
+
+    loop: asyncio.AbstractEventLoop
+    dropped: deque[Any]
+    uid: str
+
+    @property
+    def peers(self) -> Ticking: ...
+    @property
+    def on_loop(self) -> bool: ...
+
+    def _wake_tick(self) -> None: ...
+    def post(self, function: Callable[..., Any], *args: Any) -> None: ...
+    def when_settled(self, call: Call, then: Callable[[], Any]) -> None: ...
+    def fetch(self, call: Call, then: Callable[[], Any]) -> None: ...
+    def is_away(self, call: Call) -> bool: ...
+    def on_other_loop(
+        self, loop: asyncio.AbstractEventLoop, then: Callable[[], Any]
+    ) -> None: ...
+    def block(
+        self, call: Call, timeout: float | None, value: bool = False
+    ) -> None: ...
+    def waits_on_main(self) -> bool: ...
+    def value_of(self, call: Call) -> Any: ...
+    def error_of(self, call: Call) -> BaseException: ...
+    def cancel(self, call: Call, reason: str) -> bool: ...
+    def uid_of(self, incarnation: int) -> str: ...
+    def dump_call(
+        self, method: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any: ...
+    def submit(
+        self,
+        handle: Any,
+        method: str,
+        payload: Any,
+        extra: Extra | None = None,
+        depth: int = 2,
+    ) -> Call: ...
+    def submit_to_result(
+        self,
+        handle: Any,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        extra: Extra,
+    ) -> Call: ...
+    def create(
+        self,
+        cls: type,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: Options,
+        where: Any = None,
+        depth: int = 2,
+    ) -> Any: ...
+    def resolve_worker(self, where: Any) -> Any: ...

@@ -1,0 +1,465 @@
+"""A task as its caller holds it.
+
+The proxy is light: what is known of the call stands in ``core.caller.Call``, which the
+runtime keeps until the task has ended. When the last proxy goes, the owner is told,
+with the next batch that goes there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import threading
+import time
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from ..comms.messages import RESULT_CALL, TASK, Extra
+from ..comms.serialization import Referent
+from ..core.caller import Arrived, Call
+from ..core.task import CANCELLED, DONE, PENDING, STATES, TaskState
+from ..ids import short, task_name
+from .outputs import Outputs, TaskDone
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+R_co = TypeVar("R_co", covariant=True)
+_FORGOT = (
+    "this is a Task ({}), not its value; write 'await ….result()' to get the value{}"
+)
+
+
+class Transition(NamedTuple):
+    """One entry of ``TaskProxy.history``."""
+
+    time_s: float  # seconds since the epoch
+    state: TaskState
+    reason: str | None
+
+
+class TaskHandle:
+    """What a payload keeps of a task that it mentions."""
+
+    __slots__ = ("proxy",)
+    kind = TASK
+
+    def __init__(self, proxy: TaskProxy[Any]) -> None:
+        self.proxy = proxy
+
+    @property
+    def uid(self) -> int:
+        return self.proxy._call.uid
+
+    @property
+    def owner(self) -> int:
+        return self.proxy._call.stream.owner
+
+
+class TaskProxy(Referent, Generic[R_co]):
+    """A task that was submitted; gives its value to those who ask.
+
+    ``await task`` waits until it has ended and gives the task itself, because the value
+    may be large and stays where it was made; ``await task.result()`` gives the value.
+    Both raise what the method raised, with the remote frames in the traceback. As an
+    argument of another call, at any depth, it stands for its value, which goes from
+    worker to worker.
+
+    >>> import mosaic_like as mosaic
+    >>> @mosaic.tessera
+    ... class Counter:
+    ...     def add(self, k): return k + 1
+    >>> async def main(runtime):
+    ...     counter = Counter.remote()
+    ...     return await counter.add(counter.add(5)).result()
+    >>> mosaic.run(main, num_workers=1)
+    7
+    """
+
+    __slots__ = ("__weakref__", "_call", "_runtime")
+
+    def __init__(self, runtime: Runtime, call: Call) -> None:
+        self._runtime = runtime
+        self._call = call
+
+    def __del__(self) -> None:
+        runtime = self._runtime
+        runtime.dropped.append(self._call)
+        if not runtime.peers.ticking:
+            runtime._wake_tick()
+
+    def __reference__(self) -> tuple[TaskHandle, tuple[Any, ...]]:
+        return TaskHandle(self), ("task",)
+
+    # -- waiting -----------------------------------------------------------------------
+
+    def __await__(self) -> Generator[Any, None, TaskProxy[R_co]]:
+        # A generator of its own: its frame holds the proxy, which is often a temporary
+        # that would be released at once. A failure must not leave the proxy in the
+        # frame, which the traceback keeps.
+        try:
+            call = self._call
+            if call.state < DONE:
+                yield from _ended(self._runtime, call).__await__()
+            if call.state != DONE:
+                raise self._runtime.error_of(call)
+            return self
+        finally:
+            del self
+
+    async def result(self) -> R_co:
+        """The value.
+
+        Raises:
+            Exception: what the method raised, as its own type.
+            TaskError: it was cancelled, timed out, or an argument of it failed.
+            RuntimeDisconnectedError: the worker that had it is gone.
+        """
+        try:
+            call = self._call
+            runtime = self._runtime
+            if call.state < DONE:
+                await _ended(runtime, call)
+            if call.state == DONE and type(call.result) is Arrived:
+                await _fetched(runtime, call)
+            if call.state != DONE:
+                raise runtime.error_of(call)
+            return runtime.value_of(call)  # type: ignore[no-any-return]
+        finally:
+            del self
+
+    async def exception(self) -> BaseException | None:
+        """The error that it ended with; None if it has a value."""
+        call = self._call
+        if call.state < DONE:
+            await _ended(self._runtime, call)
+        return None if call.state == DONE else self._runtime.error_of(call)
+
+    def wait(self, timeout: float | None = None) -> TaskProxy[R_co]:
+        """Block until it has ended; for threads and plain methods.
+
+        Args:
+            timeout: seconds; None waits for ever.
+
+        Raises:
+            TimeoutError: it has not ended in time; it goes on.
+            RuntimeError: this is the loop's thread: write ``await task``.
+        """
+        call = self._call
+        self._runtime.block(call, timeout)
+        if call.state != DONE:
+            raise self._runtime.error_of(call)
+        return self
+
+    def get(self, timeout: float | None = None) -> R_co:
+        """The value, blocking; for threads and plain methods.
+
+        While a plain method waits, its worker's main thread runs only the calls that
+        this wait depends on.
+
+        Args:
+            timeout: seconds; None waits for ever.
+
+        Raises:
+            TimeoutError: it has not ended in time; it goes on.
+            RuntimeError: this is the loop's thread: write ``await task.result()``.
+        """
+        call = self._call
+        runtime = self._runtime
+        runtime.block(call, timeout, value=True)
+        if call.state != DONE:
+            raise runtime.error_of(call)
+        return runtime.value_of(call)  # type: ignore[no-any-return]
+
+    def as_future(self) -> concurrent.futures.Future[R_co]:
+        """A future of ``concurrent.futures`` that ends as the task does."""
+        future: concurrent.futures.Future[R_co] = _BlockingFuture(self)
+        runtime, call = self._runtime, self._call
+        proxy: list[TaskProxy[R_co]] = [self]  # alive until the future is settled
+
+        def settle() -> None:
+            if call.state == DONE and runtime.is_away(call):
+                runtime.fetch(call, settle)
+                return
+            proxy.clear()
+            if not future.set_running_or_notify_cancel():
+                return
+            if call.state == DONE:
+                try:
+                    future.set_result(runtime.value_of(call))
+                except BaseException as error:
+                    future.set_exception(error)
+            elif call.state == CANCELLED:
+                future.set_exception(concurrent.futures.CancelledError())
+            else:
+                future.set_exception(runtime.error_of(call))
+
+        runtime.when_settled(call, settle)
+        return future
+
+    def add_done_callback(self, fn: Callable[[TaskProxy[R_co]], Any]) -> None:
+        """Call ``fn(task)`` once on the runtime's loop, when it has ended."""
+        self._runtime.when_settled(self._call, lambda: fn(self))
+
+    @property
+    def done_future(self) -> asyncio.Future[TaskProxy[R_co]]:
+        """A future of the running loop: the task when it has ended, or its error."""
+        return asyncio.ensure_future(_give(self))
+
+    @property
+    def init_future(self) -> asyncio.Future[TaskProxy[R_co]]:
+        """A future of the running loop: done at once, since a call is sent at once."""
+        future: asyncio.Future[TaskProxy[R_co]]
+        future = asyncio.get_running_loop().create_future()
+        future.set_result(self)
+        return future
+
+    async def size(self, pending: bool = False) -> int:
+        """Bytes of the pickled value; with ``pending`` those that are not here yet."""
+        call = self._call
+        if call.state < DONE:
+            await _ended(self._runtime, call)
+        if call.state != DONE:
+            raise self._runtime.error_of(call)
+        result = call.result
+        if type(result) is not Arrived:
+            return 0 if pending else len(result)
+        if result.size:
+            return result.size
+        held = len(result.data) + sum(memoryview(b).nbytes for b in result.buffers)
+        return 0 if pending else held
+
+    def cancel(self, reason: str | None = None) -> bool:
+        """Ask that it ends: not started, it never runs; a coroutine gets CancelledError.
+
+        Returns:
+            False if it has ended already.
+        """
+        return self._runtime.cancel(self._call, reason or "")
+
+    def cancelled(self) -> bool:
+        """It has ended by being cancelled."""
+        return self._call.state == CANCELLED
+
+    # -- what is known -----------------------------------------------------------------
+
+    @property
+    def outputs(self) -> Outputs:
+        """Parts of the value: ``outputs[0]``, ``outputs["key"]``, ``outputs.done``."""
+        return Outputs(self)
+
+    @property
+    def done(self) -> TaskDone:
+        """A token that orders: an argument that only waits. ``done()`` is the bool."""
+        return TaskDone(self)
+
+    @property
+    def remote(self) -> RemoteResult:
+        """``task.remote.method(...)``: a method of the value, run where the value is."""
+        return RemoteResult(self)
+
+    @property
+    def uid(self) -> str:
+        """Unique in the cluster."""
+        return task_name(self._call.uid)
+
+    @property
+    def name(self) -> str:
+        """Tessera and method."""
+        return f"{self._call.stream.label}.{self._call.method}"
+
+    @property
+    def method(self) -> str:
+        return self._call.method
+
+    @property
+    def tessera_id(self) -> str:
+        return task_name(self._call.stream.tessera)
+
+    @property
+    def runtime_id(self) -> str:
+        """Uid of the runtime where it is; empty while that is not known."""
+        return self._runtime.uid_of(self._call.stream.owner)
+
+    @property
+    def state(self) -> TaskState:
+        """As far as it is known here: prepare, pending, running and the ends."""
+        call = self._call
+        if call.state == PENDING and call.rare is not None and call.rare.running_s:
+            return TaskState.RUNNING
+        return STATES[call.state]
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is in its state."""
+        rare = self._call.rare
+        return None if rare is None else rare.reason
+
+    @property
+    def attempt(self) -> int:
+        return 1
+
+    @property
+    def history(self) -> tuple[Transition, ...]:
+        """What is known of its moves, oldest first."""
+        call = self._call
+        moves = [Transition(call.submitted_s, TaskState.PENDING, None)]
+        if call.rare is not None and call.rare.running_s:
+            moves.append(Transition(call.rare.running_s, TaskState.RUNNING, None))
+        if call.state >= DONE:
+            moves.append(
+                Transition(
+                    call.settled_s or time.time(), STATES[call.state], self.reason
+                )
+            )
+        return tuple(moves)
+
+    def __repr__(self) -> str:
+        call = self._call
+        where = short(self.runtime_id)
+        at = f" on {where}" if where else ""
+        if call.state == DONE:
+            held = call.result.size if type(call.result) is Arrived else 0
+            what = f"done · {held:,} bytes{at}" if held else f"done{at}"
+            return f"<Task {self.name} · {what} · await t.result()>"
+        if call.state > DONE:
+            return f"<Task {self.name} · {STATES[call.state]}>"
+        rare = call.rare
+        if rare is not None and rare.running_s:
+            return f"<Task {self.name} · running {time.time() - rare.running_s:.1f} s{at}>"
+        return f"<Task {self.name} · pending{at}>"
+
+    # -- mistakes ----------------------------------------------------------------------
+
+    def _forgot(self, hint: str = "") -> TypeError:
+        return TypeError(_FORGOT.format(self.name, hint))
+
+    def __bool__(self) -> bool:
+        raise self._forgot()
+
+    def __iter__(self) -> Any:
+        raise self._forgot()
+
+    def __len__(self) -> int:
+        raise self._forgot()
+
+    def __getitem__(self, key: Any) -> Any:
+        raise self._forgot(f"; one part of it is t.outputs[{key!r}]")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"a task has no attribute {name!r}")
+        raise AttributeError(
+            f"{name!r}: " + _FORGOT.format(self.name, f"; t.remote.{name} runs it there")
+        )
+
+    def _operator(self, other: Any) -> Any:
+        raise self._forgot()
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _operator
+    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _operator
+    __mod__ = __rmod__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _operator
+    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _operator
+    __lt__ = __le__ = __gt__ = __ge__ = _operator
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, TaskProxy):
+            return self._call.uid == other._call.uid
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._call.uid)
+
+
+class RemoteResult:
+    """The value of a task, where it is."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self, task: TaskProxy[Any]) -> None:
+        self._task = task
+
+    def __getattr__(self, name: str) -> Callable[..., TaskProxy[Any]]:
+        if name.startswith("_"):
+            raise AttributeError(f"{name!r} is private: it is never remote")
+        task = self._task
+
+        def method(*args: Any, **kwargs: Any) -> TaskProxy[Any]:
+            runtime = task._runtime
+            return TaskProxy(
+                runtime,
+                runtime.submit_to_result(
+                    TaskHandle(task), name, args, kwargs, Extra(kind=RESULT_CALL)
+                ),
+            )
+
+        method.__name__ = name
+        return method
+
+
+class _BlockingFuture(concurrent.futures.Future[Any]):
+    """Lets the waiting of a plain method go through ``get``."""
+
+    def __init__(self, task: TaskProxy[Any]) -> None:
+        super().__init__()
+        self._task = task
+
+    def result(self, timeout: float | None = None) -> Any:
+        if not self.done() and self._task._runtime.waits_on_main():
+            self._task._runtime.block(self._task._call, timeout, value=True)
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        if not self.done() and self._task._runtime.waits_on_main():
+            self._task._runtime.block(self._task._call, timeout, value=True)
+        return super().exception(timeout)
+
+
+async def _give(proxy: TaskProxy[R_co]) -> TaskProxy[R_co]:
+    return await proxy
+
+
+def _ended(runtime: Runtime, call: Call) -> asyncio.Future[None]:
+    """A future of the running loop, done when the call has ended."""
+    return _future(runtime, lambda then: runtime.when_settled(call, then))
+
+
+async def _fetched(runtime: Runtime, call: Call) -> None:
+    """Wait until the value is here."""
+    if runtime.is_away(call):
+
+        def fetch(then: Callable[[], Any]) -> None:
+            if runtime.on_loop:
+                runtime.fetch(call, then)
+            else:
+                runtime.post(runtime.fetch, call, then)
+
+        await _future(runtime, fetch)
+
+
+def _future(
+    runtime: Runtime, watch: Callable[[Callable[[], Any]], Any]
+) -> asyncio.Future[None]:
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+
+    def settle() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    if loop is runtime.loop:
+        watch(settle)
+    else:
+        # Another loop of this process: the runtime's thread hands it over.
+        watch(lambda: runtime.on_other_loop(loop, settle))
+    return future
+
+
+def blocking_wait(runtime: Runtime, call: Call, timeout: float | None) -> bool:
+    """Block this thread until the call has ended; False if that takes too long."""
+    event = threading.Event()
+    runtime.when_settled(call, event.set)
+    return event.wait(timeout)

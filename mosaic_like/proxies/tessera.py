@@ -1,0 +1,436 @@
+"""A tessera as its users hold it: methods to call and attributes to await.
+
+On a proxy the names of the user's class win: everything of ours has a name that begins
+with an underscore, or is a function of the package. Nothing here asks the network but
+calls and awaits.
+"""
+
+from __future__ import annotations
+
+import marshal
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from ..comms.messages import GET_ATTRIBUTE, SET_ATTRIBUTE, STREAM, TESSERA, Extra
+from ..comms.serialization import Referent
+from ..core.caller import Call, Stream
+from ..core.task import DONE
+from ..ids import short
+from .outputs import After, TaskDone
+from .schema import Method, Schema, schema_of
+from .stream import RemoteStream
+from .task import TaskProxy, _ended
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+
+T_co = TypeVar("T_co", covariant=True)
+
+NOTHING = marshal.dumps((), 2)  # no arguments, as the serializer has them
+READY = "__ready__"  # asked of a tessera that somebody else made: answered when built
+
+
+class TesseraHandle:
+    """The count that a process has of a tessera: its end is what the owner is told."""
+
+    __slots__ = ("call", "grant", "runtime", "stream", "uid")
+    kind = TESSERA
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        uid: int,
+        stream: Stream,
+        call: Call | None,
+        grant: Any,
+    ) -> None:
+        self.runtime = runtime
+        self.uid = uid
+        self.stream = stream
+        self.call = call  # the construction, if it was made here
+        self.grant = grant  # None: made here
+
+    @property
+    def owner(self) -> int:
+        return self.stream.owner
+
+    def __del__(self) -> None:
+        if self.grant is None:
+            runtime = self.runtime
+            runtime.dropped.append(self)
+            if not runtime.peers.ticking:
+                runtime._wake_tick()
+
+
+class RemoteMethod:
+    """``proxy.method``: calling it gives a task at once."""
+
+    __slots__ = ("_extra", "_handle", "_high", "_low", "_method", "_name", "_schema")
+
+    def __init__(
+        self,
+        handle: TesseraHandle,
+        schema: Schema,
+        method: Method,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        self._handle = handle
+        self._schema = schema
+        self._method = method
+        self._name = method.name
+        self._low = method.low
+        self._high = method.high
+        self._extra = extra
+        if method.is_stream or extra is not None:
+            self._low, self._high = 1, 0  # never the short way
+
+    def __call__(self, *args: Any, **kwargs: Any) -> TaskProxy[Any]:
+        handle = self._handle
+        runtime = handle.runtime
+        if kwargs or not self._low <= len(args) <= self._high:
+            return self._call_checked(args, kwargs)
+        payload = runtime.dump_call(self, args, kwargs)
+        return TaskProxy(runtime, runtime.submit(handle, self._name, payload))
+
+    def _call_checked(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> TaskProxy[Any]:
+        method = self._method
+        options = dict(self._extra or {})
+        for name in ("max_retries", "timeout", "eager", "runtime", "silence"):
+            # Options of the original are taken from the call only where they cannot
+            # be the user's.
+            if name in kwargs and not method.takes(name):
+                options[name] = kwargs.pop(name)
+        method.check(self._schema.name, args, kwargs)
+        handle = self._handle
+        runtime = handle.runtime
+        extra = None
+        if options.get("ordered") is False:
+            extra = Extra(ordered=False)
+        if method.is_stream:
+            extra = extra or Extra()
+            extra.kind = STREAM
+        payload = runtime.dump_call(self, args, kwargs)
+        call = runtime.submit(handle, self._name, payload, extra, 3)
+        if method.is_stream:
+            return RemoteStream(runtime, call)  # type: ignore[return-value]
+        return TaskProxy(runtime, call)
+
+    def options(self, **options: Any) -> RemoteMethod:
+        """The same method, called with these options.
+
+        Args:
+            ordered: False lets it go ahead of earlier calls that wait for arguments.
+        """
+        known = ("ordered",)
+        for name in options:
+            if name not in known:
+                raise TypeError(
+                    f"unknown option {name!r} of a call; known: {', '.join(known)}"
+                )
+        return RemoteMethod(
+            self._handle, self._schema, self._method, {**(self._extra or {}), **options}
+        )
+
+    def __get__(self, instance: Any, owner: Any = None) -> RemoteMethod:
+        return self
+
+    @property
+    def __name__(self) -> str:
+        return self._name
+
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        return getattr(self._method.function, "__doc__", None)
+
+    @property
+    def __signature__(self) -> Any:
+        if self._method.signature is None:
+            raise AttributeError("__signature__")
+        return self._method.signature
+
+    def describe(self) -> tuple[str, list[str]]:
+        """What is called and the names of its positional arguments, for errors."""
+        signature = self._method.signature
+        names = [] if signature is None else list(signature.parameters)
+        return f"{self._schema.name}.{self._name}", names
+
+    def __repr__(self) -> str:
+        return f"<method {self._name} of {self._handle.stream.label}>"
+
+
+class RemoteAttribute:
+    """``proxy.attribute``: awaiting it reads it, in order with the calls."""
+
+    __slots__ = ("_awaited", "_name", "_proxy")
+
+    def __init__(self, proxy: TesseraProxy[Any], name: str) -> None:
+        self._proxy = proxy
+        self._name = name
+        self._awaited = False
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        self._awaited = True
+        handle = self._proxy._mosaic_handle
+        runtime = handle.runtime
+        call = runtime.submit(
+            handle, self._name, NOTHING, Extra(kind=GET_ATTRIBUTE)
+        )
+        return (yield from TaskProxy(runtime, call).result().__await__())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._awaited = True
+        schema = self._proxy._mosaic_schema
+        if schema.has_getattr:
+            method = Method(self._name, _anything, bound=False)
+            return RemoteMethod(self._proxy._mosaic_handle, schema, method)(
+                *args, **kwargs
+            )
+        raise AttributeError(
+            f"{schema.name} has no method {self._name!r}"
+            + schema.nearest(self._name)
+            + ("; its value is read by await" if self._name in schema.attributes else "")
+        )
+
+    def __del__(self) -> None:
+        if not self._awaited:
+            import warnings
+
+            warnings.warn(
+                f"the remote attribute {self._name!r} of "
+                f"{self._proxy._mosaic_handle.stream.label} was never awaited; "
+                f"write 'await proxy.{self._name}'",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _forgot(self, *_: Any) -> Any:
+        self._awaited = True
+        raise TypeError(
+            f"this is a remote attribute ({self._name}), not its value; write "
+            f"'await proxy.{self._name}'"
+        )
+
+    __bool__ = __len__ = __iter__ = __getitem__ = __add__ = __radd__ = _forgot
+    __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _forgot
+    __lt__ = __le__ = __gt__ = __ge__ = _forgot
+
+    def __repr__(self) -> str:
+        self._awaited = True  # a REPL has shown it: that is no mistake
+        label = self._proxy._mosaic_handle.stream.label
+        return f"<attribute {self._name} of {label} · await it for the value>"
+
+
+def _anything(*args: Any, **kwargs: Any) -> None:
+    """The signature of what nobody knows."""
+
+
+class TesseraProxy(Referent, Generic[T_co]):
+    """An object that lives in another process.
+
+    Calling a method gives a task at once; calls of one caller run in the order in which
+    they were made. ``await proxy`` waits until the object is built and gives the proxy;
+    ``await proxy.attribute`` reads an attribute. When the last proxy anywhere is gone,
+    the object's ``__close__`` runs and it is freed.
+    """
+
+    __slots__ = ("__dict__", "__weakref__", "_mosaic_handle", "_mosaic_schema")
+    _mosaic_handle: TesseraHandle
+    _mosaic_schema: Schema
+
+    def __init__(self) -> None:
+        raise TypeError("a proxy is made by Klass.remote(...)")
+
+    def __reference__(self) -> tuple[TesseraHandle, tuple[Any, ...]]:
+        handle = self._mosaic_handle
+        return handle, ("tessera", self._mosaic_schema.cls, handle.stream.label)
+
+    # -- the user's names --------------------------------------------------------------
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> RemoteMember: ...
+
+    else:
+
+        def __getattr__(self, name: str) -> Any:
+            """Reached once for each method; the second time it is in the instance."""
+            if name.startswith("_"):
+                raise AttributeError(
+                    f"{name!r} is private: names that begin with _ are never remote"
+                )
+            schema = self._mosaic_schema
+            method = schema.methods.get(name)
+            if method is not None:
+                found = RemoteMethod(self._mosaic_handle, schema, method)
+                self.__dict__[name] = found
+                return found
+            if name not in schema.attributes:
+                if name == "get_attr":
+                    return lambda name: get_attr(self, name)
+                if name == "set_attr":
+                    return lambda name, value: set_attr(self, name, value)
+            return RemoteAttribute(self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(
+            f"to set an attribute of the object, write await "
+            f"mosaic.set_attr(proxy, {name!r}, value)"
+        )
+
+    def __dir__(self) -> list[str]:
+        return self._mosaic_schema.public
+
+    def _mosaic_method(self, name: str) -> RemoteMethod:
+        schema = self._mosaic_schema
+        method = schema.methods.get(name)
+        if method is None:
+            raise TypeError(f"{schema.name} has no {name}")
+        return RemoteMethod(self._mosaic_handle, schema, method)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> TaskProxy[Any]:
+        return self._mosaic_method("__call__")(*args, **kwargs)
+
+    def __getitem__(self, key: Any) -> TaskProxy[Any]:
+        return self._mosaic_method("__getitem__")(key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._mosaic_method("__setitem__")(key, value)
+
+    def __delitem__(self, key: Any) -> None:
+        self._mosaic_method("__delitem__")(key)
+
+    def __contains__(self, key: Any) -> bool:
+        raise TypeError(
+            f"'in' cannot wait; write await mosaic.call(proxy, "
+            f"{self._mosaic_schema.name}.__contains__, key).result()"
+        )
+
+    def __aiter__(self) -> RemoteStream[Any]:
+        return self._mosaic_method("__aiter__")()  # type: ignore[return-value]
+
+    async def __aenter__(self) -> Any:
+        await self
+        if "__aenter__" in self._mosaic_schema.methods:
+            await self._mosaic_method("__aenter__")()
+        return self
+
+    async def __aexit__(self, kind: Any, error: Any, traceback: Any) -> Any:
+        if "__aexit__" in self._mosaic_schema.methods:
+            exit_ = self._mosaic_method("__aexit__")
+            return await exit_(kind, error, None).result()
+        return None
+
+    # -- the proxy itself --------------------------------------------------------------
+
+    def __await__(self) -> Generator[Any, None, TesseraProxy[T_co]]:
+        try:
+            handle = self._mosaic_handle
+            runtime = handle.runtime
+            call = handle.call
+            if call is None:
+                call = runtime.submit(handle, READY, NOTHING)
+                yield from TaskProxy(runtime, call).__await__()
+                return self
+            if call.state < DONE:
+                yield from _ended(runtime, call).__await__()
+            if call.state != DONE:
+                raise runtime.error_of(call)
+            return self
+        finally:
+            del self
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, TesseraProxy):
+            return self._mosaic_handle.uid == other._mosaic_handle.uid
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._mosaic_handle.uid)
+
+    def __repr__(self) -> str:
+        handle = self._mosaic_handle
+        owner = short(handle.runtime.uid_of(handle.owner)) if handle.owner else ""
+        call = handle.call
+        what = ""
+        if handle.stream.error is not None:
+            what = " · lost"
+        elif call is not None and call.state < DONE:
+            what = " · starting"
+        elif call is not None and call.state > DONE:
+            what = " · failed"
+        return f"<{handle.stream.label}{' on ' if owner else ''}{owner}{what}>"
+
+    def _forgot(self, *_: Any) -> Any:
+        raise TypeError(
+            f"this is a proxy of a {self._mosaic_schema.name}, which lives elsewhere: "
+            "call one of its methods and await the result"
+        )
+
+    __bool__ = __len__ = __iter__ = __int__ = __float__ = __index__ = _forgot
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _forgot
+    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _forgot
+    __mod__ = __rmod__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _forgot
+    __lt__ = __le__ = __gt__ = __ge__ = _forgot
+
+
+if TYPE_CHECKING:
+
+    class RemoteMember(RemoteMethod):
+        """What ``proxy.name`` may be: a method to call, or an attribute to await."""
+
+        def __await__(self) -> Generator[Any, None, Any]: ...
+
+
+def proxy_of(cls: type, handle: TesseraHandle) -> TesseraProxy[Any]:
+    """A proxy of this class for a handle."""
+    proxy: TesseraProxy[Any] = object.__new__(TesseraProxy)
+    object.__setattr__(proxy, "_mosaic_handle", handle)
+    object.__setattr__(proxy, "_mosaic_schema", schema_of(cls))
+    return proxy
+
+
+def get_attr(proxy: TesseraProxy[Any], name: str) -> TaskProxy[Any]:
+    """Read an attribute of a tessera: a task, in order with the calls.
+
+    Raises:
+        AttributeError: the name begins with an underscore.
+    """
+    _public(name)
+    handle = proxy._mosaic_handle
+    runtime = handle.runtime
+    call = runtime.submit(handle, name, NOTHING, Extra(kind=GET_ATTRIBUTE))
+    return TaskProxy(runtime, call)
+
+
+def set_attr(proxy: TesseraProxy[Any], name: str, value: Any) -> TaskProxy[None]:
+    """Set an attribute of a tessera: a task, in order with the calls.
+
+    Raises:
+        AttributeError: the name begins with an underscore.
+    """
+    _public(name)
+    handle = proxy._mosaic_handle
+    runtime = handle.runtime
+    setter = RemoteMethod(
+        handle, proxy._mosaic_schema, Method(name, _anything, bound=False)
+    )
+    payload = runtime.dump_call(setter, (value,), {})
+    call = runtime.submit(handle, name, payload, Extra(kind=SET_ATTRIBUTE))
+    return TaskProxy(runtime, call)
+
+
+def _public(name: str) -> None:
+    if name.startswith("_"):
+        raise AttributeError(
+            f"{name!r} is private: names that begin with _ are never remote"
+        )
+
+
+def ordered_only(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Arguments with their tokens marked: these order and are left out of the call."""
+    if any(type(arg) is TaskDone for arg in args):
+        return tuple(After(arg) if type(arg) is TaskDone else arg for arg in args)
+    return args
+

@@ -1,0 +1,219 @@
+"""Waiting for several tasks: ``gather``, ``wait``, ``as_completed``."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any, TypeVar
+
+from ..core.task import DONE
+from .task import TaskProxy, _future
+
+R = TypeVar("R")
+
+FIRST_COMPLETED = "FIRST_COMPLETED"
+FIRST_EXCEPTION = "FIRST_EXCEPTION"
+ALL_COMPLETED = "ALL_COMPLETED"
+
+
+def _tasks(proxies: tuple[Any, ...], what: str) -> list[TaskProxy[Any]]:
+    """Several arguments, or one iterable of them."""
+    if len(proxies) == 1 and not isinstance(proxies[0], TaskProxy):
+        (only,) = proxies
+        if not isinstance(only, Iterable):
+            raise TypeError(f"{what} takes tasks, found {only!r}")
+        proxies = tuple(only)
+    for proxy in proxies:
+        if not isinstance(proxy, TaskProxy):
+            raise TypeError(f"{what} takes tasks, found {proxy!r}")
+    return list(proxies)
+
+
+async def gather(*proxies: Any, return_exceptions: bool = False) -> list[Any]:
+    """The values of several tasks, in order.
+
+    Args:
+        proxies: tasks, or one iterable of tasks.
+        return_exceptions: give errors in the list instead of raising the first.
+
+    Raises:
+        Exception: the first failure, as its own type, at once; the others go on.
+
+    >>> import mosaic_like as mosaic
+    >>> @mosaic.tessera
+    ... class Squarer:
+    ...     def square(self, x): return x * x
+    >>> async def main():
+    ...     squarer = Squarer.remote()
+    ...     return await mosaic.gather(squarer.square(x) for x in range(4))
+    >>> mosaic.run(main, num_workers=1)
+    [0, 1, 4, 9]
+    """
+    tasks = _tasks(proxies, "gather")
+    if return_exceptions:
+        for task in tasks:
+            await task.exception()
+        return [
+            await task.result() if task._call.state == DONE else await task.exception()
+            for task in tasks
+        ]
+    if any(not task._call.settled for task in tasks):
+        await _all_or_first_failure(tasks)
+    for task in tasks:
+        if task._call.settled and task._call.state != DONE:
+            await task  # raises
+    return [await task.result() for task in tasks]
+
+
+async def _all_or_first_failure(tasks: list[TaskProxy[Any]]) -> None:
+    """Wait until all have ended or one has failed."""
+    runtime = tasks[0]._runtime
+    left = sum(not task._call.settled for task in tasks)
+
+    def watch(then: Any) -> None:
+        for task in tasks:
+            call = task._call
+
+            def ended(call: Any = call) -> None:
+                nonlocal left
+                left -= 1
+                if left <= 0 or call.state != DONE:
+                    then()
+
+            if not call.settled:
+                runtime.when_settled(call, ended)
+            elif call.state != DONE:
+                then()
+
+    left = sum(not task._call.settled for task in tasks) or 1
+    await _future(runtime, watch)
+
+
+async def wait(
+    proxies: Iterable[TaskProxy[R]],
+    timeout: float | None = None,
+    return_when: str = ALL_COMPLETED,
+) -> tuple[set[TaskProxy[R]], set[TaskProxy[R]]]:
+    """Wait for several tasks: those that have ended, and the others.
+
+    Args:
+        proxies: tasks.
+        timeout: seconds; None waits for ever. When it is over, nothing is raised.
+        return_when: ``FIRST_COMPLETED``, ``FIRST_EXCEPTION`` or ``ALL_COMPLETED``.
+
+    Raises:
+        ValueError: ``return_when`` is none of these, or there are no tasks.
+    """
+    tasks = _tasks((proxies,), "wait")
+    if not tasks:
+        raise ValueError("wait() was given no tasks")
+    if return_when not in (FIRST_COMPLETED, FIRST_EXCEPTION, ALL_COMPLETED):
+        raise ValueError(f"return_when: found {return_when!r}")
+    ended: asyncio.Queue[TaskProxy[R]] = asyncio.Queue()
+    _watch_all(tasks, ended)
+    left = len(tasks)
+    try:
+        async with asyncio.timeout(timeout):
+            while left:
+                task = await ended.get()
+                left -= 1
+                failed = task._call.state != DONE
+                if return_when == FIRST_COMPLETED or (
+                    failed and return_when == FIRST_EXCEPTION
+                ):
+                    break
+    except TimeoutError:
+        pass
+    done = {task for task in tasks if task._call.settled}
+    return done, set(tasks) - done
+
+
+def _watch_all(tasks: list[TaskProxy[Any]], ended: asyncio.Queue[Any]) -> None:
+    loop = asyncio.get_running_loop()
+    for task in tasks:
+        runtime = task._runtime
+
+        def tell(task: TaskProxy[Any] = task) -> None:
+            if loop is task._runtime.loop:
+                ended.put_nowait(task)
+            else:
+                task._runtime.on_other_loop(loop, lambda: ended.put_nowait(task))
+
+        runtime.when_settled(task._call, tell)
+
+
+class as_completed:  # a function in all but its name
+    """Tasks in the order in which they end; for ``async for`` and, in threads, ``for``.
+
+    Args:
+        proxies: tasks; with ``window`` also a generator of them.
+        timeout: seconds for all together; None waits for ever.
+        window: take so many ahead from ``proxies``, and the next when one has ended.
+
+    Raises:
+        TimeoutError: the time is over.
+    """
+
+    def __init__(
+        self,
+        proxies: Iterable[TaskProxy[R]],
+        timeout: float | None = None,
+        window: int | None = None,
+    ) -> None:
+        if window is not None and window < 1:
+            raise ValueError(f"window: found {window}, expected at least 1")
+        self._proxies = iter(proxies)
+        self._timeout = timeout
+        self._window = window
+
+    async def __aiter__(self) -> AsyncIterator[TaskProxy[Any]]:
+        ended: asyncio.Queue[TaskProxy[Any]] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        deadline = None if self._timeout is None else loop.time() + self._timeout
+        left = self._draw(lambda tasks: _watch_all(tasks, ended), self._window)
+        while left:
+            async with asyncio.timeout_at(deadline):
+                task = await ended.get()
+            left += self._draw(lambda tasks: _watch_all(tasks, ended), 1) - 1
+            yield task
+            del task
+
+    def __iter__(self) -> Iterator[TaskProxy[Any]]:
+        ended: queue.SimpleQueue[TaskProxy[Any]] = queue.SimpleQueue()
+
+        def watch(tasks: list[TaskProxy[Any]]) -> None:
+            for task in tasks:
+                task._runtime.when_settled(
+                    task._call, lambda task=task: ended.put(task)  # type: ignore[misc]
+                )
+
+        deadline = None
+        if self._timeout is not None:
+            deadline = time.monotonic() + self._timeout
+        left = self._draw(watch, self._window)
+        while left:
+            try:
+                task = ended.get(
+                    timeout=None
+                    if deadline is None
+                    else max(0.0, deadline - time.monotonic())
+                )
+            except queue.Empty:
+                raise TimeoutError(f"{left} tasks have not ended") from None
+            left += self._draw(watch, 1) - 1
+            yield task
+            del task
+
+    def _draw(self, watch: Any, count: int | None) -> int:
+        """Take further tasks and watch them; how many."""
+        if self._window is None and count == 1:
+            return 0  # all were taken at first
+        tasks = []
+        for proxy in self._proxies:
+            tasks.append(proxy)
+            if count is not None and len(tasks) == count:
+                break
+        watch(_tasks((tasks,), "as_completed"))
+        return len(tasks)

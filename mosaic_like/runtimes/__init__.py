@@ -1,0 +1,1 @@
+"""Processes: they do what the states of `core` decide."""

@@ -1,0 +1,228 @@
+"""What every runtime has: links, membership, joining, and the order to end.
+
+A runtime joins by saying Hello to the monitor, which answers Welcome with everybody who
+is here, and from then on announces who joins and who is lost, to all in one order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ..comms import messages as wire
+from ..comms.zeromq import ZmqTransport
+from ..config import Config
+from ..errors import ConnectError, MonitorLost
+from ..ids import MONITOR_INCARNATION
+from .peers import Peer, Peers
+
+logger = logging.getLogger(__name__)
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+JOIN_TIMEOUT_S = 30.0
+
+Handler = Callable[[Any, Any, int], None]
+
+
+class Base:
+    """One runtime on one loop; its handlers run on the loop's thread.
+
+    Args:
+        loop: the loop; everything but what says so is called on its thread.
+        config: what all runtimes of the cluster share.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, config: Config) -> None:
+        self.loop = loop
+        self.config = config
+        self.uid = ""
+        self.me = wire.Member(0, "", b"", "", "", 0)
+        self.incarnation = 0
+        self.members: dict[int, wire.Member] = {}
+        self.stopping = False
+        self.transport = ZmqTransport(loop)
+        self.token = secrets.token_bytes(8)
+        self.peers = Peers(
+            loop, self.transport, self.token, self._deliver, self._stranger
+        )
+        self.handlers: dict[type, Handler] = {
+            wire.Welcome: self.on_welcome,
+            wire.Refused: self.on_refused,
+            wire.Joined: self.on_joined,
+            wire.Lost: self.on_lost,
+            wire.Stop: self.on_stop,
+        }
+        self._welcome: asyncio.Future[None] | None = None
+        self._membership: list[asyncio.Future[None]] = []
+
+    def bind(self, address: str) -> str:
+        """Receive at this address."""
+        bound = self.transport.bind(address)
+        self.me = wire.Member(
+            0, "", self.token, bound, socket.gethostname(), os.getpid()
+        )
+        return bound
+
+    # -- joining -----------------------------------------------------------------------
+
+    async def join(
+        self,
+        kind: str,
+        monitor_address: str,
+        monitor_token: bytes,
+        uid: str = "",
+        timeout_s: float = JOIN_TIMEOUT_S,
+    ) -> None:
+        """Become a member.
+
+        Raises:
+            ConnectError: there is no monitor, it does not answer, or it refuses.
+        """
+        welcome = self._welcome = self.loop.create_future()
+        monitor = self.peers.address(monitor_token, monitor_address)
+        monitor.send(
+            wire.Hello(
+                protocol=wire.PROTOCOL,
+                python=PYTHON,
+                kind=kind,
+                uid=uid,
+                token=self.token,
+                address=self.me.address,
+                host=self.me.host,
+                pid=self.me.pid,
+            )
+        )
+        try:
+            async with asyncio.timeout(timeout_s):
+                await welcome
+        except TimeoutError:
+            raise ConnectError(
+                f"the monitor at {monitor_address} did not answer in {timeout_s:g} s: "
+                "it has ended, or the key file is stale"
+            ) from None
+        finally:
+            self._welcome = None
+
+    def _stranger(self, token: bytes, batch: list[Any]) -> None:
+        """Something came from a token that is not announced: here, a Welcome."""
+        for message in batch:
+            if isinstance(message, (wire.Welcome, wire.Refused)) and self._welcome:
+                self.handlers[type(message)](message, (), 0)
+                return
+
+    def on_welcome(self, message: wire.Welcome, buffers: Any, sender: int) -> None:
+        # Taken first: announcing the monitor delivers again what was stashed of it.
+        welcome, self._welcome = self._welcome, None
+        if welcome is None or welcome.done():
+            return
+        self.me = message.me
+        self.uid = message.me.uid
+        self.incarnation = message.me.incarnation
+        self.peers.announce(message.me)
+        self.joined_cluster(message.settings)
+        for member in message.members:
+            self._add(member)
+        welcome.set_result(None)
+
+    def joined_cluster(self, settings: bytes) -> None:
+        """This runtime has its incarnation; others are announced right after."""
+
+    def on_refused(self, message: wire.Refused, buffers: Any, sender: int) -> None:
+        if self._welcome is not None and not self._welcome.done():
+            self._welcome.set_exception(ConnectError(message.why))
+
+    def on_joined(self, message: wire.Joined, buffers: Any, sender: int) -> None:
+        if message.member.incarnation not in self.members:
+            self._add(message.member)
+
+    def _add(self, member: wire.Member) -> None:
+        self.members[member.incarnation] = member
+        self.peers.announce(member)
+        self.member_joined(member)
+        self._membership_changed()
+
+    def member_joined(self, member: wire.Member) -> None:
+        """Somebody is here."""
+
+    def on_lost(self, message: wire.Lost, buffers: Any, sender: int) -> None:
+        member = self.members.pop(message.incarnation, None)
+        if member is None:
+            return
+        logger.debug("%s: %s is lost: %s", self.uid, member.uid, message.cause)
+        self.peers.lose(message.incarnation)
+        self.member_lost(member, message.cause)
+        self._membership_changed()
+
+    def member_lost(self, member: wire.Member, cause: str) -> None:
+        """Somebody is gone for good; nothing of it is heard any more."""
+
+    def _membership_changed(self) -> None:
+        waiting, self._membership = self._membership, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def membership(self) -> None:
+        """Wait until somebody joins or is lost."""
+        future: asyncio.Future[None] = self.loop.create_future()
+        self._membership.append(future)
+        await future
+
+    def of_kind(self, kind: str) -> list[wire.Member]:
+        """All members whose uid begins so, in the order of their indices."""
+        found = [m for m in self.members.values() if m.uid.split(":")[0] == kind]
+        return sorted(found, key=lambda m: [int(i) for i in m.uid.split(":")[1:]])
+
+    # -- sending and receiving ---------------------------------------------------------
+
+    def outbox(self, incarnation: int) -> Peer | None:
+        """To send to a runtime; None if it is lost or was never here."""
+        return self.peers.by_incarnation.get(incarnation)
+
+    @property
+    def monitor(self) -> Peer:
+        """To send to the monitor."""
+        peer = self.peers.by_incarnation.get(MONITOR_INCARNATION)
+        if peer is None:
+            raise MonitorLost("the monitor is gone: the cluster is at its end")
+        return peer
+
+    def _deliver(self, peer: Peer, batch: list[Any], buffers: list[Any]) -> None:
+        """Hand each message to its handler."""
+        handlers = self.handlers
+        sender = peer.incarnation
+        frames: Any = ()
+        used = 0
+        for message in batch:
+            if buffers:
+                extra = getattr(message, "extra", None)
+                count = 0 if extra is None else extra.buffers
+                frames = tuple(buffers[used : used + count])
+                used += count
+            try:
+                handlers[type(message)](message, frames, sender)
+            except Exception:
+                # One bad message must never end the runtime's receiving.
+                logger.exception("%s: %r from %s", self.uid, type(message), peer.uid)
+
+    # -- the end -----------------------------------------------------------------------
+
+    def on_stop(self, message: wire.Stop, buffers: Any, sender: int) -> None:
+        """The order to end."""
+
+    async def flushed(self, timeout_s: float = 1.0) -> None:
+        """Wait until what was sent has been acknowledged, but not for long."""
+        self.peers.flush_all()
+        deadline_s = self.loop.time() + timeout_s
+        while not self.peers.quiet and self.loop.time() < deadline_s:
+            await asyncio.sleep(0.002)
+
+    def close(self) -> None:
+        """End all connections."""
+        self.peers.close()

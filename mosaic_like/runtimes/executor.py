@@ -1,0 +1,511 @@
+"""Runs user code: plain methods on the worker's main thread, coroutines on its loop.
+
+The loop's thread hands tasks over by ``start`` and gets their ends back by
+``Port.completed``. Here values are unpickled and pickled, because that is user code
+too. Nothing here sends messages or changes who holds what.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..comms import messages as wire
+from ..core.task import START, Task
+from ..core.tessera import INLINE, LOOP, MAIN, THREAD, Tessera
+from ..core.worker import CLOSE_METHOD, CONSTRUCTOR
+from ..errors import CycleError, SerializationError
+from .interrupts import Interrupted, Interrupts
+
+if TYPE_CHECKING:
+    from ..core.caller import Call
+
+CURRENT: contextvars.ContextVar[Task | None] = contextvars.ContextVar(
+    "mosaic_like.task", default=None
+)
+
+# Of the names that begin with an underscore, those that proxies forward.
+FORWARDED = frozenset(
+    (
+        "__call__",
+        "__getitem__",
+        "__setitem__",
+        "__delitem__",
+        "__contains__",
+        "__aiter__",
+        "__aenter__",
+        "__aexit__",
+    )
+)
+
+READY = "__ready__"  # asked of a tessera: it is built
+MAX_DEPTH = 64  # of calls run inside each other by a thread that waits
+_BURST = 256  # coroutine calls that run without giving the loop to others
+CLOSE_TIMEOUT_S = 10.0
+
+
+class Port(Protocol):
+    """What the runtime does for the executor."""
+
+    def load_call(self, task: Task) -> tuple[tuple[Any, ...], dict[str, Any]]: ...
+
+    def load_class(self, task: Task) -> type: ...
+
+    def dump_result(self, value: Any) -> Any: ...
+
+    def dump_error(self, error: BaseException, task: Task) -> bytes: ...
+
+    def cancelled(self, task: Task, *, started: bool) -> bytes: ...
+
+    def completed(self, task: Task, outcome: Outcome) -> None:
+        """From any thread: the task has ended."""
+
+    def printed(self, task: Task) -> None:
+        """From any thread: pass on what the task printed, before its end is told."""
+
+
+class Value:
+    """The task returned: plain bytes, or a payload."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+
+class Built:
+    """The constructor returned."""
+
+    __slots__ = ("instance",)
+
+    def __init__(self, instance: Any) -> None:
+        self.instance = instance
+
+
+class Raised:
+    """The task ended without a value."""
+
+    __slots__ = ("error", "reason")
+
+    def __init__(self, reason: int, error: bytes) -> None:
+        self.reason = reason
+        self.error = error
+
+
+class Handed:
+    """The plain method returned a coroutine: the loop goes on with it."""
+
+    __slots__ = ("coroutine",)
+
+    def __init__(self, coroutine: Any) -> None:
+        self.coroutine = coroutine
+
+
+Outcome = bytes | Value | Built | Raised | Handed
+
+
+class Wake:
+    """Put into a thread's queue to make it look again."""
+
+
+_WAKE = Wake()
+
+
+class Executor:
+    """The threads and the loop that run the methods of one runtime's tesserae."""
+
+    def __init__(
+        self, port: Port, loop: asyncio.AbstractEventLoop, *, main_thread: bool
+    ) -> None:
+        self._port = port
+        self._loop = loop
+        self._has_main = main_thread
+        self.interrupts = Interrupts()
+        self._queue: queue.SimpleQueue[Task | Wake | None] = queue.SimpleQueue()
+        self._deferred: deque[Task] = deque()
+        self._stack: list[Task] = []  # what the main thread runs, outermost first
+        self._consumers: dict[int, _Consumer] = {}
+        self._threads: dict[int, _Thread] = {}
+        self._main_ident: int | None = None
+
+    # -- Runner ------------------------------------------------------------------------
+
+    def lane(self, tessera: Tessera, submit: wire.Submit) -> int:
+        """Where a call runs; asked once for each method of a tessera."""
+        method = inspect.getattr_static(type(tessera.instance), submit.method, None)
+        if isinstance(method, (staticmethod, classmethod)):
+            method = method.__func__
+        options = tessera.options
+        if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
+            return LOOP
+        if options.thread:
+            return THREAD
+        if options.is_async or options.inline or not self._has_main:
+            return INLINE
+        return MAIN
+
+    def start(self, task: Task) -> None:
+        """Run a task on its lane."""
+        if task.submit.method == CONSTRUCTOR and task.tessera.instance is None:
+            options = task.tessera.options
+            if options.thread:
+                task.lane = THREAD
+            elif not self._has_main:
+                task.lane = INLINE
+            else:
+                task.lane = MAIN  # also of asynchronous ones: imports take long
+            task.tessera.lane = task.lane
+        lane = task.lane
+        if lane == MAIN:
+            self._queue.put(task)
+        elif lane == INLINE:
+            self._run_plain(task)
+        elif lane == THREAD:
+            self._thread_of(task.tessera).queue.put(task)
+        else:
+            self._start_coroutine(task)
+
+    def cancel(self, task: Task) -> None:
+        """Stop a task that runs; its end is told as always."""
+        if task.lane == LOOP:
+            running = task.rare
+            if isinstance(running, asyncio.Task):
+                running.cancel()
+        elif task.lane == MAIN and self._has_main:
+            self._interrupt(task, 0)
+
+    def _interrupt(self, task: Task, attempt: int) -> None:
+        if task.settled or task not in self._stack:
+            return
+        self.interrupts.send(task)
+        self.wake()  # if it waits for another call it is not interrupted but woken
+        # Tried soon again, in case the thread was where it may not be interrupted;
+        # later each 100 ms, since what lands in __del__ is swallowed by Python.
+        delay_s = 0.001 if attempt < 20 else 0.1
+        self._loop.call_later(delay_s, self._interrupt, task, attempt + 1)
+
+    def tessera_gone(self, tessera: Tessera) -> None:
+        """Its own thread, if it has one, ends."""
+        thread = self._threads.pop(tessera.uid, None)
+        if thread is not None:
+            thread.queue.put(None)
+
+    # -- the main thread ---------------------------------------------------------------
+
+    def run_forever(self) -> None:
+        """Run plain methods until ``stop``; on the main thread."""
+        self._main_ident = threading.get_ident()
+        self.interrupts.install()
+        get = self._queue.get
+        deferred = self._deferred
+        while True:
+            item = deferred.popleft() if deferred else get()
+            if item is None:
+                return
+            if type(item) is Task:
+                self._run_plain(item)
+            item = None  # do not keep the last one until the next comes
+
+    def stop(self) -> None:
+        """Let ``run_forever`` return after what is queued."""
+        self._queue.put(None)
+        for thread in self._threads.values():
+            thread.queue.put(None)
+        self._threads.clear()
+
+    def _thread_of(self, tessera: Tessera) -> _Thread:
+        thread = self._threads.get(tessera.uid)
+        if thread is None:
+            thread = self._threads[tessera.uid] = _Thread(self._run_plain, tessera)
+        return thread
+
+    def _run_plain(self, task: Task) -> None:
+        """Run a plain call from its start to the news of its end; on its thread."""
+        task.move(START)
+        if task.cancelled is not None:
+            self._port.completed(task, self._cancelled(task, started=False))
+            return
+        token = CURRENT.set(task)
+        on_main = task.lane == MAIN
+        if on_main:
+            self._stack.append(task)
+        outcome: Outcome
+        try:
+            outcome = self._call_user(task, on_main)
+        except Interrupted:
+            # The signal came as the call was ending.
+            outcome = self._cancelled(task, started=True)
+        finally:
+            if on_main:
+                self._stack.pop()
+                self.interrupts.current = self._stack[-1] if self._stack else None
+            CURRENT.reset(token)
+        self._port.completed(task, outcome)
+
+    def _call_user(self, task: Task, on_main: bool) -> Outcome:
+        try:
+            try:
+                if on_main:
+                    self.interrupts.current = task
+                return self._outcome(task)
+            finally:
+                if on_main:
+                    self.interrupts.current = None
+        except Interrupted:
+            return self._cancelled(task, started=True)
+        except asyncio.CancelledError:
+            return self._cancelled(task, started=True)
+        except SerializationError as error:
+            return Raised(wire.SERIALIZE, self._port.dump_error(error, task))
+        except BaseException as error:
+            return Raised(wire.ERROR, self._port.dump_error(error, task))
+
+    def _outcome(self, task: Task) -> Outcome:
+        submit = task.submit
+        name = submit.method
+        extra = submit.extra
+        if extra is not None and extra.kind != wire.CALL:
+            return self._special(task, extra.kind)
+        instance = task.tessera.instance
+        if name[0] == "_":
+            if name == CONSTRUCTOR and instance is None:
+                return self._build(task)
+            if name == CLOSE_METHOD and task is task.tessera.closing:
+                close = getattr(instance, CLOSE_METHOD, None)
+                value = None if close is None else close()
+                if inspect.iscoroutine(value):
+                    return Handed(value)
+                return self._port.dump_result(None)  # type: ignore[no-any-return]
+            if name == READY:
+                return self._port.dump_result(None)  # type: ignore[no-any-return]
+            if name not in FORWARDED and name not in task.tessera.options.expose:
+                raise AttributeError(
+                    f"{name!r} is private: names that begin with _ are never remote"
+                )
+        arguments, keywords = self._port.load_call(task)
+        value = getattr(instance, name)(*arguments, **keywords)
+        if inspect.iscoroutine(value):
+            return Handed(value)
+        return self._port.dump_result(value)  # type: ignore[no-any-return]
+
+    def _build(self, task: Task) -> Outcome:
+        cls = self._port.load_class(task)
+        arguments, keywords = self._port.load_call(task)
+        return Built(cls(*arguments, **keywords))
+
+    def _special(self, task: Task, kind: int) -> Outcome:
+        port = self._port
+        name = task.submit.method
+        if kind == wire.RESULT_CALL:
+            (target, *arguments), keywords = port.load_call(task)
+            value = getattr(target, name)(*arguments, **keywords)
+            return Handed(value) if inspect.iscoroutine(value) else _dump(port, value)
+        if name[0] == "_":
+            raise AttributeError(f"{name!r} is private: it is never remote")
+        if kind == wire.SET_ATTRIBUTE:
+            (value,), _ = port.load_call(task)
+            setattr(task.tessera.instance, name, value)
+            return _dump(port, None)
+        if kind == wire.GET_ATTRIBUTE:
+            return _dump(port, getattr(task.tessera.instance, name))
+        raise AssertionError(f"kind {kind} is not run here")
+
+    def _cancelled(self, task: Task, *, started: bool) -> Raised:
+        return Raised(wire.CANCELLED, self._port.cancelled(task, started=started))
+
+    # -- waiting in a plain method -----------------------------------------------------
+
+    def waits_here(self) -> Task | None:
+        """The call that this thread runs, if it is the main thread."""
+        if threading.get_ident() == self._main_ident and self._stack:
+            return self._stack[-1]
+        return None
+
+    def wake(self) -> None:
+        """Make a waiting main thread look again; from any thread."""
+        self._queue.put(_WAKE)
+
+    def wait_on_main(
+        self, waiter: Task, ended: Callable[[], bool], call: Call, timeout: float | None
+    ) -> bool:
+        """Wait inside a plain method; meanwhile run only what the wait depends on.
+
+        That is the awaited task and what is ahead of it in its tessera's queue, and
+        the calls that were made inside the waiting one. Running others would turn the
+        stack around and dead-lock correct programs.
+        """
+        if len(self._stack) >= MAX_DEPTH:
+            raise RecursionError(f"{MAX_DEPTH} plain methods wait inside each other")
+        if any(t.tessera.uid == call.stream.tessera for t in self._stack):
+            raise CycleError(
+                f"{call.stream.label}.{call.method} can only start when "
+                f"{waiter.tessera.options.name}.{waiter.submit.method}, which waits "
+                "for it, has ended: call the method directly, or do not wait",
+                str(call.uid),
+            )
+        deadline_s = None if timeout is None else time.monotonic() + timeout
+        self.interrupts.current = waiter
+        for task in [t for t in self._deferred if self._needed(t, waiter, call)]:
+            if ended():
+                return True
+            if task in self._deferred:
+                self._deferred.remove(task)
+                self._run_plain(task)
+        while not ended():
+            if waiter.cancelled is not None:
+                raise Interrupted
+            left_s = None
+            if deadline_s is not None:
+                left_s = deadline_s - time.monotonic()
+                if left_s <= 0:
+                    return False
+            try:
+                item = self._queue.get(timeout=left_s)
+            except queue.Empty:
+                return ended()
+            if item is None:
+                self._queue.put(None)
+                raise Interrupted
+            if type(item) is Task:
+                if self._needed(item, waiter, call):
+                    self._run_plain(item)
+                    self.interrupts.current = waiter
+                else:
+                    self._deferred.append(item)
+        return True
+
+    def _needed(self, task: Task, waiter: Task, call: Call) -> bool:
+        if any(task.tessera is running.tessera for running in self._stack):
+            return False
+        return task.tessera.uid == call.stream.tessera or waiter.uid in task.ancestors
+
+    # -- the loop ----------------------------------------------------------------------
+
+    def _start_coroutine(self, task: Task) -> None:
+        tessera = task.tessera
+        if tessera.options.is_async:
+            consumer = _Consumer()
+            task.rare = self._loop.create_task(self._consume(consumer, task))
+            return
+        running = self._consumers.get(tessera.uid)
+        if running is not None and running.between:
+            running.next = task
+            return
+        consumer = self._consumers[tessera.uid] = _Consumer()
+        consumer.runner = self._loop.create_task(self._consume(consumer, task))
+        task.rare = consumer.runner
+
+    async def _consume(self, consumer: _Consumer, task: Task | None) -> None:
+        """Run coroutine calls of a tessera one after the other.
+
+        One asyncio task for a burst of calls: to make one costs more than the call.
+        """
+        count = 0
+        while task is not None:
+            consumer.between = False
+            if consumer.runner is not None:
+                task.rare = consumer.runner
+            outcome = await self._run_coroutine(task)
+            if type(outcome) is Built or task.tessera.options.is_async:
+                self._port.completed(task, outcome)
+                return
+            consumer.between = True
+            self._port.completed(task, outcome)
+            task, consumer.next = consumer.next, None
+            count += 1
+            if count % _BURST == 0 and task is not None:
+                consumer.between = False
+                await asyncio.sleep(0)
+        consumer.between = False
+        for uid, other in list(self._consumers.items()):
+            if other is consumer:
+                del self._consumers[uid]
+
+    async def _run_coroutine(self, task: Task, coroutine: Any = None) -> Outcome:
+        if coroutine is None:
+            task.move(START)
+        if task.cancelled is not None and coroutine is None:
+            return self._cancelled(task, started=False)
+        CURRENT.set(task)
+        try:
+            if coroutine is None:
+                coroutine = self._coroutine(task)
+            value = await coroutine
+            if task is task.tessera.closing:
+                value = None
+            return self._port.dump_result(value)  # type: ignore[no-any-return]
+        except asyncio.CancelledError:
+            running = asyncio.current_task()
+            while running is not None and running.uncancel() > 0:
+                pass  # cancelled twice: one end is enough
+            return self._cancelled(task, started=True)
+        except SerializationError as error:
+            return Raised(wire.SERIALIZE, self._port.dump_error(error, task))
+        except BaseException as error:
+            return Raised(wire.ERROR, self._port.dump_error(error, task))
+        finally:
+            CURRENT.set(None)
+
+    def _coroutine(self, task: Task) -> Any:
+        name = task.submit.method
+        if task is task.tessera.closing:
+            return getattr(task.tessera.instance, CLOSE_METHOD)()
+        if (
+            name[0] == "_"
+            and name not in FORWARDED
+            and name not in task.tessera.options.expose
+        ):
+            raise AttributeError(f"{name!r} is private: it is never remote")
+        arguments, keywords = self._port.load_call(task)
+        return getattr(task.tessera.instance, name)(*arguments, **keywords)
+
+    def hand_over(self, task: Task, coroutine: Any) -> None:
+        """Go on with a coroutine that a plain method returned; on the loop."""
+
+        async def run() -> None:
+            outcome = await self._run_coroutine(task, coroutine)
+            self._port.completed(task, outcome)
+
+        task.lane = LOOP
+        task.tessera.lane = LOOP
+        task.rare = self._loop.create_task(run())
+
+
+class _Consumer:
+    """One asyncio task that runs the coroutine calls of a tessera."""
+
+    __slots__ = ("between", "next", "runner")
+
+    def __init__(self) -> None:
+        self.between = False  # one call has ended, the next may be handed over
+        self.next: Task | None = None
+        self.runner: asyncio.Task[None] | None = None
+
+
+class _Thread:
+    """The own thread of a tessera."""
+
+    def __init__(self, run: Callable[[Task], None], tessera: Tessera) -> None:
+        self.queue: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._run = run
+        self._thread = threading.Thread(
+            target=self._forever, name=f"mosaic {tessera.options.name}", daemon=True
+        )
+        self._thread.start()
+
+    def _forever(self) -> None:
+        while (task := self.queue.get()) is not None:
+            self._run(task)
+            task = None
+
+
+def _dump(port: Port, value: Any) -> Outcome:
+    return port.dump_result(value)  # type: ignore[no-any-return]
+

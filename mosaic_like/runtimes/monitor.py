@@ -1,0 +1,172 @@
+"""The monitor process: membership, and the order to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import Any
+
+from ..comms import messages as wire
+from ..config import Config
+from ..core.monitor import MonitorState
+from .base import PYTHON, Base
+from .loops import new_loop, tune_collector
+from .processes import open_pidfd
+from .spec import Spec, decode
+
+logger = logging.getLogger(__name__)
+
+
+class Monitor(Base):
+    """Performs what MonitorState decides."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, spec: Spec) -> None:
+        super().__init__(loop, Config.from_bytes(spec.config))
+        self.token = spec.monitor_token
+        self.peers.token = spec.monitor_token
+        self._spec = spec
+        self.state = MonitorState(PYTHON, spec.config)
+        self.ended = loop.create_future()
+        self._pidfds: dict[int, int] = {}
+        self._stopped: set[int] = set()  # nodes that have stopped
+        self._lines: list[str] = []
+        self._asked: list[int] = []  # who wants to know when all has stopped
+        self.handlers.update(
+            {
+                wire.Hello: self._on_hello,
+                wire.Exited: self._on_exited,
+                wire.Stopped: self._on_stopped,
+            }
+        )
+
+    def start(self, owner_pidfd: int) -> None:
+        """Bind, and watch the process that owns the cluster."""
+        self.bind(self._spec.monitor_address)
+        self.me = self.state.found(self.me)
+        self.uid = self.me.uid
+        self.incarnation = self.me.incarnation
+        self.peers.announce(self.me)
+        if owner_pidfd >= 0:
+            self.loop.add_reader(owner_pidfd, self._owner_died, owner_pidfd)
+
+    def _owner_died(self, pidfd: int) -> None:
+        self.loop.remove_reader(pidfd)
+        os.close(pidfd)
+        self.stop("the program that started the cluster has ended")
+
+    # -- members -----------------------------------------------------------------------
+
+    def _stranger(self, token: bytes, batch: list[Any]) -> None:
+        for message in batch:
+            if isinstance(message, wire.Hello) and message.token == token:
+                self._hello(message)
+                return
+
+    def _on_hello(self, message: Any, buffers: Any, sender: int) -> None:
+        """The one that was stashed: it has been answered."""
+
+    def _hello(self, message: wire.Hello) -> None:
+        member, answer, told = self.state.hello(message)
+        peer = self.peers.address(message.token, message.address)
+        if member is None:
+            peer.send(answer)
+            return
+        self.members[member.incarnation] = member
+        self.peers.announce(member)
+        peer.send(answer)
+        self._send(told)
+        if self.stopping:
+            peer.send(wire.Stop("the cluster is stopping"))
+        if member.uid.split(":")[0] != "worker":
+            # Workers are watched by their nodes, which know how they ended.
+            self._watch(member)
+
+    def _send(self, sends: list[tuple[int, Any]]) -> None:
+        for to, message in sends:
+            outbox = self.outbox(to)
+            if outbox is not None:
+                outbox.send(message)
+
+    def _watch(self, member: wire.Member) -> None:
+        pidfd = open_pidfd(member.pid)
+        if pidfd is None:
+            return
+        self._pidfds[member.incarnation] = pidfd
+        self.loop.add_reader(pidfd, self._ended, member.incarnation)
+
+    def _ended(self, incarnation: int) -> None:
+        self._unwatch(incarnation)
+        self._lost(incarnation, "its process has ended")
+
+    def _unwatch(self, incarnation: int) -> None:
+        pidfd = self._pidfds.pop(incarnation, None)
+        if pidfd is not None:
+            self.loop.remove_reader(pidfd)
+            os.close(pidfd)
+
+    def _lost(self, incarnation: int, cause: str) -> None:
+        sends = self.state.lost(incarnation, cause)
+        for gone in [m for m in self.members if m not in self.state.members]:
+            self._unwatch(gone)
+            self.peers.lose(gone)
+            del self.members[gone]
+            self._stopped.add(gone)
+        self._send(sends)
+        if self.stopping:
+            self._check_stopped()
+
+    def _on_exited(self, message: wire.Exited, buffers: Any, sender: int) -> None:
+        member = self.state.of_uid(message.uid)
+        if member is not None and member.pid == message.pid:
+            self._lost(member.incarnation, message.how)
+
+    # -- the end -----------------------------------------------------------------------
+
+    def on_stop(self, message: wire.Stop, buffers: Any, sender: int) -> None:
+        if sender:
+            self._asked.append(sender)
+        self.stop(message.why)
+
+    def stop(self, why: str) -> None:
+        """Stop all nodes; end when they have."""
+        if self.stopping:
+            return
+        self.stopping = True
+        for node in self.of_kind("node"):
+            self.outbox(node.incarnation).send(wire.Stop(why))  # type: ignore[union-attr]
+        self._check_stopped()
+
+    def _on_stopped(self, message: wire.Stopped, buffers: Any, sender: int) -> None:
+        self._stopped.add(sender)
+        self._lines += message.lines
+        self._check_stopped()
+
+    def _check_stopped(self) -> None:
+        if any(n.incarnation not in self._stopped for n in self.of_kind("node")):
+            return
+        for head in self.of_kind("head"):
+            outbox = self.outbox(head.incarnation)
+            if outbox is not None:
+                if head.incarnation not in self._asked:
+                    outbox.send(wire.Stop("the cluster has stopped"))
+                outbox.send(wire.Stopped(self._lines))
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
+async def _run(loop: asyncio.AbstractEventLoop, spec: Spec, pidfd: int) -> None:
+    monitor = Monitor(loop, spec)
+    monitor.start(pidfd)
+    await monitor.ended
+    await monitor.flushed(0.5)
+    monitor.close()
+
+
+def main(argument: bytes, fds: list[int], control: int | None) -> None:
+    """The entry of the forked process."""
+    spec = decode(argument)
+    tune_collector(50_000)
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(_run(runner.get_loop(), spec, fds[-1] if fds else -1))
+

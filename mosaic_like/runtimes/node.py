@@ -1,0 +1,205 @@
+"""The node process: the supervisor of one host's workers."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import sys
+from typing import Any
+
+from ..comms import messages as wire
+from ..config import Config
+from ..core.node import MOST, PERIOD_S, Replacements
+from ..errors import ConnectError, MosaicError
+from ..ids import MONITOR_INCARNATION, short
+from .base import Base
+from .loops import new_loop, tune_collector
+from .processes import Child, ForkServer, describe_status, open_pidfd
+from .spec import Spec, decode
+
+logger = logging.getLogger(__name__)
+
+# What numeric libraries read when they are imported.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+CLOSE_TIMEOUT_S = 10.0
+
+
+class Node(Base):
+    """Starts workers, says how they ended, replaces them, stops them."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, spec: Spec, server: ForkServer
+    ) -> None:
+        super().__init__(loop, Config.from_bytes(spec.config))
+        self._spec = spec
+        self._server = server
+        self._children: dict[str, Child] = {}
+        self._replacements = Replacements()
+        self._lines: list[str] = []
+        self._pidfd: int | None = None
+        self._starts = 0
+        self.ended = loop.create_future()
+        self.handlers[wire.Stopped] = self._on_stopped
+        self.handlers[wire.Restart] = self._on_restart
+
+    async def start(self, owner_pidfd: int) -> None:
+        """Join the cluster and start the workers."""
+        spec = self._spec
+        self.bind(f"ipc://{spec.directory}/n{os.getpid()}")
+        self._server.watch(self.loop)
+        self._server.on_lost = self._server_lost
+        await self.join("node", spec.monitor_address, spec.monitor_token, spec.uid)
+        monitor = self.members[MONITOR_INCARNATION]
+        if monitor.host == self.me.host:
+            self._pidfd = open_pidfd(monitor.pid)
+        if self._pidfd is not None:
+            self.loop.add_reader(self._pidfd, self._monitor_died)
+        if owner_pidfd >= 0:
+            os.close(owner_pidfd)  # the monitor watches it for all
+        for index in range(self.config.num_workers):
+            self._spawn(f"worker:{self.uid.split(':')[1]}:{index}")
+
+    # -- workers -----------------------------------------------------------------------
+
+    def _spawn(self, uid: str) -> None:
+        if self.stopping:
+            return
+        self._starts += 1
+        spec = Spec(
+            config=self._spec.config,
+            directory=self._spec.directory,
+            monitor_address=self._spec.monitor_address,
+            monitor_token=self._spec.monitor_token,
+            uid=uid,
+            path=self._spec.path,
+            cwd=self._spec.cwd,
+        )
+        threads = str(self.config.num_threads)
+        environment: dict[str, str | None] = {
+            name: threads for name in THREAD_VARIABLES if name not in os.environ
+        }
+        try:
+            self._children[uid] = self._server.spawn(
+                "mosaic_like.runtimes.worker:main",
+                spec.encode(),
+                environment=environment,
+                death_signal=True,
+                on_exited=functools.partial(self._exited, uid),
+            )
+        except MosaicError:
+            self.stop()
+
+    def _exited(self, uid: str, child: Child) -> None:
+        if self._children.get(uid) is child:
+            del self._children[uid]
+        status = child.status
+        how = "it ended" if status is None else describe_status(status)
+        if self.outbox(MONITOR_INCARNATION) is not None:
+            self.monitor.send(wire.Exited(uid, child.pid, how))
+        if self.stopping:
+            self._check_stopped()
+            return
+        delay_s = self._replacements.delay_s(self.loop.time())
+        if delay_s is None:
+            print(
+                f"mosaic: {short(uid)} ended ({how}) and is not replaced: "
+                f"{MOST} workers were in {PERIOD_S:.0f} s; going on with "
+                f"{len(self._children)}",
+                file=sys.stderr,
+            )
+        else:
+            self.loop.call_later(delay_s, self._spawn, uid)
+
+    def _on_restart(self, message: Any, buffers: Any, sender: int) -> None:
+        for child in self._children.values():
+            self._server.kill(child.pid)
+
+    # -- the end -----------------------------------------------------------------------
+
+    def on_stop(self, message: wire.Stop, buffers: Any, sender: int) -> None:
+        self.stop()
+
+    def _monitor_died(self) -> None:
+        assert self._pidfd is not None
+        self.loop.remove_reader(self._pidfd)
+        self.stop()
+
+    def _server_lost(self) -> None:
+        # The kernel has killed the workers with it.
+        self._children.clear()
+        self.stopping = True
+        self._check_stopped()
+
+    def stop(self) -> None:
+        """Let the workers close what they have; kill what does not end."""
+        if self.stopping:
+            return
+        self.stopping = True
+        workers = {m.uid: m for m in self.of_kind("worker")}
+        for uid, child in self._children.items():
+            member = workers.get(uid)
+            outbox = None if member is None else self.outbox(member.incarnation)
+            if outbox is not None:
+                outbox.send(wire.Stop(""))
+            elif child.pid:
+                self._server.kill(child.pid)  # it has not joined: it has nothing
+        limit_s = self.config.stop_timeout_s + CLOSE_TIMEOUT_S
+        self.loop.call_later(limit_s, self._kill)
+        self._check_stopped()
+
+    def _kill(self) -> None:
+        for uid, child in self._children.items():
+            if child.pid:
+                self._lines.append(f"{short(uid)} did not end and was killed")
+                self._server.kill(child.pid)
+
+    def member_joined(self, member: wire.Member) -> None:
+        if self.stopping and member.uid in self._children:
+            outbox = self.outbox(member.incarnation)
+            if outbox is not None:
+                outbox.send(wire.Stop(""))
+
+    def _on_stopped(self, message: wire.Stopped, buffers: Any, sender: int) -> None:
+        self._lines += message.lines
+
+    def _check_stopped(self) -> None:
+        if self.stopping and not self._children and not self.ended.done():
+            if self.outbox(MONITOR_INCARNATION) is not None:
+                self.monitor.send(wire.Stopped(self._lines))
+            self.ended.set_result(None)
+
+
+async def _run(
+    loop: asyncio.AbstractEventLoop, spec: Spec, pidfd: int, control: int
+) -> None:
+    server = ForkServer.adopt(control)
+    node = Node(loop, spec, server)
+    try:
+        await node.start(pidfd)
+        await node.ended
+        await node.flushed(0.5)
+    except ConnectError as error:
+        print(f"mosaic: a node could not join: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    finally:
+        node.close()
+        server.unwatch()
+        server.close()
+
+
+def main(argument: bytes, fds: list[int], control: int | None) -> None:
+    """The entry of the forked process."""
+    spec = decode(argument)
+    tune_collector(50_000)
+    assert control is not None
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(_run(runner.get_loop(), spec, fds[-1] if fds else -1, control))

@@ -1,0 +1,334 @@
+"""The peers of a runtime: outboxes, links and connections.
+
+What goes to one peer in one tick of the loop goes in one packet. A peer is known by
+the random token of its incarnation; what comes from a token that the monitor has not
+announced yet waits until it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..comms import messages as wire
+from ..comms.link import HEADER_BYTES, Link, LinkState
+from ..errors import MosaicError, ProtocolError
+
+if TYPE_CHECKING:
+    from ..comms.transport import Channel, Packet, Transport
+
+logger = logging.getLogger(__name__)
+
+# At this many messages a batch goes out without waiting for the end of the tick: the
+# peer can begin, and the next batch is filled while it works.
+BATCH_MESSAGES = 256
+_LARGE_BYTES = 32 << 10
+TICK_S = 0.02
+_STASHED_PACKETS = 10_000
+
+
+class Peer:
+    """One other runtime, or this one itself."""
+
+    def __init__(self, peers: Peers, token: bytes) -> None:
+        self.token = token
+        self.incarnation = 0
+        self.uid = ""
+        self.address = ""
+        self.bytes_out = 0
+        self.releases: list[int] = []
+        self.defined: set[bytes] = set()  # digests that it was sent
+        self.link = Link(peers.token)
+        self.stash: list[Packet] = []  # that came before it was announced
+        self._peers = peers
+        self._channel: Channel | None = None
+        self._messages: list[Any] = []
+        self._buffers: list[Any] = []
+        self._loopback = token == peers.token
+
+    def __repr__(self) -> str:
+        return f"<Peer {self.uid or self.token.hex()} {self.link.state.value}>"
+
+    def send(self, message: Any, payload: Any = None) -> None:
+        """Put a message, with its payload, into the next batch."""
+        if payload is not None:
+            self._peers.before(self, payload)
+            self._buffers += payload.buffers
+        messages = self._messages
+        messages.append(message)
+        count = len(messages)
+        if count == 1:
+            self._peers.loop.call_soon(self.flush)
+        elif count >= BATCH_MESSAGES:
+            self.flush()
+        if payload is not None and payload.nbytes > _LARGE_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what has been gathered."""
+        peers = self._peers
+        messages = self._messages
+        if peers.dropped:
+            peers.on_dropped()
+        if self.releases:
+            messages.append(wire.Release(self.releases))
+            self.releases = []
+        if not messages:
+            return
+        if self._loopback:
+            self._deliver_here()
+            return
+        packet: Packet = [wire.encode(messages, HEADER_BYTES), *self._buffers]
+        messages.clear()
+        if self._buffers:
+            self._buffers = []
+        if self.link.wrap(packet):
+            channel = self._channel
+            if channel is not None:
+                channel.send(packet)
+        elif self.link.state is LinkState.CLOSED:
+            self.open()
+        if not peers.ticking:
+            peers.tick_soon()
+
+    def _deliver_here(self) -> None:
+        messages, self._messages = self._messages, []
+        buffers, self._buffers = self._buffers, []
+        self._peers.deliver(self, messages, buffers)
+
+    def open(self) -> None:
+        """Connect, and send again what was not acknowledged."""
+        link = self.link
+        if self._loopback or not self.address or self._peers.closed:
+            return
+        if link.state not in (LinkState.CLOSED, LinkState.BROKEN):
+            return
+        peers = self._peers
+        routing_id = link.opened(peers.loop.time())
+        self._channel = peers.transport.connect(
+            self.address, routing_id, self._broken
+        )
+        self._resend()
+
+    def _resend(self) -> None:
+        if self._channel is not None:
+            for packet in self.link.resend():
+                self._channel.send(packet)
+
+    def _broken(self, cause: str) -> None:
+        self._channel = None
+        link = self.link
+        if link.state not in (LinkState.UP, LinkState.OPENING):
+            return
+        now = self._peers.loop.time()
+        link.broken(now)
+        logger.debug("%s: %s", self, cause)
+        if not self._peers.closed:
+            self._peers.loop.call_at(link.retry_at, self.open)
+
+    def tick(self, now: float) -> bool:
+        """Acknowledge and check; whether there is more to do later."""
+        link = self.link
+        if link.check(now):
+            if self._channel is not None:
+                self._channel.close()
+                self._channel = None
+            self._peers.loop.call_at(link.retry_at, self.open)
+        elif self._channel is not None:
+            self._resend()
+        if link.owes(now):
+            self.acknowledge()
+        return bool(link.unacknowledged or link.acknowledge_at is not None)
+
+    def acknowledge(self) -> None:
+        """Send a bare acknowledgement now, if one is owed."""
+        if self.link.state is LinkState.CLOSED:
+            self.open()
+        if self._channel is not None:
+            head = self.link.acknowledgement()
+            if head is not None:
+                self._channel.send([head])
+
+    def lose(self) -> None:
+        """It will never be heard again."""
+        if self.link.state is not LinkState.LOST:
+            self.link.lost()
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        self._messages.clear()
+        self._buffers.clear()
+        self.stash.clear()
+
+
+Deliver = Callable[[Peer, list[Any], list[Any]], None]
+
+
+class Peers:
+    """All links of one runtime.
+
+    Args:
+        loop: the runtime's.
+        transport: bound already.
+        token: 8 random bytes, the identity of this incarnation on the links.
+        deliver: called with each batch, in order, and its out-of-band buffers.
+        stranger: called with a batch from a token that nobody has announced; whether
+            the token is known from now on.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        transport: Transport,
+        token: bytes,
+        deliver: Deliver,
+        stranger: Callable[[bytes, list[Any]], None],
+    ) -> None:
+        self.loop = loop
+        self.transport = transport
+        self.token = token
+        self.deliver = deliver
+        self._stranger = stranger
+        self.by_token: dict[bytes, Peer] = {}
+        self.by_incarnation: dict[int, Peer] = {}
+        self._expected: dict[int, list[tuple[Any, Any]]] = {}
+        self.closed = False
+        self.ticking = False
+        self.dropped: Any = ()  # a deque of calls whose proxies are gone
+        self.on_dropped: Callable[[], None] = lambda: None
+        self.before: Callable[[Peer, Any], None] = lambda peer, payload: None
+        self.on_tick: Callable[[], bool] = lambda: False
+        transport.on_packet = self._packet
+
+    def announce(self, member: wire.Member) -> Peer:
+        """The monitor says who it is: what waited from it is delivered."""
+        peer = self.by_incarnation.get(member.incarnation)
+        if peer is not None:
+            return peer
+        peer = self._peer(member.token)
+        peer.incarnation = member.incarnation
+        peer.uid = member.uid
+        peer.address = member.address
+        self.by_incarnation[member.incarnation] = peer
+        for message, payload in self._expected.pop(member.incarnation, ()):
+            peer.send(message, payload)
+        stash, peer.stash = peer.stash, []
+        for packet in stash:
+            self._decode(peer, packet)
+        if peer.link.acknowledge_at is not None and not self.ticking:
+            self.tick_soon()
+        return peer
+
+    def address(self, token: bytes, address: str) -> Peer:
+        """Where to answer a token that has no incarnation yet."""
+        peer = self._peer(token)
+        peer.address = address
+        return peer
+
+    def expect(self, incarnation: int, message: Any, payload: Any = None) -> None:
+        """Keep a message for somebody who will be announced.
+
+        A payload may come before the news of the runtime whose objects it mentions.
+        """
+        self._expected.setdefault(incarnation, []).append((message, payload))
+
+    def lose(self, incarnation: int) -> None:
+        """Fence an incarnation: nothing of it is heard from now on."""
+        self._expected.pop(incarnation, None)
+        peer = self.by_incarnation.pop(incarnation, None)
+        if peer is not None:
+            peer.lose()
+
+    def _peer(self, token: bytes) -> Peer:
+        peer = self.by_token.get(token)
+        if peer is None:
+            peer = self.by_token[token] = Peer(self, token)
+        return peer
+
+    # -- receiving ---------------------------------------------------------------------
+
+    def _packet(self, routing_id: bytes, packet: Packet) -> None:
+        token = routing_id[:8]
+        peer = self.by_token.get(token)
+        if peer is None:
+            peer = self._peer(token)
+        try:
+            if not peer.link.unwrap(packet, self.loop.time()):
+                if not self.ticking and peer.link.acknowledge_at is not None:
+                    self.tick_soon()
+                return
+        except ProtocolError as error:
+            logger.warning("a packet from %s was dropped: %s", peer, error)
+            return
+        if not self.ticking:
+            self.tick_soon()
+        if peer.incarnation:
+            self._decode(peer, packet)
+        elif len(peer.stash) < _STASHED_PACKETS:
+            peer.stash.append(packet)
+            try:
+                batch = wire.decode(memoryview(packet[0])[HEADER_BYTES:])
+            except msgspec.MsgspecError as error:
+                logger.warning("a batch from %s was dropped: %s", peer, error)
+                return
+            self._stranger(token, batch)
+
+    def _decode(self, peer: Peer, packet: Packet) -> None:
+        try:
+            batch = wire.decode(memoryview(packet[0])[HEADER_BYTES:])
+        except msgspec.MsgspecError as error:
+            logger.warning("a batch from %s was dropped: %s", peer, error)
+            return
+        self.deliver(peer, batch, packet[1:])
+
+    # -- the timer ---------------------------------------------------------------------
+
+    def tick_soon(self) -> None:
+        """Start the timer; on the loop's thread. It stops when nothing is to be done."""
+        if not self.ticking and not self.closed:
+            self.ticking = True
+            self.loop.call_later(TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        self.ticking = False
+        if self.closed:
+            return
+        more = self.on_tick()
+        now = self.loop.time()
+        for peer in list(self.by_token.values()):
+            if peer.releases:
+                peer.flush()
+            if peer.tick(now):
+                more = True
+        if more:
+            self.tick_soon()
+
+    # -- the end -----------------------------------------------------------------------
+
+    def flush_all(self) -> None:
+        for peer in list(self.by_token.values()):
+            peer.flush()
+
+    @property
+    def quiet(self) -> bool:
+        """All that was sent to living peers has been acknowledged."""
+        return not any(
+            peer.link.unacknowledged
+            for peer in self.by_token.values()
+            if peer.link.state is LinkState.UP
+        )
+
+    def close(self) -> None:
+        """Send what is left and end all connections."""
+        if self.closed:
+            return
+        try:
+            self.flush_all()
+        except MosaicError:
+            logger.exception("while closing")
+        self.closed = True
+        self.transport.close()

@@ -1,0 +1,252 @@
+"""The worker process: loop on a background thread, plain methods on the main one."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import sys
+import threading
+import traceback
+from collections import deque
+from typing import Any
+
+from .. import ids, session
+from ..comms import messages as wire
+from ..config import Config
+from ..core.task import RUNNING, Task
+from ..core.tessera import Tessera, TesseraState
+from ..ids import short
+from .user import UserRuntime
+from .executor import CLOSE_TIMEOUT_S, Outcome
+from .loops import new_loop
+from .output import LineStream
+from .spec import Spec, decode
+
+logger = logging.getLogger(__name__)
+
+# The thread that runs user code gives way to the loop's after this long.
+SWITCH_INTERVAL_S = 0.0005
+REPORT_AFTER_S = 0.05
+_PERF = 19
+
+
+class Worker(UserRuntime):
+    """Owns tesserae; see ActorRuntime."""
+
+    main_thread = True
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, spec: Spec) -> None:
+        super().__init__(loop, Config.from_bytes(spec.config))
+        self._spec = spec
+        self._printed: deque[tuple[int, Task | None, str]] = deque()
+        self.stdout = LineStream(lambda task, text: self._print(1, task, text), 1)
+        self.stderr = LineStream(lambda task, text: self._print(2, task, text), 2)
+        self.ended = loop.create_future()
+
+    async def start(self) -> None:
+        """Join the cluster."""
+        spec = self._spec
+        self.bind(f"ipc://{spec.directory}/w{os.getpid()}")
+        await self.join("worker", spec.monitor_address, spec.monitor_token, spec.uid)
+
+    # -- output ------------------------------------------------------------------------
+
+    def _print(self, stream: int, task: Task | None, text: str) -> None:
+        self._printed.append((stream, task, text))
+        if not self._awake:
+            self._awake = True
+            self.loop.call_soon_threadsafe(self._drain)
+
+    def completed(self, task: Task, outcome: Outcome) -> None:
+        if self.stdout.pending:
+            self.stdout.finish(task)
+        if self.stderr.pending:
+            self.stderr.finish(task)
+        if self._printed and self.on_loop:
+            self._send_printed()
+        super().completed(task, outcome)
+
+    def _drain(self) -> None:
+        if self._printed:
+            self._send_printed()
+        super()._drain()
+
+    def _send_printed(self) -> None:
+        printed = self._printed
+        while printed:
+            stream, task, text = printed.popleft()
+            label = short(self.uid)
+            if task is not None:
+                label = f"{label} {task.tessera.options.name}"
+            head = self._head_of(task)
+            if head is not None:
+                text = text.encode("utf-8", "replace").decode()
+                self.outbox(head).send(wire.Output(stream, label, text))  # type: ignore[union-attr]
+
+    def _head_of(self, task: Task | None) -> int | None:
+        """The head inside whose call this was printed, else the first there is."""
+        heads = [m.incarnation for m in self.of_kind("head")]
+        if task is not None:
+            ancestors = task.ancestors
+            root = ids.maker(ancestors[0]) if ancestors else task.caller
+            if root in heads:
+                return root
+        return heads[0] if heads else None
+
+    # -- the end -----------------------------------------------------------------------
+
+    def on_stop(self, message: wire.Stop, buffers: Any, sender: int) -> None:
+        if not self.stopping:
+            self.stopping = True
+            self._stopping = self.loop.create_task(self._stop())
+
+    async def _stop(self) -> None:
+        lines: list[str] = []
+        try:
+            lines = await self._close_all()
+        except Exception:
+            logger.exception("%s: while stopping", self.uid)
+        if self._printed:
+            self._send_printed()
+        node = next(
+            (m for m in self.of_kind("node") if m.uid == f"node:{self._index}"), None
+        )
+        outbox = None if node is None else self.outbox(node.incarnation)
+        if outbox is not None:
+            outbox.send(wire.Stopped(lines))
+        await self.flushed(0.5)
+        self.ended.set_result(None)
+
+    @property
+    def _index(self) -> str:
+        return self.uid.split(":")[1]
+
+    async def _close_all(self) -> list[str]:
+        """Cancel what waits and runs, then ``__close__`` in reverse order of making."""
+        tesserae = list(self.worker.tesserae.values())
+        for task in list(self.worker.tasks.values()):
+            if not task.settled and task.tessera.closing is not task:
+                self.worker.cancel(task.uid, "the cluster is stopping")
+        lines = []
+        deadline_s = self.loop.time() + self.config.stop_timeout_s
+        for tessera in tesserae:
+            if not await self._until(lambda t=tessera: not t.active, deadline_s):  # type: ignore[misc]
+                running = next(
+                    (t for t in self.worker.tasks.values() if t.tessera is tessera
+                     and t.state == RUNNING),
+                    None,
+                )
+                name = "" if running is None else f".{running.submit.method}"
+                lines.append(
+                    f"{tessera.options.name}{name} on {short(self.uid)} did not end in "
+                    f"{self.config.stop_timeout_s:g} s: it was not closed"
+                )
+        for tessera in reversed(tesserae):
+            if not tessera.active and tessera.state in (
+                TesseraState.LISTENING,
+                TesseraState.CLOSING,
+            ):
+                await self._close_one(tessera, lines)
+        return lines
+
+    async def _close_one(self, tessera: Tessera, lines: list[str]) -> None:
+        if hasattr(tessera.instance, "__close__"):
+            self.worker.freed(tessera.uid)
+            deadline_s = self.loop.time() + CLOSE_TIMEOUT_S
+            closed = await self._until(
+                lambda: tessera.state is TesseraState.STOPPED, deadline_s
+            )
+            if not closed:
+                lines.append(
+                    f"__close__ of {tessera.options.name} on {short(self.uid)} did "
+                    f"not end in {CLOSE_TIMEOUT_S:g} s"
+                )
+
+    async def _until(self, condition: Any, deadline_s: float) -> bool:
+        while not condition():
+            if self.loop.time() > deadline_s:
+                return False
+            await asyncio.sleep(0.001)
+        return True
+
+
+class _Start:
+    """What the loop's thread tells the main thread."""
+
+    def __init__(self) -> None:
+        self.ready = threading.Event()
+        self.worker: Worker | None = None
+        self.failed = False
+
+
+def _serve(spec: Spec, start: _Start) -> None:
+    """The loop's thread."""
+    try:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(_run(runner.get_loop(), spec, start))
+    except BaseException:
+        start.failed = True
+        traceback.print_exc(file=sys.__stderr__)
+    finally:
+        start.ready.set()
+        if start.worker is not None:
+            start.worker.executor.stop()
+
+
+async def _run(loop: asyncio.AbstractEventLoop, spec: Spec, start: _Start) -> None:
+    worker = Worker(loop, spec)
+    start.worker = worker
+    sys.stdout = worker.stdout
+    sys.stderr = worker.stderr
+    _configure_logging(worker.config.log_level)
+    session.use(worker)
+    start.ready.set()
+    await worker.start()
+    await worker.ended
+    worker.close()
+
+
+def _configure_logging(level: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    logging.addLevelName(_PERF, "PERF")
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING if level == "info" else level.upper())
+
+
+def main(argument: bytes, fds: list[int], control: int | None) -> None:
+    """The entry of the forked process; on its main thread."""
+    spec = decode(argument)
+    sys.path[:] = spec.path
+    if spec.cwd:
+        try:
+            os.chdir(spec.cwd)
+        except OSError as error:
+            print(f"mosaic: {spec.uid}: {error}", file=sys.stderr)
+    config = Config.from_bytes(spec.config)
+    if config.worker_gc_threshold:
+        gc.set_threshold(config.worker_gc_threshold, 20, 50)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    os.register_at_fork(after_in_child=_forked)
+    start = _Start()
+    thread = threading.Thread(target=_serve, args=(spec, start), name="mosaic loop")
+    thread.start()
+    start.ready.wait()
+    if start.worker is not None and not start.failed:
+        start.worker.executor.run_forever()
+    thread.join(5.0)
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None:
+            stream.flush()
+    os._exit(1 if start.failed else 0)
+
+
+def _forked() -> None:
+    """In a child that user code forked: it is no worker and has no runtime."""
+    session.use(None)
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+
+

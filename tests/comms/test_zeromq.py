@@ -1,0 +1,435 @@
+"""The transport over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import uvloop
+import zmq
+
+from mosaic_like.comms.link import HEADER_BYTES, Link, LinkState
+from mosaic_like.comms.zeromq import (
+    IPC_PATH_BYTES,
+    ZERO_COPY_BYTES,
+    ZmqTransport,
+    check_ipc_path,
+)
+from mosaic_like.errors import AddressInUse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+    from pathlib import Path
+
+WAIT_S = 20.0
+
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _what_libraries_keep_open() -> None:
+    """libuv's signal pipe, and pyzmq's thread for shared buffers, stay for ever."""
+    uvloop.new_event_loop().close()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(asyncio.sleep(0))
+    with zmq.Context() as context, context.socket(zmq.PAIR) as pair:
+        pair.bind("inproc://warm")
+        with context.socket(zmq.PAIR) as other:
+            other.connect("inproc://warm")
+            other.send(bytes(ZERO_COPY_BYTES), copy=False)
+            pair.recv()
+
+
+@pytest.fixture(params=LOOPS)
+def loop_factory(request: pytest.FixtureRequest) -> Any:
+    return LOOPS[request.param]
+
+
+@pytest.fixture(params=["ipc", "tcp"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return "tcp://127.0.0.1:*" if request.param == "tcp" else f"ipc://{tmp_path}/s"
+
+
+def run(
+    main: Coroutine[Any, Any, None],
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+) -> None:
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(asyncio.wait_for(main, WAIT_S))
+
+
+class Peer:
+    """A transport and what arrived on it."""
+
+    def __init__(self, **options: Any) -> None:
+        self.transport = ZmqTransport(asyncio.get_running_loop(), **options)
+        self.transport.on_packet = self._on_packet
+        self.packets: list[tuple[bytes, list[Any]]] = []
+        self.causes: list[str] = []
+        self._changed = asyncio.Event()
+
+    def _on_packet(self, routing_id: bytes, packet: list[Any]) -> None:
+        self.packets.append((routing_id, packet))
+        self._changed.set()
+
+    def on_broken(self, cause: str) -> None:
+        self.causes.append(cause)
+        self._changed.set()
+
+    async def until(self, condition: Callable[[Peer], bool]) -> None:
+        while not condition(self):
+            self._changed.clear()
+            await self._changed.wait()
+
+
+@contextlib.contextmanager
+def peers(count: int = 2, **options: Any) -> Iterator[list[Peer]]:
+    made = [Peer(**options) for _ in range(count)]
+    try:
+        yield made
+    finally:
+        for peer in made:
+            peer.transport.close()
+
+
+def descriptors() -> set[str]:
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found.add(f"{number} {os.readlink(f'/proc/self/fd/{number}')}")
+    return found
+
+
+def test_packets_arrive_in_order_and_name_their_connection(
+    address: str, loop_factory: Any
+) -> None:
+    async def main() -> None:
+        with peers() as (a, b):
+            bound = b.transport.bind(address)
+            channel = a.transport.connect(bound, b"a" * 12, a.on_broken)
+            for number in range(1000):
+                channel.send([b"%d" % number, b"second"])
+            await b.until(lambda b: len(b.packets) == 1000)
+            assert b.packets == [
+                (b"a" * 12, [b"%d" % number, b"second"]) for number in range(1000)
+            ]
+            assert a.causes == []
+
+    run(main(), loop_factory)
+
+
+def test_a_hundred_thousand_small_packets_arrive_in_order(
+    tmp_path: Path, loop_factory: Any
+) -> None:
+    async def main() -> None:
+        with peers() as (a, b):
+            bound = b.transport.bind(f"ipc://{tmp_path}/s")
+            channel = a.transport.connect(bound, b"a" * 12, a.on_broken)
+            for number in range(100_000):
+                channel.send([b"%d" % number])
+            await b.until(lambda b: len(b.packets) == 100_000)
+            assert [int(parts[0]) for _, parts in b.packets] == list(range(100_000))
+
+    run(main(), loop_factory)
+
+
+def test_large_buffers_are_received_without_a_copy_and_read_only(
+    address: str,
+) -> None:
+    async def main() -> None:
+        big = os.urandom(4 << 20)
+        with peers() as (a, b):
+            ab = a.transport.connect(b.transport.bind(address), b"a" * 12, a.on_broken)
+            ab.send([bytearray(b"head"), big, b"small", memoryview(big)])
+            await b.until(lambda b: len(b.packets) == 1)
+            head, first, small, second = b.packets[0][1]
+            assert (head, small) == (b"head", b"small")
+            for view in (first, second):
+                assert view == big
+                assert view.readonly
+                assert isinstance(view.obj, zmq.Frame)
+
+    run(main())
+
+
+@pytest.fixture
+def deaf() -> Iterator[socket.socket]:
+    """A listener that is no peer: it never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+def test_large_buffers_are_sent_without_a_copy(deaf: socket.socket) -> None:
+    async def main() -> None:
+        small, big = bytes(ZERO_COPY_BYTES - 1), bytes(ZERO_COPY_BYTES)
+        references = sys.getrefcount(small), sys.getrefcount(big)
+        with peers(1) as (a,):
+            channel = a.transport.connect(
+                f"tcp://127.0.0.1:{deaf.getsockname()[1]}", b"a" * 12, a.on_broken
+            )
+            channel.send([b"head", small, big])
+            assert sys.getrefcount(small) == references[0]
+            assert sys.getrefcount(big) > references[1]
+
+    run(main())
+
+
+def test_a_handshake_that_never_ends_is_broken(deaf: socket.socket) -> None:
+    async def main() -> None:
+        with peers(1, handshake_s=0.05) as (a,):
+            address = f"tcp://127.0.0.1:{deaf.getsockname()[1]}"
+            a.transport.connect(address, b"a" * 12, a.on_broken)
+            await a.until(lambda a: bool(a.causes))
+            assert len(a.causes) == 1
+            assert address in a.causes[0]
+
+    run(main())
+
+
+def test_connecting_to_nothing_is_broken(address: str, loop_factory: Any) -> None:
+    async def main() -> None:
+        with peers() as (a, b):
+            bound = b.transport.bind(address)
+            b.transport.close()
+            channel = a.transport.connect(bound, b"a" * 12, a.on_broken)
+            channel.send([b"into the void"])
+            await a.until(lambda a: bool(a.causes))
+            channel.send([b"dropped"])
+            assert len(a.causes) == 1
+
+    run(main(), loop_factory)
+
+
+_ROUTER = """
+import sys, zmq
+router = zmq.Context().socket(zmq.ROUTER)
+router.bind(sys.argv[1])
+print(router.getsockopt(zmq.LAST_ENDPOINT).decode(), flush=True)
+while True:
+    router.recv_multipart()
+    print("got", flush=True)
+"""
+
+
+def test_a_killed_peer_is_noticed(address: str, loop_factory: Any) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _ROUTER, address], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        bound = process.stdout.readline().strip()
+
+        async def main() -> None:
+            with peers(1) as (a,):
+                channel = a.transport.connect(bound, b"a" * 12, a.on_broken)
+                channel.send([b"hello"])
+                assert process.stdout is not None
+                assert process.stdout.readline() == "got\n"
+                process.send_signal(signal.SIGKILL)
+                await a.until(lambda a: bool(a.causes))
+                channel.send([b"dropped"])
+                assert len(a.causes) == 1
+
+        try:
+            run(main(), loop_factory)
+        finally:
+            process.kill()
+
+
+def test_a_frozen_process_is_noticed_by_its_missing_heartbeats() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _ROUTER, "tcp://127.0.0.1:*"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        bound = process.stdout.readline().strip()
+
+        async def main() -> None:
+            with peers(1, heartbeat_s=0.1) as (a,):
+                channel = a.transport.connect(bound, b"a" * 12, a.on_broken)
+                channel.send([b"hello"])
+                assert process.stdout is not None
+                assert process.stdout.readline() == "got\n"
+                process.send_signal(signal.SIGSTOP)
+                await a.until(lambda a: bool(a.causes))
+
+        try:
+            run(main())
+        finally:
+            process.kill()
+
+
+def test_a_link_resumes_over_a_new_channel_after_a_cut(address: str) -> None:
+    async def main() -> None:
+        with peers() as (a, b):
+            bound = b.transport.bind(address)
+            sending, receiving = Link(b"sender a"), Link(b"receiver")
+            bodies: list[int] = []
+
+            def deliver(routing_id: bytes, packet: list[Any]) -> None:
+                b.packets.append((routing_id, packet))
+                if receiving.unwrap(packet, 0.0):
+                    bodies.append(int(bytes(packet[0])[HEADER_BYTES:]))
+                b._changed.set()
+
+            b.transport.on_packet = deliver
+            for cut in range(5):
+                routing_id = sending.opened(0.0)
+                channel = a.transport.connect(bound, routing_id, a.on_broken)
+                for packet in sending.resend():
+                    channel.send(packet)
+                for number in range(200):
+                    packet = [bytearray(HEADER_BYTES) + b"%d" % (cut * 200 + number)]
+                    assert sending.wrap(packet)
+                    channel.send(packet)
+                if cut < 4:
+                    await b.until(lambda b: len(b.packets) > 20)
+                    channel.close()
+                    sending.broken(0.0)
+            await b.until(lambda _: len(bodies) == 1000)
+            assert bodies == list(range(1000))
+            assert sending.state is LinkState.UP
+            assert a.causes == []  # nobody is told of what he closed himself
+
+    run(main())
+
+
+def test_a_callback_that_fails_does_not_stop_the_rest(tmp_path: Path) -> None:
+    async def main() -> None:
+        seen: list[BaseException] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: seen.append(context["exception"])
+        )
+        with peers() as (a, b):
+            bound = b.transport.bind(f"ipc://{tmp_path}/s")
+            collect = b.transport.on_packet
+            assert collect is not None
+
+            def fail_once(routing_id: bytes, packet: list[Any]) -> None:
+                b.transport.on_packet = collect
+                raise LookupError("first")
+
+            b.transport.on_packet = fail_once
+            channel = a.transport.connect(bound, b"a" * 12, a.on_broken)
+            for number in range(10):
+                channel.send([b"%d" % number])
+            await b.until(lambda b: len(b.packets) == 9)
+            assert [type(error) for error in seen] == [LookupError]
+
+    run(main())
+
+
+def test_what_was_sent_last_goes_out_before_the_end(address: str) -> None:
+    async def main() -> None:
+        with peers() as (a, b):
+            bound = b.transport.bind(address)
+            channel = a.transport.connect(bound, b"a" * 12, a.on_broken)
+            channel.send([b"goodbye"])
+            a.transport.close()
+            await b.until(lambda b: len(b.packets) == 1)
+
+    run(main())
+
+
+def test_the_end_does_not_wait_for_a_deaf_peer(deaf: socket.socket) -> None:
+    async def main() -> None:
+        with peers(1, linger_s=0.2) as (a,):
+            channel = a.transport.connect(
+                f"tcp://127.0.0.1:{deaf.getsockname()[1]}", b"a" * 12, a.on_broken
+            )
+            channel.send([b"goodbye"])
+            start = time.monotonic()
+            a.transport.close()
+            assert time.monotonic() - start < 2.0
+            assert a.causes == []
+
+    run(main())
+
+
+def test_nothing_is_left_open_after_the_end(address: str) -> None:
+    async def main() -> None:
+        before = descriptors()
+        with peers() as (a, b):
+            bound = b.transport.bind(address)
+            for number in range(5):
+                channel = a.transport.connect(bound, b"%012d" % number, a.on_broken)
+                channel.send([b"x", bytes(1 << 20)])
+            await b.until(lambda b: len(b.packets) == 5)
+            channel.close()
+            with pytest.raises(ValueError, match="no address"):
+                a.transport.connect("nonsense", b"a" * 12, a.on_broken)
+        b.transport.close()  # again: harmless
+        assert descriptors() - before == set()
+
+    run(main())
+
+
+def test_it_works_on_a_thread_that_is_not_the_main_one(
+    tmp_path: Path, loop_factory: Any
+) -> None:
+    arrived: list[int] = []
+
+    async def main() -> None:
+        with peers() as (a, b):
+            bound = b.transport.bind(f"ipc://{tmp_path}/s")
+            channel = a.transport.connect(bound, b"a" * 12, a.on_broken)
+            for _ in range(500):
+                channel.send([b"x"])
+            await b.until(lambda b: len(b.packets) == 500)
+            arrived.append(len(b.packets))
+
+    thread = threading.Thread(target=run, args=(main(), loop_factory))
+    thread.start()
+    thread.join(WAIT_S)
+    assert arrived == [500]
+
+
+def test_a_frame_that_is_too_large_breaks_the_connection(address: str) -> None:
+    async def main() -> None:
+        with peers(max_message_bytes=100_000) as (a, b):
+            bound = b.transport.bind(address)
+            channel = a.transport.connect(bound, b"a" * 12, a.on_broken)
+            channel.send([b"head", bytes(100_001)])
+            await a.until(lambda a: bool(a.causes))
+            assert b.packets == []
+
+    run(main())
+
+
+def test_a_taken_port_is_named() -> None:
+    async def main() -> None:
+        with peers() as (a, b):
+            bound = a.transport.bind("tcp://127.0.0.1:*")
+            with pytest.raises(AddressInUse, match="taken"):
+                b.transport.bind(bound)
+
+    run(main())
+
+
+def test_binding_without_a_receiver_is_refused() -> None:
+    async def main() -> None:
+        with peers(1) as (a,):
+            a.transport.on_packet = None
+            with pytest.raises(RuntimeError, match="on_packet"):
+                a.transport.bind("tcp://127.0.0.1:*")
+
+    run(main())
+
+
+def test_an_ipc_path_that_is_too_long_is_named() -> None:
+    longest = "/" + "x" * (IPC_PATH_BYTES - 1)
+    check_ipc_path(f"ipc://{longest}")
+    check_ipc_path(f"tcp://{longest}y")
+    with pytest.raises(ValueError, match=f"{longest}y"):
+        check_ipc_path(f"ipc://{longest}y")
+    with pytest.raises(ValueError, match="108 bytes"):
+        check_ipc_path("ipc://" + "é" * 54)

@@ -1,0 +1,222 @@
+"""Counting in every order of delivery, with losses at every cut.
+
+The rules of the game are in ``counting_world.py``. What is checked: nothing is freed
+while a live runtime holds it or will receive it, and whenever nothing is on its way the
+counts are exactly what is held, so that nothing is left of what is held by nobody.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from counting_world import Cluster, Event, Violation, World, explore, follow
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mosaic_like.comms.messages import LossSeen, Message
+from mosaic_like.core.holders import HolderTable
+from mosaic_like.core.losses import Losses
+from mosaic_like.core.references import Grants
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# (maker, owner)
+FOREIGN = (1, 0)
+OWN = (0, 0)
+OTHER_OWNER = (1, 2)
+
+
+def test_one_object_is_counted_right_without_a_loss() -> None:
+    result = explore(Cluster(3, [FOREIGN], sends=4, crashes=0))
+    assert result.states > 30_000
+    assert result.rests > 100
+
+
+def test_one_object_is_counted_right_with_a_loss_at_every_cut() -> None:
+    result = explore(Cluster(3, [FOREIGN], sends=3, crashes=1))
+    assert result.states > 80_000
+    assert result.rests > 1_000
+
+
+def test_an_object_of_the_owner_itself_is_counted_right_with_a_loss() -> None:
+    assert explore(Cluster(3, [OWN], sends=3, crashes=1)).states > 20_000
+
+
+@pytest.mark.timeout(180)
+def test_two_objects_of_two_owners_are_counted_right_with_a_loss_at_every_cut() -> None:
+    result = explore(Cluster(3, [FOREIGN, OTHER_OWNER], sends=2, crashes=1))
+    assert result.states > 300_000
+    assert result.rests > 4_000
+
+
+def test_a_lost_runtime_that_goes_on_does_no_harm() -> None:
+    cluster = Cluster(3, [FOREIGN], sends=2, crashes=1, stay=True)
+    assert explore(cluster).states > 14_000
+
+
+def test_two_of_three_may_be_lost() -> None:
+    assert explore(Cluster(3, [FOREIGN], sends=2, crashes=2)).states > 25_000
+
+
+# -- the model finds what is wrong -----------------------------------------------------
+
+
+class FreesAtOnce(HolderTable):
+    """Waits for nobody's LossSeen."""
+
+    __slots__ = ()
+
+    def lost(self, incarnation: int, live: Iterable[int]) -> None:
+        super().lost(incarnation, ())
+
+
+class DropsRetainsForTheLost(HolderTable):
+    """From Lost on, not from the settling of the loss."""
+
+    __slots__ = ()
+
+    def grant(self, uid: int, holder: int, granter: int) -> None:
+        if not self._losses.is_lost(holder):
+            super().grant(uid, holder, granter)
+
+
+class HearsOutTheLost(Losses):
+    """Goes on counting for a runtime that others have fenced already."""
+
+    __slots__ = ()
+
+    def is_silent(self, incarnation: int) -> bool:
+        return self.is_lost(incarnation)
+
+
+class HearsOut(HolderTable):
+    __slots__ = ()
+
+    def __init__(self, me: int, owned: object) -> None:
+        super().__init__(me, owned)  # type: ignore[arg-type]
+        self._losses = HearsOutTheLost()
+
+
+@pytest.mark.parametrize("table", [FreesAtOnce, DropsRetainsForTheLost, HearsOut])
+def test_the_model_finds_an_owner_that_is_wrong(table: type[HolderTable]) -> None:
+    with pytest.raises(Violation) as found:
+        explore(Cluster(3, [FOREIGN], sends=2, crashes=1, table=table))
+    assert "crash" in found.value.__notes__[0]
+
+
+class AnnouncesNothing(Grants):
+    __slots__ = ()
+
+    def lost(self, incarnation: int, live: Iterable[int]) -> list[tuple[int, Message]]:
+        messages = super().lost(incarnation, live)
+        return [(to, message) for to, message in messages if type(message) is LossSeen]
+
+
+class AnnouncesTooLate(Grants):
+    __slots__ = ()
+
+    def lost(self, incarnation: int, live: Iterable[int]) -> list[tuple[int, Message]]:
+        return super().lost(incarnation, live)[::-1]
+
+
+@pytest.mark.parametrize("grants", [AnnouncesNothing, AnnouncesTooLate])
+def test_the_model_finds_a_holder_that_is_wrong(grants: type[Grants]) -> None:
+    with pytest.raises(Violation, match="is freed while"):
+        explore(Cluster(3, [FOREIGN], sends=2, crashes=1, grants=grants))
+
+
+# -- two losses, one after the other ---------------------------------------------------
+
+# 1 makes it and gives it to 2, which gives it to 3; only 3 keeps it. The owner, 0, has
+# not read any of the Retains yet.
+CHAIN = [
+    (0, "receive", 1),
+    (1, "send", 2),
+    (1, "drop", 0),
+    (2, "receive", 1),
+    (2, "send", 3),
+    (2, "drop", 0),
+]
+
+
+class StrikesOff(HolderTable):
+    """Does not wait for a runtime that is lost before it said LossSeen."""
+
+    __slots__ = ()
+
+    def lost(self, incarnation: int, live: Iterable[int]) -> None:
+        super().lost(incarnation, live)
+        for loss in self._losses._open.values():
+            loss.waiting.discard(incarnation)
+        self._settle(self._losses._settle())
+
+
+def test_a_loss_waits_for_the_loss_of_a_runtime_that_passed_it_on() -> None:
+    cluster = Cluster(4, [FOREIGN], sends=2, crashes=2, mortal=frozenset({1, 2}))
+    assert explore(cluster, follow(cluster, CHAIN)).rests > 10
+
+
+def test_the_model_finds_an_owner_that_strikes_off_a_second_loss() -> None:
+    cluster = Cluster(
+        4,
+        [FOREIGN],
+        sends=2,
+        crashes=2,
+        mortal=frozenset({1, 2}),
+        table=StrikesOff,
+    )
+    with pytest.raises(Violation, match="is freed while"):
+        explore(cluster, follow(cluster, CHAIN))
+
+
+# -- longer runs -----------------------------------------------------------------------
+
+
+def _run_down(cluster: Cluster, world: World, kinds: set[str]) -> World:
+    """Make moves of these kinds until there are none."""
+    while True:
+        move = next((m for m in cluster.moves(world) if m[1][0] in kinds), None)
+        if move is None:
+            return world
+        world = cluster.move(world, move)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(
+    size=st.integers(3, 5),
+    objects=st.lists(
+        st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=4
+    ),
+    crashes=st.integers(0, 3),
+    stay=st.booleans(),
+    choices=st.lists(
+        st.tuples(st.integers(0, 11), st.integers(0, 999)), min_size=10, max_size=120
+    ),
+)
+def test_long_runs_end_with_exact_counts_and_then_with_none(
+    size: int,
+    objects: list[tuple[int, int]],
+    crashes: int,
+    stay: bool,
+    choices: list[tuple[int, int]],
+) -> None:
+    cluster = Cluster(size, objects, sends=60, crashes=crashes, stay=stay)
+    world = cluster.start
+    often = ["send"] * 4 + ["receive"] * 4 + ["drop"] * 2 + ["lost", "crash"]
+    for kind, choice in choices:
+        moves: list[Event] = [
+            move for move in cluster.moves(world) if move[1][0] == often[kind]
+        ]
+        if moves:
+            world = cluster.move(world, moves[choice % len(moves)])
+            cluster.check_rest(world)
+    world = _run_down(cluster, world, {"receive", "lost"})
+    assert cluster.check_rest(world)
+    world = _run_down(cluster, world, {"receive", "lost", "drop"})
+    assert cluster.check_rest(world)
