@@ -2,36 +2,135 @@
 
 ``@tessera`` marks a class, ``Klass.remote(...)`` makes one in a worker process, each
 method call gives a task at once.
+
+Importing the package imports nothing else: each public name brings its module when it
+is first used, by the table at the end of this file.
 """
 
-from .errors import (
-    AddressInUse,
-    BlockedError,
-    ConcurrencyError,
-    ConnectError,
-    CycleError,
-    InvalidTransitionError,
-    MemoryOverflowError,
-    MonitorLost,
-    MosaicError,
-    NodeLost,
-    PoisonedCall,
-    ProtocolError,
-    RemoteError,
-    RuntimeDisconnectedError,
-    SerializationError,
-    TaskAbortedError,
-    TaskCancelledError,
-    TaskError,
-    TaskTimeoutError,
-    UpstreamError,
-    Verdict,
-    WorkerDied,
-    WorkerOutOfMemory,
-)
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-from .launch.local import run
-from .proxies.decorator import remote, tessera
-from .proxies.waiting import as_completed, gather, wait
+if TYPE_CHECKING:
+    from .errors import (
+        AddressInUse,
+        BlockedError,
+        ConcurrencyError,
+        ConnectError,
+        CycleError,
+        InvalidTransitionError,
+        MemoryOverflowError,
+        MonitorLost,
+        MosaicError,
+        NodeLost,
+        PoisonedCall,
+        ProtocolError,
+        RemoteError,
+        RuntimeDisconnectedError,
+        SerializationError,
+        TaskAbortedError,
+        TaskCancelledError,
+        TaskError,
+        TaskTimeoutError,
+        UpstreamError,
+        Verdict,
+        WorkerDied,
+        WorkerOutOfMemory,
+    )
+    from .core.task import TaskState
+    from .launch.hosting import connect, init, interactive, stop
+    from .launch.running import run
+    from .proxies.array import ArrayProxy, TaskArrayProxy
+    from .proxies.decorator import remote, tessera
+    from .proxies.functions import barrier, call, close, info, kill, logger, ready
+    from .proxies.task import TaskProxy
+    from .proxies.tessera import TesseraProxy, get_attr, set_attr
+    from .proxies.waiting import as_completed, gather, wait
+    from .runtimes.context import current_task, current_tessera
+    from .session import current as runtime
+
+__all__ = [
+    "AddressInUse",
+    "ArrayProxy",
+    "BlockedError",
+    "ConcurrencyError",
+    "ConnectError",
+    "CycleError",
+    "InvalidTransitionError",
+    "MemoryOverflowError",
+    "MonitorLost",
+    "MosaicError",
+    "NodeLost",
+    "PoisonedCall",
+    "ProtocolError",
+    "RemoteError",
+    "RuntimeDisconnectedError",
+    "SerializationError",
+    "TaskAbortedError",
+    "TaskArrayProxy",
+    "TaskCancelledError",
+    "TaskError",
+    "TaskProxy",
+    "TaskState",
+    "TaskTimeoutError",
+    "TesseraProxy",
+    "UpstreamError",
+    "Verdict",
+    "WorkerDied",
+    "WorkerOutOfMemory",
+    "as_completed",
+    "barrier",
+    "call",
+    "close",
+    "connect",
+    "current_task",
+    "current_tessera",
+    "gather",
+    "get_attr",
+    "info",
+    "init",
+    "interactive",
+    "kill",
+    "logger",
+    "ready",
+    "remote",
+    "run",
+    "runtime",
+    "set_attr",
+    "stop",
+    "tessera",
+    "wait",
+]
+
+# Where each public name is: module, then the names in it. Those of errors are all that
+# are in no other line. The imports above are the same for type checkers.
+_MODULES = {
+    "core.task": "TaskState",
+    "launch.hosting": "connect init interactive stop",
+    "launch.running": "run",
+    "proxies.array": "ArrayProxy TaskArrayProxy",
+    "proxies.decorator": "remote tessera",
+    "proxies.functions": "barrier call close info kill logger ready",
+    "proxies.task": "TaskProxy",
+    "proxies.tessera": "TesseraProxy get_attr set_attr",
+    "proxies.waiting": "as_completed gather wait",
+    "runtimes.context": "current_task current_tessera",
+    "session": "runtime",
+}
+_RENAMED = {"runtime": "current"}  # public name, and that in its module
+
+
+def __getattr__(name: str) -> Any:
+    """Reached once for each name; from then on it is an ordinary global."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found = [m for m, names in _MODULES.items() if name in names.split()]
+    module = import_module(f".{found[0] if found else 'errors'}", __name__)
+    value = globals()[name] = getattr(module, _RENAMED.get(name, name))
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

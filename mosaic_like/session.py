@@ -6,11 +6,15 @@ by the worker itself. Nothing else may be kept here.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 
 class _Slot:
     runtime: Any = None
+    # Held while one is started for the whole process, so that two threads that do it
+    # at once get the same one.
+    lock = threading.RLock()
 
 
 _slot = _Slot()
@@ -30,15 +34,27 @@ def current() -> Any:
             "mosaic.init(), or in a REPL or notebook await mosaic.interactive('on')"
         )
     if runtime.unused is not None:
-        runtime.check_used()
+        raise RuntimeError(runtime.unused)
     return runtime
 
 
 def peek() -> Any:
-    """The current runtime, or None."""
-    return _slot.runtime
+    """The current runtime, or None; one that was not awaited does not count."""
+    runtime = _slot.runtime
+    return None if runtime is None or runtime.unused is not None else runtime
 
 
 def use(runtime: Any) -> None:
     """Make it the current one; None: there is none any more."""
     _slot.runtime = runtime
+
+
+def forget(runtime: Any) -> None:
+    """It has ended: if it is the current one, there is none any more."""
+    if _slot.runtime is runtime:
+        _slot.runtime = None
+
+
+def starting() -> threading.RLock:  # type: ignore[valid-type]
+    """To be held while the process gets its runtime."""
+    return _slot.lock

@@ -12,6 +12,7 @@ Who sends what to whom:
                 Credit ->owner     Done, Failed, Value, Item, Running <-owner
     values      Define: a class or function that travels by value, once to each peer
     processes   Exited, Stop, Stopped, Restart   between node, monitor and head
+    barrier     Quiesce, Quiet   between a runtime that waits and all others
     output      Output: lines that a method printed or logged
 """
 
@@ -70,6 +71,7 @@ class Extra(msgspec.Struct, array_like=True, gc=False):
     ] = []  # the calls inside which this one was made, outermost first
     remaining_s: float | None = None  # of the time that the caller has for it
     ordered: bool = True
+    max_retries: int | None = None  # of a method that raises; None: the tessera's
 
 
 class Options(msgspec.Struct, array_like=True, gc=False):
@@ -81,6 +83,7 @@ class Options(msgspec.Struct, array_like=True, gc=False):
     inline: bool = False
     thread: bool = False
     expose: list[str] = []
+    max_retries: int = 0
 
 
 class Member(msgspec.Struct, array_like=True, gc=False, frozen=True):
@@ -275,6 +278,7 @@ class Stop(Message, tag=51):
     """End in order: to the monitor, all of the cluster; to others, yourself."""
 
     why: str
+    hurry: bool = False  # nobody waits for it any more: the program has died
 
 
 class Stopped(Message, tag=52):
@@ -285,6 +289,23 @@ class Stopped(Message, tag=52):
 
 class Restart(Message, tag=53):
     """To a node: replace your workers."""
+
+
+# -- barrier ---------------------------------------------------------------------------
+
+
+class Quiesce(Message, tag=54):
+    """Answer when no call is on its way that was made inside my calls up to this one."""
+
+    round: int
+    up_to: int
+
+
+class Quiet(Message, tag=55):
+    """The answer: how many such calls I have made since you first asked."""
+
+    round: int
+    made: int
 
 
 # -- output ----------------------------------------------------------------------------
@@ -323,6 +344,8 @@ AnyMessage = (
     | Stop
     | Stopped
     | Restart
+    | Quiesce
+    | Quiet
     | Output
 )
 

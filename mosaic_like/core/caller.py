@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+
 from ..comms.messages import CANCELLED as CANCELLED_REASON
 from ..comms.messages import (
     REASONS,
@@ -40,46 +42,28 @@ COUNTED_BYTES = 4096
 HELD, DROPPED, RELEASED = range(3)
 
 
-class Call:
-    """One task as a holder of its proxy sees it."""
+class Call(msgspec.Struct, gc=False, eq=False):
+    """One task as a holder of its proxy sees it.
 
-    __slots__ = (
-        "code",
-        "hold",
-        "instruction",
-        "method",
-        "rare",
-        "result",
-        "settled_s",
-        "state",
-        "stream",
-        "submitted_s",
-        "uid",
-        "waiters",
-    )
+    A Struct, and unknown to the garbage collector, because one is made for each call:
+    a hundred thousand that are outstanding would be walked again and again. Nothing
+    that it refers to leads back to it once it has settled.
+    """
 
-    def __init__(
-        self,
-        uid: int,
-        stream: Stream,
-        method: str,
-        code: Any,
-        instruction: int,
-        now_s: float,
-    ) -> None:
-        self.uid = uid
-        self.stream = stream
-        self.method = method
-        self.state = PENDING
-        # Once settled: plain bytes, an Arrived payload, or an error as bytes.
-        self.result: Any = None
-        self.waiters: Any = None  # None, or a list of callables
-        self.hold = HELD
-        self.code = code  # where it was called: turned into a line when printed
-        self.instruction = instruction
-        self.submitted_s = now_s
-        self.settled_s = 0.0
-        self.rare: Rare | None = None
+    uid: int
+    stream: Stream
+    method: str
+    code: Any  # where it was called: turned into a line when printed
+    instruction: int
+    submitted_s: float
+    state: int = PENDING
+    # Once settled: plain bytes, an Arrived payload, or an error as bytes.
+    result: Any = None
+    waiters: Any = None  # None, or a list of callables
+    hold: int = HELD
+    settled_s: float = 0.0
+    rare: Any = None  # a Rare, made when needed
+    root: int = 0  # the outermost call inside which it was made; 0: inside none
 
     @property
     def owner(self) -> int:
@@ -210,6 +194,9 @@ class CallerState:
         self.calls: dict[int, Call] = {}
         self.awaited: dict[int, list[Call]] = {}  # tasks of others, by uid
         self.fetching: dict[int, list[Call]] = {}
+        self._credited: set[Stream] = set()  # by the batch that is being delivered
+        # Those whose first held call waits for bytes, or for the place of a tessera.
+        self._starved: dict[Stream, None] = {}
         self.now_s = 0.0  # seconds since the epoch, set with each batch
 
     # -- out ---------------------------------------------------------------------------
@@ -218,30 +205,31 @@ class CallerState:
         self, call: Call, payload: Any, extra: Extra | None, target: Any
     ) -> None:
         """Send a call, or hold it until its tessera has a place and credit."""
-        self.calls[call.uid] = call
+        uid = call.uid
+        self.calls[uid] = call
         stream = call.stream
-        outbox = stream.outbox
-        if (
-            outbox is None
-            or stream.credit <= 0
-            or stream.held
-            or (type(payload) is not bytes and not self._fits(outbox, payload))
-        ):
-            if stream.error is not None:
-                call.hold = RELEASED
-                self.lose(call, stream.error)
-            else:
-                stream.held.append((call, payload, extra, target))
-            return
-        stream.credit -= 1
-        number = stream.number
-        stream.number = number + 1
-        if type(payload) is bytes:
-            outbox.send(
-                Submit(call.uid, stream.tessera, number, call.method, payload, extra)
-            )
+        if stream.credit > 0 and stream.outbox is not None and not stream.held:
+            if type(payload) is bytes:
+                stream.credit -= 1
+                number = stream.number
+                stream.number = number + 1
+                stream.outbox.send(
+                    Submit(uid, stream.tessera, number, call.method, payload, extra)
+                )
+                return
+            if self._fits(stream.outbox, payload):
+                stream.credit -= 1
+                number = stream.number
+                stream.number = number + 1
+                self._send_payload(call, payload, extra, number)
+                return
+        if stream.error is not None:
+            call.hold = RELEASED
+            self.lose(call, stream.error)
         else:
-            self._send_payload(call, payload, extra, number)
+            stream.held.append((call, payload, extra, target))
+            if type(payload) is not bytes:
+                self._starved[stream] = None
 
     def create(
         self,
@@ -259,13 +247,26 @@ class CallerState:
         data = payload if type(payload) is bytes else payload.data
         if type(payload) is not bytes:
             extra = _extra_of(payload, extra)
+        stream.credit -= 1  # its end gives it back, as that of any call
         message = Create(call.uid, stream.tessera, cls, data, options, extra)
         outbox.send(message, None if type(payload) is bytes else payload)
+        if self._starved:
+            self._feed()
 
     def placed(self, stream: Stream, outbox: Outbox) -> None:
         """The place of a tessera is known."""
         stream.outbox = outbox
         stream.owner = outbox.incarnation
+        if not stream.tessera:  # of tasks, some of which may be awaited already
+            for uid, waiting in self.awaited.items():
+                if waiting[0].stream is stream:
+                    outbox.send(Subscribe(uid))
+
+    def _feed(self) -> None:
+        """Bytes are free, or a tessera has its place: see who waited for that."""
+        starved, self._starved = self._starved, {}
+        for stream in starved:
+            self.release_held(stream)
 
     def release_held(self, stream: Stream) -> None:
         """Send what was held, as far as credit goes."""
@@ -273,19 +274,36 @@ class CallerState:
         outbox = stream.outbox
         while held and outbox is not None and stream.credit > 0:
             call, payload, extra, _ = held[0]
-            if not self._fits(outbox, payload):
+            if call.state >= DONE:  # cancelled before there was a place to say so
+                held.popleft()
+                if call.hold != RELEASED:
+                    outbox.send(Cancel(call.uid, ""))
+                continue
+            if type(payload) is not bytes and not self._fits(outbox, payload):
+                self._starved[stream] = None
                 return
             held.popleft()
-            if call.state >= DONE:
-                continue  # cancelled meanwhile
             stream.credit -= 1
             number = stream.number
             stream.number = number + 1
-            self._send_payload(call, payload, extra, number)
+            if type(payload) is bytes:
+                outbox.send(
+                    Submit(
+                        call.uid, stream.tessera, number, call.method, payload, extra
+                    )
+                )
+            else:
+                self._send_payload(call, payload, extra, number)
         if stream.watchers and stream.credit > 0 and not held:
             watchers, stream.watchers = stream.watchers, []
             for watcher in watchers:
                 watcher()
+
+    def release_credited(self) -> None:
+        """At the end of a batch: its credits are used together."""
+        credited = self._credited
+        while credited:
+            self.release_held(credited.pop())
 
     def _fits(self, outbox: Outbox, payload: Any) -> bool:
         if type(payload) is bytes:
@@ -315,15 +333,23 @@ class CallerState:
         """Ask that a call ends; False if it has ended."""
         if call.state >= DONE:
             return False
-        for held in call.stream.held:
+        stream = call.stream
+        outbox = stream.outbox
+        for index, held in enumerate(stream.held):
             if held[0] is call:
-                call.stream.held.remove(held)
-                call.hold = RELEASED
-                self._end(call, CANCELLED, self._port.cancelled_error(call, reason))
                 rare(call).reason = reason
+                self._end(call, CANCELLED, self._port.cancelled_error(call, reason))
+                if outbox is None:
+                    # Its arguments are not needed, its place in the line is.
+                    stream.held[index] = (call, b"", None, None)
+                    return True
+                # Others may have heard of it: the owner tells those who ask.
+                del stream.held[index]
+                outbox.send(Cancel(call.uid, reason))
+                self.release_held(stream)
                 return True
-        if call.stream.outbox is not None:
-            call.stream.outbox.send(Cancel(call.uid, reason))
+        if outbox is not None:
+            outbox.send(Cancel(call.uid, reason))
         return True
 
     def subscribe(self, call: Call) -> None:
@@ -334,10 +360,10 @@ class CallerState:
             return
         self.awaited[call.uid] = [call]
         outbox = call.stream.outbox
-        if outbox is None:
-            self.lose(call, call.stream.error)
-        else:
+        if outbox is not None:
             outbox.send(Subscribe(call.uid))
+        elif call.stream.error is not None:
+            self.lose(call, call.stream.error)
 
     def fetch(self, call: Call) -> None:
         """Get a value that stayed where it was made."""
@@ -354,29 +380,26 @@ class CallerState:
 
     def done(self, message: Done, buffers: Any, sender: int) -> None:
         """A value has come, or the news that there is one."""
-        uid = message.uid
-        call = self.calls.pop(uid, None)
-        result: Any
-        if message.extra is None:
-            result = message.data
-        else:
+        result: Any = message.data
+        if message.extra is not None:
             result = self._port.arrived(message, buffers, sender)
+        call = self.calls.pop(message.uid, None)
         if call is not None:
             stream = call.stream
             stream.credit += 1
             call.state = DONE
             call.result = result
             call.settled_s = self.now_s
+            if stream.held or stream.watchers:
+                self._credited.add(stream)
             if call.rare is not None:
                 self._uncount(call)
-            if stream.held or stream.watchers:
-                self.release_held(stream)
             if call.waiters is not None:
                 self._port.settled(call)
             if call.hold == DROPPED:
                 self._port.release(call)
         if self.awaited:
-            for other in self.awaited.pop(uid, ()):
+            for other in self.awaited.pop(message.uid, ()):
                 self._end(other, DONE, result)
 
     def failed(self, message: Failed, buffers: Any, sender: int) -> None:
@@ -389,6 +412,8 @@ class CallerState:
             call.stream.credit += 1
             if call.stream.held or call.stream.watchers:
                 self.release_held(call.stream)
+        if message.uid in self.fetching:
+            self._value_lost(message.uid, "its value is gone")
         for other in self.awaited.pop(message.uid, ()):
             rare(other).reason = REASONS[message.reason]
             self._end(other, state, message.data)
@@ -474,6 +499,8 @@ class CallerState:
             if call.stream.outbox is not None:
                 call.stream.outbox.bytes_out -= item.nbytes
             item.nbytes = 0
+            if self._starved:
+                self._feed()
 
 
 def references(payload: Any) -> list[Reference]:

@@ -89,27 +89,27 @@ class HolderTable:
     it may come here but by ``grant`` and ``release_grants`` of this runtime's own.
     """
 
-    __slots__ = ("_alone", "_freed", "_losses", "_me", "_shared")
+    __slots__ = ("alone", "_freed", "_losses", "_me", "_shared")
 
     def __init__(self, me: int, owned: Owned) -> None:
         self._me = me
         self._freed = owned.freed
-        self._alone: set[int] = set()  # those that only the maker holds, as made
+        self.alone: set[int] = set()  # those that only the maker holds, as made
         self._shared: dict[int, Holders] = {}  # all others, and placeholders
         self._losses = Losses()
 
     def __contains__(self, uid: int) -> bool:
         """It was made here and is not free."""
         holders = self._shared.get(uid)
-        return uid in self._alone if holders is None else holders.made
+        return uid in self.alone if holders is None else holders.made
 
     def __len__(self) -> int:
         """How many are counted, placeholders too."""
-        return len(self._alone) + len(self._shared)
+        return len(self.alone) + len(self._shared)
 
     def counts(self, uid: int) -> dict[tuple[int, int], int]:
         """The count of each (holder, granter) that is not zero, for people."""
-        if uid in self._alone:
+        if uid in self.alone:
             maker = uid >> NUMBER_BITS
             return {(maker, maker): 1}
         holders = self._shared.get(uid)
@@ -125,7 +125,7 @@ class HolderTable:
         """Create or Submit has come: its maker, who is in the uid, holds it."""
         holders = self._shared.get(uid)
         if holders is None:
-            self._alone.add(uid)
+            self.alone.add(uid)
         elif not holders.made:
             holders.make()
             self._tidy(uid, holders)
@@ -134,7 +134,7 @@ class HolderTable:
         """Their maker has dropped them."""
         if self._losses.is_silent(sender):
             return
-        alone = self._alone
+        alone = self.alone
         freed = self._freed
         for uid in uids:
             if uid in alone and uid >> NUMBER_BITS == sender:
@@ -142,6 +142,10 @@ class HolderTable:
                 freed(uid)
             else:
                 self._add(uid, sender, sender, -1)
+
+    def is_silent(self, sender: int) -> bool:
+        """What it says of counts is void: it is lost, or about to be."""
+        return self._losses.is_silent(sender)
 
     # -- grants ------------------------------------------------------------------------
 
@@ -197,8 +201,8 @@ class HolderTable:
 
     def _settle(self, settled: list[tuple[int, Loss]]) -> None:
         for lost, loss in settled:
-            for uid in [u for u in self._alone if u >> NUMBER_BITS == lost]:
-                self._alone.remove(uid)
+            for uid in [u for u in self.alone if u >> NUMBER_BITS == lost]:
+                self.alone.remove(uid)
                 self._freed(uid)
             for uid, holders in list(self._shared.items()):
                 holders.settle(uid, self._me, lost, loss)
@@ -217,8 +221,8 @@ class HolderTable:
         holders = self._shared.get(uid)
         if holders is None:
             holders = Holders(uid >> NUMBER_BITS)
-            if uid in self._alone:
-                self._alone.remove(uid)
+            if uid in self.alone:
+                self.alone.remove(uid)
                 holders.make()
             elif self._losses.is_lost(holders.maker):
                 return None
@@ -233,4 +237,4 @@ class HolderTable:
                 self._freed(uid)
         elif holders.only_maker():
             del self._shared[uid]
-            self._alone.add(uid)
+            self.alone.add(uid)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ..errors import InvalidTransitionError
 
 if TYPE_CHECKING:
-    from ..comms.messages import Done, Failed, Submit
+    from ..comms.messages import Submit
     from .tessera import Tessera
 
 
@@ -103,51 +105,33 @@ def following(state: int, event: int) -> int:
     return new
 
 
-class Task:
+class Task(msgspec.Struct, gc=False, eq=False):
     """A call on a tessera, at the runtime where the tessera lives.
 
-    The message that brought it is kept: method, data and what is rare stand there.
+    The message that brought it is kept: method, data and what is rare stand there. It
+    is a Struct for the reasons of ``core.caller.Call``.
     """
 
-    __slots__ = (
-        "arguments",
-        "buffers",
-        "caller",
-        "cancelled",
-        "lane",
-        "missing",
-        "outcome",
-        "rare",
-        "released",
-        "result",
-        "size",
-        "state",
-        "submit",
-        "tessera",
-        "uid",
-    )
-
-    def __init__(
-        self, uid: int, caller: int, tessera: Tessera, submit: Submit, buffers: Any
-    ) -> None:
-        self.uid = uid
-        self.caller = caller
-        self.tessera = tessera
-        self.submit = submit
-        self.buffers = buffers
-        self.state = PENDING
-        self.lane = 0
-        # Set by the loop, read by the thread that is about to start the call. That
-        # thread moves the state first and reads this after; the loop does the reverse.
-        # So at least one of the two sees the other, and a cancelled call never runs.
-        self.cancelled: str | None = None
-        self.missing = 0  # arguments that are not here yet
-        self.arguments: Any = None  # by index of reference: what stands for it
-        self.outcome: Done | Failed | None = None
-        self.result: Any = None  # the payload of the outcome, if it is not plain
-        self.size = 0  # of the result, where it is not small
-        self.released = False  # nobody but the runtime knows it any more
-        self.rare: Any = None  # what runs it: an asyncio task, a stream of items
+    uid: int
+    caller: int
+    tessera: Tessera
+    submit: Submit
+    buffers: Any = None  # of its arguments; then what stands for them
+    state: int = PENDING  # or QUEUED from the start, if it lacks nothing
+    lane: int = 0
+    # Set by the loop, read by the thread that is about to start the call. That thread
+    # moves the state first and reads this after; the loop does the reverse. So at least
+    # one of the two sees the other, and a cancelled call never runs.
+    cancelled: str | None = None
+    handed: bool = False  # to the main thread, which runs what it has in order
+    raw: Any = None  # what that thread knows of its end before the loop does
+    missing: int = 0  # arguments that are not here yet
+    arguments: Any = None  # by index of reference: what stands for it
+    outcome: Any = None  # Done or Failed
+    result: Any = None  # the payload of the outcome, if it is not plain
+    size: int = 0  # of the result, where it is not small
+    released: bool = False  # nobody but the runtime knows it any more
+    rare: Any = None  # what runs it: an asyncio task, a stream of items
 
     def move(self, event: int) -> None:
         """Follow the table."""

@@ -21,7 +21,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import InvalidTransitionError
-from .task import QUEUED, READY, Task
+from .task import PENDING, QUEUED, READY, Task
 
 if TYPE_CHECKING:
     from ..comms.messages import Options, Submit
@@ -76,11 +76,15 @@ class Runner(Protocol):
     def start(self, task: Task, /) -> None:
         """Run the task on its lane."""
 
+    def construct(self, task: Task, /) -> None:
+        """Run the task that is a constructor."""
+
 
 class Tessera:
     """One object and its mailbox."""
 
     __slots__ = (
+        "_dispatching",
         "active",
         "blocked",
         "closing",
@@ -110,6 +114,7 @@ class Tessera:
         self.queue: deque[Task] = deque()  # whose arguments are here, in order
         self.blocked: dict[int, deque[Task]] = {}  # by caller, the first lacks some
         self.numbers: dict[int, int] = {}  # of the next call, by caller
+        self._dispatching = False
         self.active = 0  # started and not finished
         self.lane = MAIN  # of those
         self.limit = 1
@@ -133,49 +138,65 @@ class Tessera:
         if self.blocked:
             line = self.blocked.get(task.caller)
             if line is not None and not _unordered(task):
+                task.state = PENDING  # it was taken for ready, and is not
                 line.append(task)
                 return
         if task.missing:
-            if _unordered(task):
-                return  # `arguments_here` enqueues it
-            self.blocked[task.caller] = deque((task,))
+            self.blocked[_line(task)] = deque((task,))
             return
-        task.move(READY)
+        if task.state != QUEUED:
+            task.move(READY)
         if self.queue or not self._may_start(task):
             self.queue.append(task)
         else:
-            self._start(task)
+            self.active += 1
+            self.lane = task.lane
+            self.runner.start(task)
 
     def arguments_here(self, task: Task) -> None:
         """The last argument of a call has come: it and what waited behind it go on."""
-        line = self.blocked.get(task.caller)
-        if line is None or task not in line:
-            if not task.settled:  # unordered: it waits alone
-                task.move(READY)
-                self.queue.append(task)
-                self.dispatch()
+        line = self.blocked.get(_line(task))
+        if line is None:
             return
         while line and not line[0].missing:
             ready = line.popleft()
-            if not ready.settled:
-                ready.move(READY)
-                self.queue.append(ready)
+            ready.move(READY)
+            self.queue.append(ready)
         if not line:
-            del self.blocked[task.caller]
+            self._unblocked(task)
         self.dispatch()
+
+    def _unblocked(self, task: Task) -> None:
+        del self.blocked[_line(task)]
+        if self.closing is not None:
+            self.close(self.closing)
+
+    def close(self, task: Task) -> None:
+        """Take the call that closes it: the last, after those that lack arguments."""
+        self.closing = task
+        if not self.blocked and task.state == PENDING:
+            task.move(READY)
+            self.queue.append(task)
+            self.dispatch()
 
     def dispatch(self) -> None:
         """Start what may start now, in order."""
+        if self._dispatching:
+            return  # a call ended where it was started: the loop below goes on
+        self._dispatching = True
         queue = self.queue
-        while queue:
-            task = queue[0]
-            if task.state != QUEUED:  # cancelled while it waited
-                queue.popleft()
-            elif self._may_start(task):
-                queue.popleft()
-                self._start(task)
-            else:
-                return
+        try:
+            while queue:
+                task = queue[0]
+                if task.state != QUEUED:  # cancelled while it waited
+                    queue.popleft()
+                elif self._may_start(task):
+                    queue.popleft()
+                    self._start(task)
+                else:
+                    return
+        finally:
+            self._dispatching = False
 
     def finished(self) -> None:
         """A started call has ended."""
@@ -185,33 +206,51 @@ class Tessera:
 
     def remove(self, task: Task) -> None:
         """Take a cancelled call out of the mailbox."""
-        line = self.blocked.get(task.caller)
+        line = self.blocked.get(_line(task))
         if line is not None and task in line:
             line.remove(task)
             if line and not line[0].missing:
                 self.arguments_here(line[0])
             elif not line:
-                del self.blocked[task.caller]
+                self._unblocked(task)
         elif task in self.queue:
             self.queue.remove(task)
+            self.dispatch()
+
+    def clear(self) -> list[Task]:
+        """Take out all calls that have not started, but not the one that closes it."""
+        closing = self.closing
+        taken = [task for task in self.waiting() if task is not closing]
+        kept = [task for task in self.queue if task is closing]
+        self.queue.clear()
+        self.queue.extend(kept)
+        self.blocked.clear()
+        if closing is not None:
+            self.close(closing)
+        return taken
 
     def waiting(self) -> list[Task]:
         """All calls that have not started, those in a thread's queue not counted."""
-        return [*self.queue, *(task for line in self.blocked.values() for task in line)]
+        lines = [*self.queue, *(t for line in self.blocked.values() for t in line)]
+        if self.closing is not None and self.closing.state == PENDING:
+            lines.append(self.closing)
+        return lines
 
     def _may_start(self, task: Task) -> bool:
         if self.instance is None:
             return False  # the constructor has not ended
-        submit = task.submit
-        lane = self.lanes.get(submit.method)
+        lane = self.lanes.get(task.submit.method)
         if lane is None:
+            submit = task.submit
             lane = self.lanes[submit.method] = self.runner.lane(self, submit)
         task.lane = lane
         if not self.active:
             return True
         if _SERIAL[lane]:
             return self.lane == lane
-        return self.active < self.limit
+        if _SERIAL[self.lane] or self.active >= self.limit:
+            return False
+        return task is not self.closing  # which goes when all others have ended
 
     def _start(self, task: Task) -> None:
         self.active += 1
@@ -222,3 +261,8 @@ class Tessera:
 def _unordered(task: Task) -> bool:
     extra = task.submit.extra
     return extra is not None and not extra.ordered
+
+
+def _line(task: Task) -> int:
+    """In which line of ``blocked`` it waits: its caller's, or alone in its own."""
+    return -task.uid if _unordered(task) else task.caller

@@ -8,12 +8,16 @@ runtimes have.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ..comms import messages as wire
+from ..comms.messages import Done
 from ..ids import maker
 from .caller import Arrived, Call, CallerState, Outbox, references
 from .holders import HolderTable
+from .streams import Producers
 from .task import (
     CANCEL_EVENT,
     CANCELLED,
@@ -27,13 +31,14 @@ from .task import (
     UPSTREAM_EVENT,
     Task,
 )
-from .tessera import Runner, Tessera, TesseraState
+from .tessera import MAIN, Runner, Tessera, TesseraState
 
 # Results up to this many bytes travel with Done; larger ones wait until they are asked
 # for.
 TRAVELLING_BYTES = 64 << 10
 
 _NO_OPTIONS = wire.Options(name="result")
+_LISTENING = TesseraState.LISTENING
 NONE = b"N"  # None, as the serializer has it
 CLOSE_METHOD = "__close__"
 CONSTRUCTOR = "__init__"
@@ -63,7 +68,14 @@ class Owner(Protocol):
 class WorkerState:
     """All that this runtime owns."""
 
-    def __init__(self, port: Owner, runner: Runner, caller: CallerState) -> None:
+    def __init__(
+        self,
+        port: Owner,
+        runner: Runner,
+        caller: CallerState,
+        outboxes: Mapping[int, Outbox],
+    ) -> None:
+        self._outboxes = outboxes  # of the living, by incarnation
         self._port = port
         self._runner = runner
         self._caller = caller
@@ -71,13 +83,17 @@ class WorkerState:
         self.tesserae: dict[int, Tessera] = {}
         self.tasks: dict[int, Task] = {}
         self._parked: dict[int, list[tuple[int, Any, Any]]] = {}
+        self._parked_cancels: dict[int, str] = {}
         self._dependents: dict[int, list[tuple[Task, int]]] = {}
         self._subscribers: dict[int, list[int]] = {}
         self._results = Tessera(0, 0, _NO_OPTIONS, runner)
         self._results.instance = self._results
         self._results.move("built")
         self._closing: set[int] = set()  # tesserae to forget when closed
+        self._ended: deque[Task] = deque()  # of which others are still to be told
+        self._telling = False
         self.lost_makers: set[int] = set()
+        self.producers = Producers(self)
 
     # -- calls come in -----------------------------------------------------------------
 
@@ -94,15 +110,19 @@ class WorkerState:
         task.rare = message.cls
         self.tasks[message.uid] = task
         self._gather(task, sender)
-        if not task.missing:
-            self._construct(task)
+        # First, so that none has started when it is found to be cancelled.
         for parked in self._parked.pop(message.tessera, ()):
             self.submit(parked[1], parked[2], parked[0])
+            why = self._parked_cancels.pop(parked[1].uid, None)
+            if why is not None:
+                self.cancel(parked[1].uid, why)
+        if not task.missing and not task.settled:
+            self._construct(task)
 
     def _construct(self, task: Task) -> None:
         task.move(READY)
         task.tessera.active += 1
-        self._runner.start(task)
+        self._runner.construct(task)
 
     def submit(self, message: wire.Submit, buffers: Any, sender: int) -> None:
         """A call has come: the hot path."""
@@ -111,24 +131,28 @@ class WorkerState:
             self._submit_elsewhere(message, buffers, sender)
             return
         uid = message.uid
-        task = Task(uid, sender, tessera, message, buffers)
+        extra = message.extra
+        state = QUEUED if extra is None else PENDING
+        task = Task(uid, sender, tessera, message, buffers, state)
         self.tasks[uid] = task
         self.holders.add(uid)
         number = message.number
-        expected = tessera.numbers.get(sender, 0)
-        if number != expected and number:
-            why = f"call {number} of its stream came where {expected} was due"
+        numbers = tessera.numbers
+        if number != numbers.get(sender, 0) and number:
+            why = f"call {number} of its stream came where {numbers[sender]} was due"
             self._fail(task, wire.ERROR, why)
             return
-        tessera.numbers[sender] = number + 1
-        if message.extra is not None:
+        numbers[sender] = number + 1
+        if extra is not None:
             if message.extra.kind >= wire.CLOSE:
                 self._close(tessera, task)
                 return
+            if message.extra.kind == wire.STREAM:
+                self.producers.add(task)
             self._gather(task, sender)
             if task.settled:
                 return
-        if tessera.state is not TesseraState.LISTENING and self._refused(task):
+        if tessera.state is not _LISTENING and self._refused(task):
             return
         tessera.enqueue(task)
 
@@ -187,10 +211,18 @@ class WorkerState:
     ) -> None:
         if reference.owner == self._port.incarnation:
             local = self.tasks.get(reference.uid)
+            if local is None and maker(reference.uid) in self.lost_makers:
+                local = self._never(reference.uid)
             if local is not None and local.settled:
                 task.arguments[index] = local
                 if local.state != DONE:
                     self._upstream(task, local)
+                return
+            if local is not None and local.handed and self._on_main(task):
+                # It will have ended when the same thread gets to this call: to wait
+                # for the loop to see that would cost two hand-overs for each call of
+                # a chain.
+                task.arguments[index] = local
                 return
             task.missing += 1
             self._dependents.setdefault(reference.uid, []).append((task, index))
@@ -199,6 +231,13 @@ class WorkerState:
         task.missing += 1
         call.waiters = [lambda: self._remote_argument(task, index, call)]
         self._caller.subscribe(call)
+
+    def _on_main(self, task: Task) -> bool:
+        """The call is known to run on the main thread."""
+        tessera = task.tessera
+        if tessera.instance is None:
+            return False
+        return tessera.lanes.get(task.submit.method) == MAIN
 
     def _remote_argument(self, task: Task, index: int, call: Call) -> None:
         """A task of another runtime that this one takes has ended."""
@@ -238,23 +277,31 @@ class WorkerState:
         tessera = task.tessera
         tessera.active -= 1
         task.move(FINISH)
-        task.buffers = task.arguments = None
         if tessera.queue:
             tessera.dispatch()
-        uid = task.uid
-        if task.released:
-            # Nobody wants the value; the caller counts what has ended.
-            self._tell(task.caller, wire.Done(uid, b""), None)
-            self.tasks.pop(uid, None)
-            return
-        if type(value) is bytes and len(value) <= TRAVELLING_BYTES:
-            task.outcome = outcome = wire.Done(uid, value)
-            outbox = self._port.outbox(task.caller)
+        if (
+            type(value) is bytes
+            and len(value) <= TRAVELLING_BYTES
+            and not task.released
+        ):
+            task.outcome = outcome = Done(task.uid, value)
+            outbox = self._outboxes.get(task.caller)
             if outbox is not None:
                 outbox.send(outcome)
+        elif task.released:
+            # Nobody but calls that wait here for it wants the value; the caller counts
+            # what has ended.
+            if task.uid in self._dependents:
+                self._keep(task, value)
+            else:
+                task.outcome = Done(task.uid, b"")
+            self._tell(task.caller, Done(task.uid, b""), None)
+            self.tasks.pop(task.uid, None)
         else:
             self._keep(task, value)
             self._tell_end(task.caller, task)
+        if task.buffers is not None:
+            task.buffers = task.arguments = None
         if self._dependents or self._subscribers:
             self._tell_others(task)
 
@@ -297,10 +344,15 @@ class WorkerState:
         self._end_tessera(tessera, wire.ERROR, error)
 
     def _end_tessera(self, tessera: Tessera, reason: int, why: Any) -> None:
-        for waiting in tessera.waiting():
-            self._fail(waiting, reason, why)
-        tessera.queue.clear()
-        tessera.blocked.clear()
+        waiting = tessera.waiting()
+        tessera.closing = None
+        tessera.clear()
+        for task in waiting:
+            self._fail(task, reason, why)
+        if tessera.uid in self._closing:
+            self._closing.discard(tessera.uid)
+            self.tesserae.pop(tessera.uid, None)
+        self._port.tessera_gone(tessera)
 
     def _fail(self, task: Task, reason: int, why: Any) -> None:
         if not task.settled:
@@ -309,10 +361,14 @@ class WorkerState:
     def _settle(self, task: Task, event: int, reason: int, why: Any) -> None:
         if task.settled:
             return
+        if self.producers.by_uid and self.producers.taken_out(task):
+            return
         error = why if type(why) is bytes else self._port.failure(task, reason, why)
         if event == UPSTREAM_EVENT and task.state != PENDING:
             event = ERROR_EVENT
         task.move(event)
+        if self.producers.by_uid:
+            self.producers.forget(task.uid)
         outcome = wire.Failed(task.uid, reason, error)
         task.outcome = outcome
         task.buffers = task.arguments = None
@@ -323,7 +379,7 @@ class WorkerState:
             self.tasks.pop(task.uid, None)
         if task.submit.method == CONSTRUCTOR and task.tessera.instance is None:
             tessera = task.tessera
-            if tessera.state is TesseraState.PENDING:
+            if tessera.state in (TesseraState.PENDING, TesseraState.CLOSING):
                 tessera.error = error
                 tessera.move("error")
                 self._end_tessera(tessera, wire.ERROR, error)
@@ -334,10 +390,21 @@ class WorkerState:
             outbox.send(message, payload)
 
     def _tell_others(self, task: Task) -> None:
-        for other, index in self._dependents.pop(task.uid, ()):
-            self._argument_here(other, index, task)
-        for holder in self._subscribers.pop(task.uid, ()):
-            self._tell_end(holder, task)
+        """Go on with those that wait for it: a loop, since chains of them are long."""
+        ended = self._ended
+        ended.append(task)
+        if self._telling:
+            return
+        self._telling = True
+        try:
+            while ended:
+                task = ended.popleft()
+                for other, index in self._dependents.pop(task.uid, ()):
+                    self._argument_here(other, index, task)
+                for holder in self._subscribers.pop(task.uid, ()):
+                    self._tell_end(holder, task)
+        finally:
+            self._telling = False
 
     def _tell_end(self, to: int, task: Task) -> None:
         if task.size > TRAVELLING_BYTES:
@@ -350,6 +417,8 @@ class WorkerState:
     def subscribe(self, uid: int, sender: int) -> None:
         """A holder wants to learn the end of a task."""
         task = self.tasks.get(uid)
+        if task is None and maker(uid) in self.lost_makers:
+            task = self._never(uid)
         if task is not None and task.settled:
             self._tell_end(sender, task)
         else:
@@ -365,6 +434,27 @@ class WorkerState:
         outcome = task.outcome
         message = wire.Value(uid, outcome.data, outcome.extra)
         self._tell(sender, message, task.result)
+
+    def release(self, message: wire.Release, buffers: Any, sender: int) -> None:
+        """Their maker has dropped these: the hot path.
+
+        Tasks that have ended and that nobody else has heard of go at once; `holders`
+        decides about the others.
+        """
+        if self.holders.is_silent(sender):
+            return
+        tasks = self.tasks
+        alone = self.holders.alone
+        others = []
+        for uid in message.uids:
+            task = tasks.get(uid)
+            if task is not None and task.state >= DONE and uid in alone:
+                alone.remove(uid)
+                del tasks[uid]
+            else:
+                others.append(uid)
+        if others:
+            self.holders.release(sender, others)
 
     def freed(self, uid: int) -> None:
         """Nobody holds it any more."""
@@ -383,13 +473,9 @@ class WorkerState:
 
     def _close(self, tessera: Tessera, task: Task | None) -> None:
         """No new calls; what is queued ends, then ``__close__`` runs."""
-        kill = task is not None and _kind(task) == wire.KILL
-        if kill:
-            for waiting in tessera.waiting():
-                self._settle(waiting, CANCEL_EVENT, wire.CANCELLED, "it was killed")
-            for running in [t for t in self.tasks.values() if t.tessera is tessera]:
-                if not running.settled and running is not task:
-                    self._cancel_started(running, "its tessera was killed")
+        self.producers.close(tessera)
+        if task is not None and _kind(task) == wire.KILL:
+            self._kill(tessera, task)
         if tessera.state in (TesseraState.STOPPED, TesseraState.FAILED):
             if task is None:
                 self.tesserae.pop(tessera.uid, None)
@@ -413,8 +499,19 @@ class WorkerState:
             task.submit.method = CLOSE_METHOD
             task.submit.data = b""
         tessera.move("close")
-        tessera.closing = task
-        tessera.enqueue(task)
+        tessera.close(task)
+
+    def _kill(self, tessera: Tessera, killer: Task) -> None:
+        for waiting in tessera.clear():
+            self._settle(waiting, CANCEL_EVENT, wire.CANCELLED, "it was killed")
+        for task in [t for t in self.tasks.values() if t.tessera is tessera]:
+            if task.settled or task is killer or task is tessera.closing:
+                continue
+            why = "its tessera was killed"
+            if task.state == PENDING:  # the construction, which lacks an argument
+                self._settle(task, CANCEL_EVENT, wire.CANCELLED, why)
+            else:
+                self._cancel_started(task, why)
 
     def closed(self, tessera: Tessera) -> None:
         """Its ``__close__`` has ended."""
@@ -427,37 +524,73 @@ class WorkerState:
 
     # -- cancel and loss ---------------------------------------------------------------
 
-    def cancel(self, uid: int, reason: str) -> None:
+    def cancel(self, uid: int, reason: str, sender: int = 0) -> None:
         """Somebody wants that a call ends."""
         task = self.tasks.get(uid)
-        if task is None or task.settled:
+        if task is None:
+            self._cancel_unknown(uid, reason, sender)
             return
-        if task.state in (PENDING, QUEUED) and task in task.tessera.waiting():
+        if task.settled or (task is task.tessera.closing and task.state != RUNNING):
+            return  # that it is to be closed is not taken back
+        if task.state == PENDING or (
+            task.state == QUEUED and task in task.tessera.queue
+        ):
             task.tessera.remove(task)
             self._settle(task, CANCEL_EVENT, wire.CANCELLED, reason)
         else:
             self._cancel_started(task, reason)
 
+    def _cancel_unknown(self, uid: int, reason: str, sender: int) -> None:
+        for parked in self._parked.values():
+            if any(message.uid == uid for _, message, _ in parked):
+                self._parked_cancels[uid] = reason
+                return
+        if sender and maker(uid) == sender:
+            # Its caller held it back and will never send it: it ends here, since
+            # others may have heard of it and ask.
+            task = self.tasks[uid] = self._ghost(uid, sender)
+            self.holders.add(uid)
+            self._settle(task, CANCEL_EVENT, wire.CANCELLED, reason)
+
+    def _ghost(self, uid: int, caller: int) -> Task:
+        submit = wire.Submit(uid, 0, 0, "call", b"")
+        return Task(uid, caller, self._results, submit, None)
+
+    def _never(self, uid: int) -> Task:
+        """A task that will never come, since its caller is lost: it has failed."""
+        task = self._ghost(uid, maker(uid))
+        self._fail(task, wire.LOST, "its caller was lost before it was sent")
+        return task
+
     def _cancel_started(self, task: Task, reason: str) -> None:
         """It is in the queue of a thread, or it runs."""
+        if self.producers.stop(task.uid, wire.CANCELLED, reason):
+            return
         task.cancelled = reason
         if task.state == RUNNING:
             self._port.cancel_running(task)
 
+    def start_now(self, task: Task) -> None:
+        self._runner.start(task)
+
+    def interrupt(self, task: Task) -> None:
+        self._port.cancel_running(task)
+
     def lost(self, incarnation: int) -> None:
         """A runtime is gone: nothing that only it could send will come."""
+        self.producers.lost(incarnation)
         self.lost_makers.add(incarnation)
         for uid in [u for u in self._parked if maker(u) == incarnation]:
             for sender, message, buffers in self._parked.pop(uid):
+                self._parked_cancels.pop(message.uid, None)
                 self._submit_elsewhere(message, buffers, sender)
-        for subscribers in self._subscribers.values():
-            if incarnation in subscribers:
-                subscribers.remove(incarnation)
-        for uid in [u for u in self._dependents if maker(u) == incarnation]:
-            if uid not in self.tasks:
-                for task, _ in self._dependents.pop(uid):
-                    task.tessera.remove(task)
-                    self._fail(task, wire.LOST, "an argument of it was lost")
+        for uid, subscribers in list(self._subscribers.items()):
+            self._subscribers[uid] = [s for s in subscribers if s != incarnation]
+            if not self._subscribers[uid]:
+                del self._subscribers[uid]
+        for uid in [*self._dependents, *self._subscribers]:
+            if maker(uid) == incarnation and uid not in self.tasks:
+                self._never(uid)
 
 
 def _kind(task: Task) -> int:

@@ -1,24 +1,31 @@
-"""A cluster on this machine: ``run``, ``init``, ``stop``, ``interactive``, ``connect``."""
+"""A cluster on this machine: its processes, and a head that starts, joins or leaves it.
+
+All here runs on the head's loop. Who makes that loop, and when it ends, is in
+``running`` (``mosaic.run``) and in ``hosting`` (``init``, ``interactive``, ``connect``).
+"""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
+import contextlib
 import os
 import secrets
+import socket
 import sys
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .. import session
-from ..comms import messages as wire
 from ..config import Config
 from ..errors import ConnectError, MosaicError
 from ..runtimes.directory import RunDirectory
-from ..runtimes.head import Head
-from ..runtimes.loops import new_loop
 from ..runtimes.processes import PRELOAD, Child, ForkServer, describe_status
 from ..runtimes.spec import Spec
+
+if TYPE_CHECKING:
+    from ..runtimes.head import Head
+    from .keys import Key
 
 MODULES = (
     *PRELOAD,
@@ -27,6 +34,7 @@ MODULES = (
     "mosaic_like.runtimes.worker",
 )
 GONE_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 4.5  # with what is done before it stays below 5 s
 
 
 class Cluster:
@@ -34,27 +42,51 @@ class Cluster:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.directory = RunDirectory.create()
+        try:
+            self.directory = RunDirectory.create()
+        except OSError as error:
+            error.add_note(
+                "mosaic: the cluster needs a run directory for its sockets; TMPDIR "
+                "says where it is made"
+            )
+            raise
         self.monitor_address = self.directory.socket("monitor")
         self.monitor_token = secrets.token_bytes(8)
+        self.key: Path | None = None
         self._server: ForkServer | None = None
+        self._server_lost = asyncio.Event()
         self._children: list[Child] = []
-        self.failed: asyncio.Future[str] | None = None
+        self._failure = ""
+        self.on_failed: Callable[[str], object] | None = None
 
     def launch(self) -> None:
-        """Start the fork server, and ask it for monitor and node."""
-        self._server = ForkServer.start(modules=MODULES)
+        """Start the fork server, and ask it for monitor and node.
+
+        Raises:
+            ConnectError: the fork server cannot be started.
+        """
+        try:
+            server = ForkServer.start(
+                modules=MODULES, directory=str(self.directory.path)
+            )
+        except OSError as error:
+            raise ConnectError(
+                f"the cluster did not start: no process can be made with "
+                f"{sys.executable!r}: {error}"
+            ) from error
+        self._server = server
+        server.on_lost = self._server_lost.set
         spec = Spec(
             config=self.config.to_bytes(),
             directory=str(self.directory.path),
             monitor_address=self.monitor_address,
             monitor_token=self.monitor_token,
             path=[entry for entry in sys.path if isinstance(entry, str)],
-            cwd=os.getcwd(),
+            cwd=_working_directory(),
         ).encode()
         for kind in ("monitor", "node"):
             self._children.append(
-                self._server.spawn(
+                server.spawn(
                     f"mosaic_like.runtimes.{kind}:main",
                     spec,
                     attach=kind == "node",
@@ -63,118 +95,348 @@ class Cluster:
                 )
             )
 
-    async def started(self) -> None:
-        """The monitor is there to be spoken to."""
+    def watch(self, on_failed: Callable[[str], object]) -> None:
+        """Learn on the running loop of the end of any of the processes."""
         assert self._server is not None
-        loop = asyncio.get_running_loop()
-        self.failed = loop.create_future()
-        self._server.watch(loop)
-        await self._children[0].started()
+        self.on_failed = on_failed
+        self._server.watch(asyncio.get_running_loop())
 
     def _exited(self, child: Child) -> None:
-        if self.failed is not None and not self.failed.done():
-            kind = "monitor" if child is self._children[0] else "node"
-            status = child.status
-            how = "it ended" if status is None else describe_status(status)
-            self.failed.set_result(f"the {kind} (pid {child.pid}) is gone: {how}")
+        if self._failure:
+            return
+        kind = "monitor" if child is self._children[0] else "node"
+        if child.failure:
+            self._failure = f"the {kind} could not be forked: {child.failure}"
+        elif child.status is None:
+            self._failure = "the fork server is gone"
+        else:
+            how = describe_status(child.status)
+            self._failure = f"the {kind} (pid {child.pid}) is gone: {how}"
+        if self.on_failed is not None:
+            self.on_failed(self._failure)
+
+    @property
+    def monitor_ended(self) -> bool:
+        """It is known to have; not: its fork server was lost, and it may live."""
+        return bool(self._children) and self._children[0].status is not None
+
+    def write_key(self) -> None:
+        """Let other programs connect."""
+        from .keys import Key
+
+        key = Key.of(self.monitor_address, self.monitor_token, self.directory.path)
+        self.key = self.directory.write_key(key.content())
+
+    def kill(self) -> None:
+        """Now and without order; also in a signal handler, and without a loop."""
+        for child in self._children:
+            if child.pid:
+                self._kill(child)
+            else:
+                child.on_started = self._kill
+
+    def _kill(self, child: Child) -> None:
+        with contextlib.suppress(MosaicError, TimeoutError):
+            if self._server is not None:
+                self._server.kill(child.pid)
 
     async def stopped(self) -> None:
         """Wait for the end of all processes, kill what does not end, tidy up."""
         server = self._server
         if server is not None:
-            deadline_s = asyncio.get_running_loop().time() + GONE_TIMEOUT_S
-            for child in self._children:
-                left_s = max(0.01, deadline_s - asyncio.get_running_loop().time())
-                try:
-                    async with asyncio.timeout(left_s):
+            server.watch(asyncio.get_running_loop())
+            try:
+                async with asyncio.timeout(GONE_TIMEOUT_S):
+                    for child in self._children:
                         await child.exited()
-                except TimeoutError:
-                    server.kill(child.pid)
-            server.unwatch()
+            except TimeoutError:
+                self.kill()
             server.close()
-            if not await asyncio.to_thread(server.wait_gone, 2.0):
-                print("mosaic: processes of the cluster did not end", file=sys.stderr)
+            # Its children are gone: it ends, and says so by the end of its socket.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2.0):
+                    if not server.lost:
+                        await self._server_lost.wait()
+        self.tidy_up(0.5)
+
+    def tidy_up(self, timeout_s: float) -> None:
+        """The processes have ended, or were killed: reap, and remove the directory."""
+        server = self._server
+        if server is not None and not server.wait_gone(timeout_s):
+            print("mosaic: processes of the cluster did not end", file=sys.stderr)
+        self._server = None
         self.directory.remove()
 
 
-async def start(config: Config) -> tuple[Head, Cluster]:
-    """A new cluster with a head on the running loop, all its workers ready."""
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed under us
+        return ""
+
+
+class Hold:
+    """How a head came to its cluster, and so how it ends.
+
+    Args:
+        head: the runtime.
+        cluster: that it owns; None if it joined one.
+        directory: of the cluster that it joined.
+    """
+
+    def __init__(
+        self, head: Head, cluster: Cluster | None, directory: RunDirectory | None = None
+    ) -> None:
+        self.head = head
+        self.cluster = cluster
+        self.directory = directory
+        self.maker = os.getpid()
+        # Of the thread that runs the head's loop, if it is the head's alone.
+        self.on_end: Callable[[], object] = lambda: None
+        self.join: Callable[[], object] = lambda: None
+        self.ending: asyncio.Task[None] | None = None
+
+    def stop(self) -> Stopping:
+        """End it; soon, and for sure when what this gives is awaited."""
+        return Stopping(self)
+
+    async def end(self) -> None:
+        """On the head's loop, from any number of tasks: end it once, in order."""
+        if os.getpid() != self.maker:
+            return  # a fork of the program's: the cluster is not its own
+        if self.ending is None:
+            session.forget(self.head)
+            self.ending = asyncio.ensure_future(self._end())
+        await asyncio.shield(self.ending)
+
+    async def _end(self) -> None:
+        try:
+            if self.cluster is not None:
+                await end(self.head, self.cluster)
+            else:
+                await self._leave()
+        finally:
+            self.on_end()
+
+    async def _leave(self) -> None:
+        head = self.head
+        try:
+            await head.leave()
+        finally:
+            head.stopping = True
+            head.close()
+            if self.directory is not None:
+                self.directory.release()
+
+
+class Stopping:
+    """What stopping gives: to be awaited on any loop, or waited for in a thread."""
+
+    def __init__(self, hold: Hold) -> None:
+        self._hold = hold
+        self._future: Any = None
+        loop = hold.head.loop
+        if loop.is_closed():
+            return  # it has ended
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is loop:
+            self._future = asyncio.ensure_future(hold.end())
+        else:
+            self._future = asyncio.run_coroutine_threadsafe(hold.end(), loop)
+
+    def __await__(self) -> Any:
+        return self._wait().__await__()
+
+    async def _wait(self) -> None:
+        if isinstance(self._future, asyncio.Future):
+            await self._future
+        elif self._future is not None:
+            await asyncio.wrap_future(self._future)
+            self._hold.join()  # its loop has only to be closed
+
+    def wait(self) -> None:
+        """Block this thread until it has ended."""
+        if isinstance(self._future, asyncio.Future):
+            raise RuntimeError("this is the runtime's own loop: await mosaic.stop()")
+        if self._future is not None:
+            self._future.result()
+            self._hold.join()
+
+
+# -- starting --------------------------------------------------------------------------
+
+
+async def start(
+    config: Config, uid: str = "", made: Callable[[Cluster], object] | None = None
+) -> tuple[Head, Cluster]:
+    """A new cluster with a head on the running loop, all its workers ready.
+
+    Args:
+        config: of all of it.
+        uid: for a member that is to be none of the heads, such as mrun.
+        made: told of the cluster before anything of it is started.
+
+    Raises:
+        ConnectError: it did not start; the text says which part, and why.
+        TimeoutError: not all workers were there in ``config.timeout``.
+    """
+    loop = asyncio.get_running_loop()
     cluster = Cluster(config)
+    if made is not None:
+        made(cluster)
+    failed: asyncio.Future[str] = loop.create_future()
     head = None
     try:
         cluster.launch()
-        head = Head(asyncio.get_running_loop(), config)
+        cluster.watch(lambda why: failed.done() or failed.set_result(why))
+        # While the fork server imports, so does this process.
+        from ..runtimes.head import Head
+
+        head = Head(loop, config)
         head.bind(cluster.directory.socket("head"))
-        await cluster.started()
-        await _or_failed(
-            cluster,
-            head.join(
-                "head",
-                cluster.monitor_address,
-                cluster.monitor_token,
-                timeout_s=config.timeout or 180.0,
-            ),
-        )
-        await _or_failed(
-            cluster, head.wait_for_workers(config.num_workers, config.timeout)
-        )
+        await _unless(failed, _joined(head, cluster, uid))
+        cluster.write_key()
+        cluster.on_failed = head.lose_cluster
+        if failed.done():
+            head.lose_cluster(failed.result())
     except BaseException:
         if head is not None:
-            await _end(head, cluster)
+            await asyncio.shield(end(head, cluster))
+        else:
+            cluster.kill()
+            await cluster.stopped()
         raise
+    head.hold = Hold(head, cluster)
     return head, cluster
 
 
-async def _or_failed(cluster: Cluster, awaitable: Awaitable[None]) -> None:
-    assert cluster.failed is not None
+async def _joined(head: Head, cluster: Cluster, uid: str) -> None:
+    timeout_s = cluster.config.timeout
+    address, token = cluster.monitor_address, cluster.monitor_token
+    await head.join("head", address, token, uid, timeout_s or 180.0)
+    await _unless(
+        head.stillborn, head.wait_for_workers(cluster.config.num_workers, timeout_s)
+    )
+
+
+async def _unless(
+    failed: asyncio.Future[str], awaitable: Coroutine[Any, Any, None]
+) -> None:
+    """Await it, unless a process dies meanwhile that it needs."""
     waiting = asyncio.ensure_future(awaitable)
-    await asyncio.wait((waiting, cluster.failed), return_when="FIRST_COMPLETED")
-    if not waiting.done():
+    try:
+        await asyncio.wait((waiting, failed), return_when="FIRST_COMPLETED")
+        if not waiting.done():
+            raise ConnectError(f"the cluster did not start: {failed.result()}")
+    finally:
         waiting.cancel()
-        raise ConnectError(f"the cluster did not start: {cluster.failed.result()}")
     await waiting
 
 
-async def _end(head: Head, cluster: Cluster | None) -> None:
+async def end(head: Head, cluster: Cluster) -> None:
     """Stop the cluster in order."""
+    from ..comms import messages as wire
+
     head.stopping = True
     lines: list[str] = []
-    if cluster is not None:
-        if head.incarnation:
-            try:
-                head.monitor.send(wire.Stop("the program has ended"))
-                limit_s = cluster.config.stop_timeout_s + 20.0
-                async with asyncio.timeout(limit_s):
-                    assert cluster.failed is not None
-                    await asyncio.wait(
-                        (head.stopped, cluster.failed), return_when="FIRST_COMPLETED"
-                    )
-                if head.stopped.done():
-                    lines = head.stopped.result()
-            except (TimeoutError, MosaicError):
-                pass
-    await head.flushed(0.2)
+    gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    cluster.on_failed = lambda why: gone.done() or gone.set_result(why)
+    if not head.incarnation:
+        cluster.kill()
+    elif not cluster.monitor_ended:
+        with contextlib.suppress(TimeoutError, MosaicError):
+            head.monitor.send(wire.Stop("the program has ended"))
+            async with asyncio.timeout(cluster.config.stop_timeout_s + 20.0):
+                await asyncio.wait(
+                    (head.stopped, head.monitor_ended, gone),
+                    return_when="FIRST_COMPLETED",
+                )
+        if head.stopped.done():
+            lines = head.stopped.result()
+            await head.flushed(0.2)
     head.close()
-    if cluster is not None:
-        await cluster.stopped()
+    await cluster.stopped()
     for line in lines:
         print(f"mosaic: {line}", file=sys.stderr)
 
 
-def run(main: Callable[..., Awaitable[Any]], **options: Any) -> Any:
-    """Run a coroutine function with a cluster of its own, and give what it returns."""
-    config = Config.make(**options)
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        return runner.run(_main(main, config))
+# -- joining ---------------------------------------------------------------------------
 
 
-async def _main(main: Callable[..., Awaitable[Any]], config: Config) -> Any:
-    head, cluster = await start(config)
-    session.use(head)
+async def join(where: str | os.PathLike[str] | None) -> Head:
+    """A head on the running loop in a cluster that runs.
+
+    Raises:
+        ConnectError: within 5 s; the text names the key file and says why.
+    """
+    from . import keys
+
+    path = keys.find(where)
+    key = keys.read(path)
+    keys.check_alive(path, key)
     try:
-        if inspect.signature(main).parameters:
-            return await main(head)
-        return await main()
-    finally:
-        session.use(None)
-        await _end(head, cluster)
+        return await _join(key)
+    except ConnectError as error:
+        raise ConnectError(f"{path}: {error}") from error
+
+
+async def _join(key: Key) -> Head:
+    from ..runtimes.head import Head
+
+    directory = RunDirectory.join(key.directory)
+    head = None
+    try:
+        head = Head(asyncio.get_running_loop(), Config())
+        head.bind(directory.socket(f"h{os.getpid()}-{secrets.token_hex(4)}"))
+        token = bytes.fromhex(key.token)
+        await head.join("head", key.address, token, timeout_s=CONNECT_TIMEOUT_S)
+    except BaseException:
+        if head is not None:
+            head.close()
+        directory.release()
+        raise
+    head.hold = Hold(head, None, directory)
+    return head
+
+
+async def begin(
+    options: dict[str, Any], made: Callable[[Cluster], object] | None = None
+) -> Head:
+    """The head of this program: in the cluster of mrun if it runs there, else its own.
+
+    ``MOSAIC_CLUSTER`` names the cluster to join; then the options, which are for a new
+    one, are checked and count for nothing.
+    """
+    config = Config.make(**options)
+    if os.environ.get("MOSAIC_CLUSTER"):
+        head = await join(None)
+        try:
+            await head.wait_for_workers(1, config.timeout)
+        except BaseException:
+            await head.hold.end()
+            raise
+        return head
+    head, _ = await start(config, made=made)
+    if not config.quiet and _is_terminal():
+        print(start_line(head), file=sys.stderr)
+    return head
+
+
+def start_line(head: Head) -> str:
+    """What people see when a cluster has started."""
+    from .. import __version__
+
+    version = __version__.removesuffix(".0")
+    count = head.num_workers
+    workers = "1 worker" if count == 1 else f"{count} workers"
+    return f"mosaic {version} · {workers} on {socket.gethostname()}"
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except ValueError:  # closed
+        return False

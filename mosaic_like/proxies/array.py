@@ -78,23 +78,52 @@ class TaskArrayProxy(Sequence["TaskProxy[R]"], Generic[R]):
 class ArrayMethod:
     """``array.method``: calls it on all, or with ``runtime=`` on one."""
 
-    __slots__ = ("_array", "_name")
+    __slots__ = ("_array", "_name", "_options")
 
     def __init__(self, array: ArrayProxy[Any], name: str) -> None:
         self._array = array
         self._name = name
+        self._options: dict[str, Any] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         members = list(self._array)
-        first = getattr(members[0], self._name)
+        first = self._first()
         if not isinstance(first, RemoteMethod):
             return first(*args, **kwargs)  # says that there is no such method
         if "runtime" in kwargs and not first._method.takes("runtime"):
             where = kwargs.pop("runtime")
-            return getattr(self._array.on(where), self._name)(*args, **kwargs)
-        return TaskArrayProxy(
-            [getattr(m, self._name)(*args, **kwargs) for m in members]
-        )
+            return self._of(self._array.on(where))(*args, **kwargs)
+        return TaskArrayProxy([self._of(m)(*args, **kwargs) for m in members])
+
+    def options(self, **options: Any) -> ArrayMethod:
+        """The same method, called with these options; see ``RemoteMethod.options``."""
+        self._array[0]._mosaic_method(self._name).options(**options)  # refuses wrong ones
+        method = ArrayMethod(self._array, self._name)
+        method._options = {**self._options, **options}
+        return method
+
+    def _first(self) -> Any:
+        return getattr(self._array[0], self._name)
+
+    def _of(self, member: TesseraProxy[Any]) -> Any:
+        method = getattr(member, self._name)
+        return method.options(**self._options) if self._options else method
+
+    @property
+    def __name__(self) -> str:
+        return self._name
+
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        method = self._array[0]._mosaic_schema.methods.get(self._name)
+        return None if method is None else getattr(method.function, "__doc__", None)
+
+    @property
+    def __signature__(self) -> Any:
+        method = self._array[0]._mosaic_schema.methods.get(self._name)
+        if method is None or method.signature is None:
+            raise AttributeError("__signature__")
+        return method.signature
 
     def __await__(self) -> Generator[Any, None, list[Any]]:
         return self._read().__await__()
@@ -113,10 +142,19 @@ class ArrayProxy(Generic[T]):
     only on the one at that worker. ``await array`` waits until all are built.
     """
 
-    __slots__ = ("__weakref__", "_mosaic_members")
+    __slots__ = ("__weakref__", "_mosaic_members", "_mosaic_places")
 
-    def __init__(self, members: Sequence[TesseraProxy[T]]) -> None:
+    def __init__(
+        self, members: Sequence[TesseraProxy[T]], places: Sequence[int] = ()
+    ) -> None:
+        """See the class.
+
+        Args:
+            members: the tesserae.
+            places: incarnations of where they were put, while only that is known.
+        """
         self._mosaic_members = tuple(members)
+        self._mosaic_places = tuple(places)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ArrayProxy, (self._mosaic_members,)
@@ -134,11 +172,16 @@ class ArrayProxy(Generic[T]):
         Raises:
             LookupError: none of these is at that worker.
         """
-        member = self._mosaic_members[0]._mosaic_handle.runtime.resolve_worker(where)
-        for proxy in self._mosaic_members:
-            if proxy._mosaic_handle.owner == member.incarnation:
+        runtime = self._mosaic_members[0]._mosaic_handle.runtime
+        place = runtime.resolve_worker(where)
+        incarnation = getattr(place, "incarnation", 0)  # a stream has none yet
+        known = self._mosaic_places
+        for index, proxy in enumerate(self._mosaic_members):
+            owner = proxy._mosaic_handle.owner
+            if incarnation and incarnation == (owner or known[index]):
                 return proxy
-        raise LookupError(f"none of {self!r} is at {member.uid}")
+        name = getattr(place, "uid", where)
+        raise LookupError(f"none of {self!r} is at {name}")
 
     def __getitem__(self, index: int) -> TesseraProxy[T]:
         return self._mosaic_members[index]

@@ -10,18 +10,19 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Callable
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from .. import session
 from ..comms.messages import Options
 from .array import ArrayProxy
-from .schema import schema_of
+from .schema import OPTIONS_ATTRIBUTE, schema_of
 from .tessera import TesseraProxy, proxy_of
+
+if TYPE_CHECKING:
+    from .marked import Marker, RemoteArray, TesseraClass
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_ATTRIBUTE = "__mosaic_options__"
 
 # Of each option: the types that it takes, None meaning anything.
 _KNOWN: dict[str, tuple[type, ...] | None] = {
@@ -32,6 +33,7 @@ _KNOWN: dict[str, tuple[type, ...] | None] = {
     "inline": (bool,),
     "thread": (bool,),
     "expose": (tuple, list),
+    "max_retries": (int,),
 }
 # Those of the original that are taken from the constructor's keywords too.
 _IN_CALL = ("runtime", "len", "is_async", "max_retries", "eager", "silence")
@@ -61,6 +63,10 @@ def check_options(options: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"option 'max_concurrency': found {concurrency}, expected at least 1"
         )
+    if options.get("max_retries", 0) < 0:
+        raise ValueError(
+            f"option 'max_retries': found {options['max_retries']}, expected at least 0"
+        )
     ways = [n for n in ("is_async", "inline", "thread") if options.get(n)]
     if "thread" in ways and len(ways) > 1:
         raise ValueError(f"options {ways} exclude each other")
@@ -77,17 +83,21 @@ class RemoteClass(Generic[P, T]):
         self._options = options
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> TesseraProxy[T]:
-        return _remote(self._cls, self._options, args, kwargs, 4)  # type: ignore[no-any-return]
+        return _remote(self._cls, self._options, args, kwargs, 3)  # type: ignore[no-any-return]
 
     def remote(self, *args: P.args, **kwargs: P.kwargs) -> TesseraProxy[T]:
         """Make one in a worker; returns at once."""
-        return _remote(self._cls, self._options, args, kwargs, 4)  # type: ignore[no-any-return]
+        return _remote(self._cls, self._options, args, kwargs, 3)  # type: ignore[no-any-return]
 
     def local(self, *args: P.args, **kwargs: P.kwargs) -> TesseraProxy[T]:
         """Make one in this runtime, so that others can call back."""
-        return _local(self._cls, self._options, args, kwargs, 4)
+        return _local(self._cls, self._options, args, kwargs, 3)
 
-    def options(self, **options: Any) -> RemoteClass[P, T]:
+    @overload
+    def options(self, *, len: int, **options: Any) -> RemoteArray[P, T]: ...
+    @overload
+    def options(self, **options: Any) -> RemoteClass[P, T]: ...
+    def options(self, **options: Any) -> Any:
         """The same with further options."""
         return RemoteClass(self._cls, check_options({**self._options, **options}))
 
@@ -110,7 +120,7 @@ class _OfClass:
                 f"belongs to the class: {owner.__name__}.{self._name}(...)"
             )
         remote: RemoteClass[..., Any]
-        remote = RemoteClass(owner, getattr(owner, _ATTRIBUTE, {}))
+        remote = RemoteClass(owner, getattr(owner, OPTIONS_ATTRIBUTE, {}))
         if self._name == "select_worker":
             return _select_worker
         return getattr(remote, self._name)
@@ -120,9 +130,9 @@ _NAMES = ("remote", "options", "local", "select_worker")
 
 
 @overload
-def tessera(cls: type[T], /) -> type[T]: ...
+def tessera(cls: Callable[P, T], /) -> type[TesseraClass[P, T]]: ...
 @overload
-def tessera(**options: Any) -> Callable[[type[T]], type[T]]: ...
+def tessera(**options: Any) -> Marker: ...
 def tessera(cls: Any = None, /, **options: Any) -> Any:
     """Mark a class whose objects can live in other processes.
 
@@ -134,6 +144,7 @@ def tessera(cls: Any = None, /, **options: Any) -> Any:
         inline: plain methods run on the worker's loop: the shortest way for short ones.
         thread: the tessera has a thread of its own.
         expose: names beginning with an underscore that may be called.
+        max_retries: how often a method that raises runs again, at once.
 
     Raises:
         TypeError: an unknown option, or not a class.
@@ -153,7 +164,7 @@ def tessera(cls: Any = None, /, **options: Any) -> Any:
         if not isinstance(cls, type):
             raise TypeError(f"@tessera marks a class, not {cls!r}")
         taken = [n for n in _NAMES if n in vars(cls) and not _ours(vars(cls)[n])]
-        setattr(cls, _ATTRIBUTE, {**getattr(cls, _ATTRIBUTE, {}), **options})
+        setattr(cls, OPTIONS_ATTRIBUTE, {**getattr(cls, OPTIONS_ATTRIBUTE, {}), **options})
         for name in _NAMES:
             if name not in taken and not _taken_by_base(cls, name):
                 setattr(cls, name, _OfClass(name))
@@ -168,7 +179,13 @@ def tessera(cls: Any = None, /, **options: Any) -> Any:
     return mark if cls is None else mark(cls)
 
 
-def remote(cls: Callable[P, T], /, **options: Any) -> RemoteClass[P, T]:
+@overload
+def remote(
+    cls: Callable[P, T], /, *, len: int, **options: Any
+) -> RemoteArray[P, T]: ...
+@overload
+def remote(cls: Callable[P, T], /, **options: Any) -> RemoteClass[P, T]: ...
+def remote(cls: Any, /, **options: Any) -> Any:
     """Any class as a maker of tesserae: ``mosaic.remote(Klass, **options)(*args)``.
 
     Raises:
@@ -178,7 +195,7 @@ def remote(cls: Callable[P, T], /, **options: Any) -> RemoteClass[P, T]:
     if not isinstance(cls, type):
         raise TypeError(f"remote() takes a class, not {cls!r}")
     return RemoteClass(
-        cls, check_options({**getattr(cls, _ATTRIBUTE, {}), **options})
+        cls, check_options({**getattr(cls, OPTIONS_ATTRIBUTE, {}), **options})
     )
 
 
@@ -201,6 +218,7 @@ def _wire(options: dict[str, Any]) -> Options:
         inline=options.get("inline", False),
         thread=options.get("thread", False),
         expose=list(options.get("expose", ())),
+        max_retries=options.get("max_retries", 0),
     )
 
 
@@ -232,14 +250,11 @@ def _remote(
         handle = runtime.create(cls, args, kwargs, _wire(options), where, depth)
         return proxy_of(cls, handle)
     places = runtime.deal(length) if where is None else [where] * length
-    return ArrayProxy(
-        [
-            proxy_of(
-                cls, runtime.create(cls, args, kwargs, _wire(options), place, depth)
-            )
-            for place in places
-        ]
-    )
+    members = []
+    for place in places:  # no comprehension: that is a frame of its own before 3.12
+        handle = runtime.create(cls, args, kwargs, _wire(options), place, depth)
+        members.append(proxy_of(cls, handle))
+    return ArrayProxy(members, [getattr(place, "incarnation", 0) for place in places])
 
 
 def _local(
@@ -258,6 +273,8 @@ def _local(
 async def _select_worker(runtime: Any = None) -> str:
     """The uid of the worker where the next tessera would be placed, or of this one."""
     current = session.current()
+    if isinstance(runtime, TesseraProxy):
+        await runtime  # then its place is known
     chosen = current.resolve_worker(runtime)
     if chosen is None:
         (chosen,) = current.deal(1)

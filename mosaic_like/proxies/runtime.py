@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from ..comms.messages import Extra, Options
 from ..core.caller import Call
+from .stream import Intakes
 
 
 class Ticking(Protocol):
@@ -20,6 +21,7 @@ class Runtime(Protocol):
 
     loop: asyncio.AbstractEventLoop
     dropped: deque[Any]
+    intakes: Intakes
     uid: str
 
     @property

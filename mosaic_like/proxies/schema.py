@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
 MANY = 1 << 30
+OPTIONS_ATTRIBUTE = "__mosaic_options__"  # of a class that @tessera has marked
 
 
 class Method:
@@ -24,9 +25,11 @@ class Method:
     def __init__(self, name: str, function: Any, bound: bool) -> None:
         self.name = name
         self.function = function
-        self.is_stream = inspect.isgeneratorfunction(
-            function
-        ) or inspect.isasyncgenfunction(function)
+        self.is_stream = (
+            inspect.isgeneratorfunction(function)
+            or inspect.isasyncgenfunction(function)
+            or name == "__aiter__"
+        )
         self.signature = _signature(function, bound)
         self.low, self.high = _arity(self.signature)
 
@@ -80,6 +83,12 @@ class Schema:
         self.attributes = frozenset(attributes)
         self.has_getattr = hasattr(cls, "__getattr__")
         self.constructor = _constructor(cls)
+
+    @property
+    def exposed(self) -> Collection[str]:
+        """Names beginning with an underscore that the class lets others call."""
+        options = getattr(self.cls, OPTIONS_ATTRIBUTE, {})
+        return options.get("expose", ())  # type: ignore[no-any-return]
 
     @property
     def public(self) -> list[str]:

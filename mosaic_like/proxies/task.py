@@ -12,8 +12,10 @@ import concurrent.futures
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+import msgspec
 
 from ..comms.messages import RESULT_CALL, TASK, Extra
 from ..comms.serialization import Referent
@@ -59,7 +61,9 @@ class TaskHandle:
         return self.proxy._call.stream.owner
 
 
-class TaskProxy(Referent, Generic[R_co]):
+class TaskProxy(
+    Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False
+):
     """A task that was submitted; gives its value to those who ask.
 
     ``await task`` waits until it has ended and gives the task itself, because the value
@@ -79,11 +83,9 @@ class TaskProxy(Referent, Generic[R_co]):
     7
     """
 
-    __slots__ = ("__weakref__", "_call", "_runtime")
-
-    def __init__(self, runtime: Runtime, call: Call) -> None:
-        self._runtime = runtime
-        self._call = call
+    # A Struct that the garbage collector does not know, as core.caller.Call is.
+    _runtime: Any
+    _call: Call
 
     def __del__(self) -> None:
         runtime = self._runtime
@@ -343,6 +345,9 @@ class TaskProxy(Referent, Generic[R_co]):
     def __iter__(self) -> Any:
         raise self._forgot()
 
+    def __aiter__(self) -> AsyncIterator[Any]:
+        raise self._forgot("; it is no stream: the method is no generator")
+
     def __len__(self) -> int:
         raise self._forgot()
 
@@ -364,6 +369,12 @@ class TaskProxy(Referent, Generic[R_co]):
     __mod__ = __rmod__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _operator
     __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _operator
     __lt__ = __le__ = __gt__ = __ge__ = _operator
+
+    def _unary(self) -> Any:
+        raise self._forgot()
+
+    __neg__ = __pos__ = __abs__ = __invert__ = _unary
+    __int__ = __float__ = __complex__ = __index__ = _unary
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, TaskProxy):

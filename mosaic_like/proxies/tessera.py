@@ -8,11 +8,12 @@ calls and awaits.
 from __future__ import annotations
 
 import marshal
+import sys
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..comms.messages import GET_ATTRIBUTE, SET_ATTRIBUTE, STREAM, TESSERA, Extra
-from ..comms.serialization import Referent
+from ..comms.serialization import PLAIN, Referent
 from ..core.caller import Call, Stream
 from ..core.task import DONE
 from ..ids import short
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 T_co = TypeVar("T_co", covariant=True)
 
 NOTHING = marshal.dumps((), 2)  # no arguments, as the serializer has them
+_SCALARS = PLAIN - {bytes}
 READY = "__ready__"  # asked of a tessera that somebody else made: answered when built
 
 
@@ -85,11 +87,15 @@ class RemoteMethod:
             self._low, self._high = 1, 0  # never the short way
 
     def __call__(self, *args: Any, **kwargs: Any) -> TaskProxy[Any]:
-        handle = self._handle
-        runtime = handle.runtime
         if kwargs or not self._low <= len(args) <= self._high:
             return self._call_checked(args, kwargs)
-        payload = runtime.dump_call(self, args, kwargs)
+        handle = self._handle
+        runtime = handle.runtime
+        if _SCALARS.issuperset(map(type, args)):
+            # As the serializer does it, without the calls on the way there.
+            payload = marshal.dumps(args, 2)
+        else:
+            payload = runtime.dump_call(self, args, kwargs)
         return TaskProxy(runtime, runtime.submit(handle, self._name, payload))
 
     def _call_checked(
@@ -108,13 +114,16 @@ class RemoteMethod:
         extra = None
         if options.get("ordered") is False:
             extra = Extra(ordered=False)
+        if options.get("max_retries") is not None:
+            extra = extra or Extra()
+            extra.max_retries = _retries(options["max_retries"])
         if method.is_stream:
             extra = extra or Extra()
             extra.kind = STREAM
         payload = runtime.dump_call(self, args, kwargs)
         call = runtime.submit(handle, self._name, payload, extra, 3)
         if method.is_stream:
-            return RemoteStream(runtime, call)  # type: ignore[return-value]
+            return RemoteStream(runtime, call, handle)  # type: ignore[return-value]
         return TaskProxy(runtime, call)
 
     def options(self, **options: Any) -> RemoteMethod:
@@ -122,13 +131,16 @@ class RemoteMethod:
 
         Args:
             ordered: False lets it go ahead of earlier calls that wait for arguments.
+            max_retries: how often it runs again, at once, when it raises.
         """
-        known = ("ordered",)
+        known = ("ordered", "max_retries")
         for name in options:
             if name not in known:
                 raise TypeError(
                     f"unknown option {name!r} of a call; known: {', '.join(known)}"
                 )
+        if options.get("max_retries") is not None:
+            _retries(options["max_retries"])
         return RemoteMethod(
             self._handle, self._schema, self._method, {**(self._extra or {}), **options}
         )
@@ -158,6 +170,14 @@ class RemoteMethod:
 
     def __repr__(self) -> str:
         return f"<method {self._name} of {self._handle.stream.label}>"
+
+
+def _retries(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"option 'max_retries': found {value!r}, expected int")
+    if value < 0:
+        raise ValueError(f"option 'max_retries': found {value}, expected at least 0")
+    return value
 
 
 class RemoteAttribute:
@@ -194,7 +214,8 @@ class RemoteAttribute:
         )
 
     def __del__(self) -> None:
-        if not self._awaited:
+        # Not at a prompt: completion reads attributes, and repr says it to people.
+        if not self._awaited and not hasattr(sys, "ps1"):
             import warnings
 
             warnings.warn(
@@ -214,7 +235,19 @@ class RemoteAttribute:
 
     __bool__ = __len__ = __iter__ = __getitem__ = __add__ = __radd__ = _forgot
     __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _forgot
-    __lt__ = __le__ = __gt__ = __ge__ = _forgot
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = _forgot
+    __matmul__ = __rmatmul__ = __neg__ = __abs__ = __int__ = __float__ = _forgot
+    __index__ = __contains__ = _forgot
+    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = _forgot  # type: ignore[assignment]
+    __hash__ = object.__hash__
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_"):
+            self._forgot()
+        raise AttributeError(f"a remote attribute has no {name!r}")
+
+    def __format__(self, spec: str) -> str:
+        return self._forgot() if spec else repr(self)  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
         self._awaited = True  # a REPL has shown it: that is no mistake
@@ -256,11 +289,11 @@ class TesseraProxy(Referent, Generic[T_co]):
 
         def __getattr__(self, name: str) -> Any:
             """Reached once for each method; the second time it is in the instance."""
-            if name.startswith("_"):
+            schema = self._mosaic_schema
+            if name.startswith("_") and name not in schema.exposed:
                 raise AttributeError(
                     f"{name!r} is private: names that begin with _ are never remote"
                 )
-            schema = self._mosaic_schema
             method = schema.methods.get(name)
             if method is not None:
                 found = RemoteMethod(self._mosaic_handle, schema, method)
@@ -372,6 +405,8 @@ class TesseraProxy(Referent, Generic[T_co]):
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _forgot
     __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _forgot
     __mod__ = __rmod__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _forgot
+    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _forgot
+    __neg__ = __pos__ = __abs__ = __invert__ = _forgot
     __lt__ = __le__ = __gt__ = __ge__ = _forgot
 
 

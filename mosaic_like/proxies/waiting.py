@@ -6,7 +6,7 @@ import asyncio
 import queue
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Generic, Literal, TypeVar, overload
 
 from ..core.task import DONE
 from .task import TaskProxy, _future
@@ -31,6 +31,22 @@ def _tasks(proxies: tuple[Any, ...], what: str) -> list[TaskProxy[Any]]:
     return list(proxies)
 
 
+@overload
+async def gather(
+    *proxies: TaskProxy[R], return_exceptions: Literal[False] = False
+) -> list[R]: ...
+@overload
+async def gather(
+    proxies: Iterable[TaskProxy[R]], /, *, return_exceptions: Literal[False] = False
+) -> list[R]: ...
+@overload
+async def gather(
+    *proxies: TaskProxy[R], return_exceptions: bool
+) -> list[R | BaseException]: ...
+@overload
+async def gather(
+    proxies: Iterable[TaskProxy[R]], /, *, return_exceptions: bool
+) -> list[R | BaseException]: ...
 async def gather(*proxies: Any, return_exceptions: bool = False) -> list[Any]:
     """The values of several tasks, in order.
 
@@ -144,7 +160,7 @@ def _watch_all(tasks: list[TaskProxy[Any]], ended: asyncio.Queue[Any]) -> None:
         runtime.when_settled(task._call, tell)
 
 
-class as_completed:  # a function in all but its name
+class as_completed(Generic[R]):  # a function in all but its name
     """Tasks in the order in which they end; for ``async for`` and, in threads, ``for``.
 
     Args:
@@ -168,8 +184,8 @@ class as_completed:  # a function in all but its name
         self._timeout = timeout
         self._window = window
 
-    async def __aiter__(self) -> AsyncIterator[TaskProxy[Any]]:
-        ended: asyncio.Queue[TaskProxy[Any]] = asyncio.Queue()
+    async def __aiter__(self) -> AsyncIterator[TaskProxy[R]]:
+        ended: asyncio.Queue[TaskProxy[R]] = asyncio.Queue()
         loop = asyncio.get_running_loop()
         deadline = None if self._timeout is None else loop.time() + self._timeout
         left = self._draw(lambda tasks: _watch_all(tasks, ended), self._window)
@@ -180,8 +196,8 @@ class as_completed:  # a function in all but its name
             yield task
             del task
 
-    def __iter__(self) -> Iterator[TaskProxy[Any]]:
-        ended: queue.SimpleQueue[TaskProxy[Any]] = queue.SimpleQueue()
+    def __iter__(self) -> Iterator[TaskProxy[R]]:
+        ended: queue.SimpleQueue[TaskProxy[R]] = queue.SimpleQueue()
 
         def watch(tasks: list[TaskProxy[Any]]) -> None:
             for task in tasks:

@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import marshal
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
 from .. import ids
+from ..comms import direct
 from ..comms import messages as wire
 from ..comms.exceptions import dump_error, load_error
 from ..comms.serialization import PLAIN, Payload, Serializer
@@ -37,10 +37,12 @@ from ..core.caller import (
 )
 from ..core.placement import STRATEGIES, RoundRobin, Strategy
 from ..core.references import Grant, Grants
+from ..core.streams import Producer
 from ..core.task import CANCEL_EVENT, DONE, ERROR_EVENT, FAILED, Task
 from ..core.tessera import Tessera
 from ..core.worker import WorkerState
 from ..errors import (
+    MonitorLost,
     MosaicError,
     NodeLost,
     RuntimeDisconnectedError,
@@ -50,15 +52,22 @@ from ..errors import (
     WorkerDied,
 )
 from ..proxies.outputs import AFTER, TaskOutput
-from ..proxies.task import TaskProxy
+from ..proxies.task import TaskHandle, TaskProxy
 from ..proxies.tessera import TesseraHandle, ordered_only, proxy_of
 from .base import Base
-from .executor import CURRENT, Built, Executor, Handed, Outcome, Raised
+from .executor import CURRENT, ArgumentFailed, Built, Executor, Handed, Outcome, Raised
 from .peers import Peer
+from .streams import Intakes, Producing
 
 logger = logging.getLogger(__name__)
 
-_SCALARS = PLAIN - {bytes}
+# Looked up for each call.
+getframe = sys._getframe
+now = time.time
+get_ident = threading.get_ident
+current_task = CURRENT.get
+
+_DIRECT_KINDS = (PLAIN - {bytes}) | {TaskProxy}
 BUILTIN_ERRORS = {wire.ERROR: RuntimeError, wire.GONE: LookupError}
 
 
@@ -69,7 +78,7 @@ class ActorRuntime(Base):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, config: Config) -> None:
         super().__init__(loop, config)
-        self.unused: str | None = None  # made on a running loop and not yet awaited
+        self.unused: str | None = None  # see session: only what starts one has a text
         self.serializer = Serializer()
         self.caller = CallerState(self)
         self.streams: WeakValueDictionary[int, Stream] = WeakValueDictionary()
@@ -90,11 +99,18 @@ class ActorRuntime(Base):
         self._other_loops: dict[asyncio.AbstractEventLoop, list[Callable[[], Any]]] = {}
         self._causes: dict[int, tuple[wire.Member, str]] = {}
         self._made: dict[int, int] = {}  # tesserae made, by incarnation
+        self.cluster_lost = ""  # why nothing can be made any more
+        self.intakes = Intakes(self)
+        # Calls made inside those of runtimes that wait in a barrier, by incarnation.
+        self.made_inside: dict[int, int] = {}
 
     def joined_cluster(self, settings: bytes) -> None:
         self.peers.on_tick = self._on_tick
         self._uids = ids.uids(self.incarnation)
-        self.worker = WorkerState(self, self.executor, self.caller)
+        self.worker = WorkerState(
+            self, self.executor, self.caller, self.peers.by_incarnation
+        )
+        self._producing = Producing(self, self.worker.producers)
         self.grants = Grants(self.incarnation, self.worker.holders, self._wake_tick)
         self.strategy = STRATEGIES[self.config.monitor_strategy]()
         if isinstance(self.strategy, RoundRobin):
@@ -106,13 +122,15 @@ class ActorRuntime(Base):
             {
                 wire.Submit: worker.submit,
                 wire.Done: caller.done,
-                wire.Release: lambda m, b, s: holders.release(s, m.uids),
+                wire.Release: worker.release,
                 wire.Create: worker.create,
                 wire.Failed: caller.failed,
                 wire.Value: caller.value,
-                wire.Cancel: lambda m, b, s: worker.cancel(m.uid, m.reason),
+                wire.Cancel: lambda m, b, s: worker.cancel(m.uid, m.reason, s),
                 wire.Subscribe: lambda m, b, s: worker.subscribe(m.uid, s),
                 wire.Fetch: lambda m, b, s: worker.fetch(m.uid, s),
+                wire.Item: self.intakes.item,
+                wire.Credit: lambda m, b, s: worker.producers.credit(m.uid, m.items),
                 wire.Running: self._on_running,
                 wire.ReleaseGrants: lambda m, b, s: holders.release_grants(s, m.grants),
                 wire.Retain: lambda m, b, s: holders.retain(s, m.uid, m.holder),
@@ -140,10 +158,14 @@ class ActorRuntime(Base):
 
     def _drain(self) -> None:
         self._awake = False  # first: what comes from now on wakes again
+        self.peers.gathering += 1
         completions = self._completions
         while completions:
             task, outcome = completions.popleft()
-            self._ended(task, outcome)
+            if type(outcome) is bytes and task.tessera.closing is None:
+                self.worker.finished(task, outcome)
+            else:
+                self._ended(task, outcome)
         inbox = self._inbox
         while inbox:
             function, args = inbox.popleft()
@@ -151,6 +173,13 @@ class ActorRuntime(Base):
                 function(*args)
             except Exception:
                 logger.exception("%s: %r", self.uid, function)
+        self.peers.gathered()
+
+    def _count_inside(self, root: int) -> None:
+        # Threads may lose a count to each other, but never all of them: it changes.
+        maker = ids.maker(root)
+        if maker in self.made_inside:
+            self.made_inside[maker] += 1
 
     def _wake_tick(self) -> None:
         """Something was dropped, on any thread, perhaps inside a garbage collection."""
@@ -159,6 +188,9 @@ class ActorRuntime(Base):
                 self.peers.tick_soon()
             else:
                 self.post(self.peers.tick_soon)
+
+    def delivered(self) -> None:
+        self.caller.release_credited()
 
     # -- making tesserae ---------------------------------------------------------------
 
@@ -206,6 +238,9 @@ class ActorRuntime(Base):
         extra = None
         if task is not None:
             extra = wire.Extra(ancestors=[*task.ancestors, task.uid])
+            call.root = extra.ancestors[0]
+            if self.made_inside:
+                self._count_inside(call.root)
         if self.on_loop:
             if self._inbox:
                 self._drain()
@@ -224,6 +259,17 @@ class ActorRuntime(Base):
         extra: wire.Extra | None,
     ) -> None:
         def try_now() -> bool:
+            cause = self._no_place(where)
+            if cause is not None:
+                # Known by the owner that it would have had, so that calls which
+                # mention it go out, and fail as they do for a lost one.
+                stream = handle.stream
+                stream.owner = stream.owner or self._owner_in(where)
+                self.caller.calls[handle.call.uid] = handle.call
+                handle.call.hold = RELEASED
+                self.caller.stream_failed(stream, cause)
+                self.caller.lose(handle.call, cause)
+                return True
             outbox = self._choose(where)
             if outbox is None:
                 return False
@@ -240,30 +286,47 @@ class ActorRuntime(Base):
             self.caller.release_held(stream)
             return True
 
-        if where is not None and where is not self and self._is_gone(where):
-            member, cause = self._causes[where.incarnation]
-            self.caller.calls[handle.call.uid] = handle.call
-            handle.call.hold = RELEASED
-            self.caller.stream_failed(handle.stream, (member, cause))
-            self.caller.lose(handle.call, (member, cause))
-        elif self._unplaced or not try_now():
+        if self._unplaced or not try_now():
             self._unplaced.append(try_now)
             self._place_waiting()
 
-    def _is_gone(self, where: wire.Member) -> bool:
-        return where.incarnation in self._causes
+    def _no_place(self, where: Any) -> Any:
+        """Why nothing can be made there; None if it can, now or later."""
+        if where is self:
+            return None
+        if self.cluster_lost:
+            return MonitorLost(
+                f"nothing can be made any more: {self.cluster_lost}; end the program, "
+                "or start another runtime after mosaic.stop()",
+                "monitor",
+                Verdict.NOT_STARTED,
+                self.cluster_lost,
+            )
+        if where is None:
+            return None
+        if isinstance(where, Stream):
+            return where.error
+        return self._causes.get(where.incarnation)
+
+    def _owner_in(self, where: Any) -> int:
+        if where is None:
+            return ids.MONITOR_INCARNATION
+        owner: int = where.owner if isinstance(where, Stream) else where.incarnation
+        return owner
 
     def _choose(self, where: Any) -> Peer | None:
         if where is self:
             return self.outbox(self.incarnation)
+        if isinstance(where, Stream):  # of a tessera: beside it
+            return self.outbox(where.owner)
         if where is not None:
             return self.outbox(where.incarnation)
         workers = self.of_kind("worker")
         if not workers:
             return None
-        return self.outbox(self.strategy.choose(workers, self._load).incarnation)
+        return self.outbox(self.strategy.choose(workers, self._load_at).incarnation)
 
-    def _load(self, incarnation: int) -> int:
+    def _load_at(self, incarnation: int) -> int:
         return self._made.get(incarnation, 0)
 
     def _place_waiting(self) -> None:
@@ -271,6 +334,10 @@ class ActorRuntime(Base):
             attempt = self._unplaced.popleft()
             if not attempt():
                 self._unplaced.append(attempt)
+        # Calls that mention what has its place now.
+        for stream in list(self.streams.values()):
+            if stream.held:
+                self.caller.release_held(stream)
 
     def stream_of(self, uid: int, owner: int, label: str) -> Stream:
         """To call a tessera that somebody else made, or that was met before."""
@@ -309,36 +376,35 @@ class ActorRuntime(Base):
         depth: int = 2,
     ) -> Call:
         """Send a call: the hot path."""
-        frame = sys._getframe(depth)
+        frame = getframe(depth)
         call = Call(
-            next(self._uids),
-            handle.stream,
-            method,
-            frame.f_code,
-            frame.f_lasti,
-            time.time(),
+            next(self._uids), handle.stream, method, frame.f_code, frame.f_lasti, now()
         )
-        task = CURRENT.get()
+        task = current_task()
         if task is not None:
             if extra is None:
                 extra = wire.Extra()
-            extra.ancestors = [*task.ancestors, task.uid]
-        if threading.get_ident() == self._ident:
-            if self._inbox:
-                self._drain()
-            self.caller.submit(call, payload, extra, handle)
-        else:
-            self.post(self.caller.submit, call, payload, extra, handle)
+            extra.ancestors = ancestors = [*task.ancestors, task.uid]
+            call.root = ancestors[0]
+            if self.made_inside:
+                self._count_inside(call.root)
         if self.stopping:
             self._refuse(call)
+        if get_ident() != self._ident:
+            self.post(self.caller.submit, call, payload, extra, handle)
+            return call
+        if self._inbox:
+            self._drain()
+        self.caller.submit(call, payload, extra, handle)
         return call
 
     def dump_call(
         self, method: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> bytes | Payload:
         """The arguments of a call, as they are now."""
-        if not kwargs and _SCALARS.issuperset(map(type, args)):
-            return marshal.dumps(args, 2)  # as the serializer does, without its call
+        kinds = set(map(type, args))
+        if not kwargs and TaskProxy in kinds and _DIRECT_KINDS.issuperset(kinds):
+            return direct.dump(args)
         return self.serializer.dumps_call(
             ordered_only(args), kwargs, describe=method.describe
         )
@@ -548,9 +614,15 @@ class ActorRuntime(Base):
                 if item.state < DONE:
                     item.hold = DROPPED
                     continue
-                if item.rare is not None and item.rare.unheard:
-                    self._complain(item)
-                self.release(item)
+                if item.rare is not None:
+                    if item.rare.unheard:
+                        self._complain(item)
+                    self.release(item)
+                elif item.hold == HELD:
+                    item.hold = RELEASED
+                    outbox = item.stream.outbox
+                    if outbox is not None:
+                        outbox.releases.append(item.uid)  # type: ignore[attr-defined]
             else:
                 self._drop_handle(item)
 
@@ -585,10 +657,30 @@ class ActorRuntime(Base):
             return message.data
         grants: Any = ()
         if extra.references:
-            grants = self.grants.delivered(extra.references, sender)
+            grants = self._granted(message, sender)
         return Arrived(message.data, buffers, grants, extra.size)
 
+    def _granted(self, message: Any, sender: int) -> Sequence[Any]:
+        """A grant for each reference of a payload, by index.
+
+        A call that takes a task of this runtime needs none for it: the task is held
+        by being among the arguments, and who sent the call holds it until after.
+        """
+        references = message.extra.references
+        if type(message) is wire.Submit:
+            here = self.incarnation
+            others = [r for r in references if r.kind != wire.TASK or r.owner != here]
+            if len(others) < len(references):
+                granted = iter(self.grants.delivered(others, sender))
+                return [
+                    None if r.kind == wire.TASK and r.owner == here else next(granted)
+                    for r in references
+                ]
+        return self.grants.delivered(references, sender)
+
     def lost_error(self, call: Call, cause: Any) -> bytes:
+        if isinstance(cause, MosaicError):
+            return dump_error(cause, self.serializer)
         member, how = cause if type(cause) is tuple else (None, str(cause))
         name = f"{call.stream.label}.{call.method}"
         uid = "" if member is None else member.uid
@@ -666,7 +758,8 @@ class ActorRuntime(Base):
 
     def _error_of_argument(self, argument: Task | Call) -> BaseException:
         if isinstance(argument, Task):
-            data = b"" if argument.outcome is None else argument.outcome.data
+            known = argument.outcome
+            data = argument.raw.error if known is None else known.data
         else:
             data = argument.result
         return load_error(data, self.serializer)
@@ -679,12 +772,14 @@ class ActorRuntime(Base):
 
     # -- executor.Port -----------------------------------------------------------------
 
-    def load_call(self, task: Task) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def load_call(self, task: Task) -> tuple[Sequence[Any], dict[str, Any]]:
         arrived = task.buffers
         data = task.submit.data
         if type(arrived) is not Arrived:
             return self.serializer.loads_call(data)
         arguments = task.arguments
+        if data[0] == direct.DIRECT:
+            return direct.load(data, lambda i: self._value_of(arguments[i])), {}
         args, kwargs = self.serializer.loads_call(
             data, arrived.buffers, self._resolver(arrived.grants, arguments)
         )
@@ -703,7 +798,8 @@ class ActorRuntime(Base):
     def dump_error(self, error: BaseException, task: Task) -> bytes:
         where = f"{ids.short(self.uid)} ({self.me.host}, pid {self.me.pid})"
         name = f"{task.tessera.options.name}.{task.submit.method}"
-        note = f"  in {name} on {where} · task {ids.task_name(task.uid)} · attempt 1"
+        note = f"  in {name} on {where} · task {ids.task_name(task.uid)}"
+        note += f" · attempt {self.executor.attempt(task)}"
         return dump_error(error, self.serializer, note=note)
 
     def cancelled(self, task: Task, *, started: bool) -> bytes:
@@ -721,13 +817,19 @@ class ActorRuntime(Base):
         """Only workers capture what is printed."""
 
     def completed(self, task: Task, outcome: Outcome) -> None:
-        if threading.get_ident() == self._ident:
-            self._ended(task, outcome)
+        if get_ident() == self._ident:
+            if type(outcome) is bytes and task.tessera.closing is None:
+                self.worker.finished(task, outcome)
+            else:
+                self._ended(task, outcome)
             return
         self._completions.append((task, outcome))
         if not self._awake:
             self._awake = True
             self.loop.call_soon_threadsafe(self._drain)
+
+    def producer(self, task: Task) -> Producer:
+        return self.worker.producers.by_uid[task.uid]
 
     def _ended(self, task: Task, outcome: Outcome) -> None:
         worker = self.worker
@@ -740,6 +842,8 @@ class ActorRuntime(Base):
             worker.built(task, outcome.instance)  # type: ignore[union-attr]
         elif kind is Handed:
             self.executor.hand_over(task, outcome.coroutine)  # type: ignore[union-attr]
+        elif worker.producers.by_uid and self._producing.took(task, outcome):
+            pass  # a call that asks for a stream
         else:
             assert isinstance(outcome, Raised)
             tessera = task.tessera
@@ -770,7 +874,10 @@ class ActorRuntime(Base):
                     handle = TesseraHandle(self, handle.uid, stream, None, handle)
                 return proxy_of(args[1], handle)
             if arguments is None:
-                proxy = handle if isinstance(handle, TaskProxy) else self._task(handle)
+                if isinstance(handle, TaskHandle):
+                    proxy = handle.proxy
+                else:
+                    proxy = self._task(handle)
                 return proxy if what == "task" else TaskOutput.rebuild(proxy, args)
             if what == "after":
                 return AFTER
@@ -792,8 +899,15 @@ class ActorRuntime(Base):
         if isinstance(argument, Task):
             payload = argument.result
             if payload is None:
-                assert argument.outcome is not None
-                return self.serializer.loads(argument.outcome.data)
+                payload = argument.raw
+            if type(payload) is Raised or argument.state > DONE:
+                ended = argument.outcome if payload is None else payload
+                cancelled = ended.reason == wire.CANCELLED
+                reason = wire.CANCELLED if cancelled else wire.UPSTREAM
+                raise ArgumentFailed(argument, reason)
+            if type(payload) is not Payload:
+                data = argument.outcome.data if payload is None else payload
+                return self.serializer.loads(data)
             return self.serializer.loads(
                 payload.data, payload.buffers, self._resolver(payload.handles, None)
             )

@@ -210,6 +210,10 @@ class Base:
             except Exception:
                 # One bad message must never end the runtime's receiving.
                 logger.exception("%s: %r from %s", self.uid, type(message), peer.uid)
+        self.delivered()
+
+    def delivered(self) -> None:
+        """The end of a batch."""
 
     # -- the end -----------------------------------------------------------------------
 

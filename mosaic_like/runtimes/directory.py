@@ -193,6 +193,16 @@ def read_key(path: str | os.PathLike[str]) -> dict[str, Any]:
     return content
 
 
+def run_directories() -> list[Path]:
+    """The run directories of this user, also those that nobody holds any more."""
+    base = _base()
+    try:
+        names = os.listdir(base)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [base / name for name in names if _ID.fullmatch(name)]
+
+
 def _base() -> Path:
     """Where this user's clusters have their directories."""
     name = f"mosaic-{os.geteuid()}"

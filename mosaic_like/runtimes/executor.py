@@ -10,22 +10,27 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import marshal
 import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from types import CoroutineType, NoneType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..comms import messages as wire
+from ..comms.serialization import PLAIN
 from ..core.task import START, Task
 from ..core.tessera import INLINE, LOOP, MAIN, THREAD, Tessera
 from ..core.worker import CLOSE_METHOD, CONSTRUCTOR
 from ..errors import CycleError, SerializationError
 from .interrupts import Interrupted, Interrupts
+from .streams import Paused, Yielded, run_step, run_step_on_loop
 
 if TYPE_CHECKING:
     from ..core.caller import Call
+    from ..core.streams import Producer
 
 CURRENT: contextvars.ContextVar[Task | None] = contextvars.ContextVar(
     "mosaic_like.task", default=None
@@ -46,6 +51,9 @@ FORWARDED = frozenset(
 )
 
 READY = "__ready__"  # asked of a tessera: it is built
+_SCALARS = PLAIN - {bytes}
+_PICKLE = 0x80  # how a pickle begins
+set_current = CURRENT.set
 MAX_DEPTH = 64  # of calls run inside each other by a thread that waits
 _BURST = 256  # coroutine calls that run without giving the loop to others
 CLOSE_TIMEOUT_S = 10.0
@@ -64,8 +72,13 @@ class Port(Protocol):
 
     def cancelled(self, task: Task, *, started: bool) -> bytes: ...
 
+    def failure(self, task: Task, reason: int, why: Any) -> bytes: ...
+
     def completed(self, task: Task, outcome: Outcome) -> None:
         """From any thread: the task has ended."""
+
+    def producer(self, task: Task) -> Producer:
+        """Of a call that asks for a stream; from any thread."""
 
     def printed(self, task: Task) -> None:
         """From any thread: pass on what the task printed, before its end is told."""
@@ -108,7 +121,7 @@ class Handed:
         self.coroutine = coroutine
 
 
-Outcome = bytes | Value | Built | Raised | Handed
+Outcome = bytes | Value | Built | Raised | Handed | Paused | Yielded
 
 
 class Wake:
@@ -127,10 +140,15 @@ class Executor:
         self._port = port
         self._loop = loop
         self._has_main = main_thread
-        self.interrupts = Interrupts()
         self._queue: queue.SimpleQueue[Task | Wake | None] = queue.SimpleQueue()
         self._deferred: deque[Task] = deque()
+        self._stalled: list[Task] = []
+        self._attempts: dict[int, int] = {}  # of calls that run again, by uid
         self._stack: list[Task] = []  # what the main thread runs, outermost first
+        # The frames above which there is only user code.
+        runners = (self._run_user, self._run_uncommon, self._special, self._build)
+        codes = [m.__func__.__code__ for m in runners]  # type: ignore[attr-defined]
+        self.interrupts = Interrupts([*codes, run_step.__code__])
         self._consumers: dict[int, _Consumer] = {}
         self._threads: dict[int, _Thread] = {}
         self._main_ident: int | None = None
@@ -153,17 +171,9 @@ class Executor:
 
     def start(self, task: Task) -> None:
         """Run a task on its lane."""
-        if task.submit.method == CONSTRUCTOR and task.tessera.instance is None:
-            options = task.tessera.options
-            if options.thread:
-                task.lane = THREAD
-            elif not self._has_main:
-                task.lane = INLINE
-            else:
-                task.lane = MAIN  # also of asynchronous ones: imports take long
-            task.tessera.lane = task.lane
         lane = task.lane
         if lane == MAIN:
+            task.handed = True
             self._queue.put(task)
         elif lane == INLINE:
             self._run_plain(task)
@@ -171,6 +181,17 @@ class Executor:
             self._thread_of(task.tessera).queue.put(task)
         else:
             self._start_coroutine(task)
+
+    def construct(self, task: Task) -> None:
+        """Run a constructor; its tessera's other calls wait until it has ended."""
+        if task.tessera.options.thread:
+            task.lane = THREAD
+        elif not self._has_main:
+            task.lane = INLINE
+        else:
+            task.lane = MAIN  # also of asynchronous ones: imports take long
+        task.tessera.lane = task.lane
+        self.start(task)
 
     def cancel(self, task: Task) -> None:
         """Stop a task that runs; its end is told as always."""
@@ -204,13 +225,16 @@ class Executor:
         self._main_ident = threading.get_ident()
         self.interrupts.install()
         get = self._queue.get
+        run = self._run_on_main
         deferred = self._deferred
         while True:
             item = deferred.popleft() if deferred else get()
             if item is None:
                 return
             if type(item) is Task:
-                self._run_plain(item)
+                run(item)
+            if self._stalled:
+                self._run_stalled()
             item = None  # do not keep the last one until the next comes
 
     def stop(self) -> None:
@@ -232,46 +256,139 @@ class Executor:
         if task.cancelled is not None:
             self._port.completed(task, self._cancelled(task, started=False))
             return
-        token = CURRENT.set(task)
-        on_main = task.lane == MAIN
-        if on_main:
-            self._stack.append(task)
+        set_current(task)
         outcome: Outcome
         try:
-            outcome = self._call_user(task, on_main)
-        except Interrupted:
-            # The signal came as the call was ending.
+            outcome = self._run_user(task)
+        except (Interrupted, asyncio.CancelledError):
             outcome = self._cancelled(task, started=True)
-        finally:
-            if on_main:
-                self._stack.pop()
-                self.interrupts.current = self._stack[-1] if self._stack else None
-            CURRENT.reset(token)
+        except SerializationError as error:
+            outcome = Raised(wire.SERIALIZE, self._port.dump_error(error, task))
+        except ArgumentFailed as failed:
+            reason = failed.reason
+            error_data = self._port.failure(task, reason, failed.argument)
+            outcome = Raised(reason, error_data)
+        except BaseException as error:
+            outcome = self._raised(task, error)
+        set_current(None)
+        task.raw = outcome
         self._port.completed(task, outcome)
 
-    def _call_user(self, task: Task, on_main: bool) -> Outcome:
+    def _run_on_main(self, task: Task) -> None:
+        """The same on the main thread, where a waiting call may be below it."""
+        if (task.arguments is not None or self._stalled) and self._stalls(task):
+            return
+        stack = self._stack
+        stack.append(task)
         try:
-            try:
-                if on_main:
-                    self.interrupts.current = task
-                return self._outcome(task)
-            finally:
-                if on_main:
-                    self.interrupts.current = None
-        except Interrupted:
-            return self._cancelled(task, started=True)
-        except asyncio.CancelledError:
-            return self._cancelled(task, started=True)
-        except SerializationError as error:
-            return Raised(wire.SERIALIZE, self._port.dump_error(error, task))
-        except BaseException as error:
-            return Raised(wire.ERROR, self._port.dump_error(error, task))
+            self._run_plain(task)
+        finally:
+            stack.pop()
+            if stack:
+                set_current(stack[-1])
 
-    def _outcome(self, task: Task) -> Outcome:
+    # -- arguments that end on this thread ---------------------------------------------
+
+    def _stalls(self, task: Task) -> bool:
+        """Whether it must wait here, because an argument of it has not ended.
+
+        That is so only where the argument's plain method gave a coroutine, or was put
+        off by a call that waits. What comes after it on its tessera waits behind it.
+        """
+        stalled = self._stalled
+        if task in stalled:
+            if _lacks(task):
+                return True
+            stalled.remove(task)
+            return False
+        for other in self._lacking(task):
+            if other in self._deferred:
+                self._deferred.remove(other)
+                self._run_on_main(other)
+        if _lacks(task) or any(other.tessera is task.tessera for other in stalled):
+            stalled.append(task)
+            return True
+        return False
+
+    def _lacking(self, task: Task) -> list[Task]:
+        return [a for a in task.arguments or () if type(a) is Task and _unknown(a)]
+
+    def _run_stalled(self) -> None:
+        """Some may have got what they lacked."""
+        for task in list(self._stalled):
+            first = next(t for t in self._stalled if t.tessera is task.tessera)
+            if first is task:
+                self._run_on_main(task)
+
+    # -- another attempt ---------------------------------------------------------------
+
+    def attempt(self, task: Task) -> int:
+        """Which run of it this is, from 1."""
+        return self._attempts.get(task.uid, 1)
+
+    def _may_retry(self, task: Task, error: BaseException) -> bool:
+        """Whether to run it again, which is counted."""
+        extra = task.submit.extra
+        retries = task.tessera.options.max_retries
+        if extra is not None:
+            if extra.kind != wire.CALL:
+                return False
+            if extra.max_retries is not None:
+                retries = extra.max_retries
+        attempt = self.attempt(task)
+        if (
+            attempt > retries
+            or not isinstance(error, Exception)
+            or task.cancelled is not None
+            or task.submit.method in (CONSTRUCTOR, CLOSE_METHOD)
+        ):
+            return False
+        self._attempts[task.uid] = attempt + 1
+        return True
+
+    def _raised(self, task: Task, error: BaseException) -> Outcome:
+        """A plain method has raised: what its next attempts give, or its error."""
+        try:
+            while self._may_retry(task, error):
+                try:
+                    return self._run_user(task)
+                except (Interrupted, asyncio.CancelledError):
+                    return self._cancelled(task, started=True)
+                except BaseException as another:
+                    error = another
+            return Raised(wire.ERROR, self._port.dump_error(error, task))
+        finally:
+            self._attempts.pop(task.uid, None)
+            del error  # its traceback holds this frame
+
+    # -- user code ---------------------------------------------------------------------
+
+    def _run_user(self, task: Task) -> Outcome:
+        """All that may be interrupted: `interrupts` knows this frame by its code."""
+        submit = task.submit
+        name = submit.method
+        if submit.extra is not None or name[0] == "_":
+            return self._run_uncommon(task)
+        # Plain arguments and values, as the serializer does it.
+        data = submit.data
+        method = getattr(task.tessera.instance, name)
+        if data[0] != _PICKLE:
+            value = method(*marshal.loads(data))
+        else:
+            arguments, keywords = self._port.load_call(task)
+            value = method(*arguments, **keywords)
+        kind = type(value)
+        if kind in _SCALARS:
+            return marshal.dumps(value, 2)
+        if kind is CoroutineType:
+            return Handed(value)
+        return _dump(self._port, value)
+
+    def _run_uncommon(self, task: Task) -> Outcome:
         submit = task.submit
         name = submit.method
         extra = submit.extra
-        if extra is not None and extra.kind != wire.CALL:
+        if extra is not None and wire.CALL < extra.kind < wire.CLOSE:
             return self._special(task, extra.kind)
         instance = task.tessera.instance
         if name[0] == "_":
@@ -282,9 +399,9 @@ class Executor:
                 value = None if close is None else close()
                 if inspect.iscoroutine(value):
                     return Handed(value)
-                return self._port.dump_result(None)  # type: ignore[no-any-return]
+                return _dump(self._port, None)
             if name == READY:
-                return self._port.dump_result(None)  # type: ignore[no-any-return]
+                return _dump(self._port, None)
             if name not in FORWARDED and name not in task.tessera.options.expose:
                 raise AttributeError(
                     f"{name!r} is private: names that begin with _ are never remote"
@@ -293,7 +410,7 @@ class Executor:
         value = getattr(instance, name)(*arguments, **keywords)
         if inspect.iscoroutine(value):
             return Handed(value)
-        return self._port.dump_result(value)  # type: ignore[no-any-return]
+        return _dump(self._port, value)
 
     def _build(self, task: Task) -> Outcome:
         cls = self._port.load_class(task)
@@ -302,6 +419,8 @@ class Executor:
 
     def _special(self, task: Task, kind: int) -> Outcome:
         port = self._port
+        if kind == wire.STREAM:
+            return run_step(task, port.producer(task), self._coroutine, port)
         name = task.submit.method
         if kind == wire.RESULT_CALL:
             (target, *arguments), keywords = port.load_call(task)
@@ -351,13 +470,12 @@ class Executor:
                 str(call.uid),
             )
         deadline_s = None if timeout is None else time.monotonic() + timeout
-        self.interrupts.current = waiter
         for task in [t for t in self._deferred if self._needed(t, waiter, call)]:
             if ended():
                 return True
             if task in self._deferred:
                 self._deferred.remove(task)
-                self._run_plain(task)
+                self._run_on_main(task)
         while not ended():
             if waiter.cancelled is not None:
                 raise Interrupted
@@ -375,8 +493,7 @@ class Executor:
                 raise Interrupted
             if type(item) is Task:
                 if self._needed(item, waiter, call):
-                    self._run_plain(item)
-                    self.interrupts.current = waiter
+                    self._run_on_main(item)
                 else:
                     self._deferred.append(item)
         return True
@@ -436,6 +553,11 @@ class Executor:
         CURRENT.set(task)
         try:
             if coroutine is None:
+                extra = task.submit.extra
+                if extra is not None and extra.kind == wire.STREAM:
+                    return await run_step_on_loop(
+                        task, self._port.producer(task), self._coroutine, self._port
+                    )
                 coroutine = self._coroutine(task)
             value = await coroutine
             if task is task.tessera.closing:
@@ -449,9 +571,25 @@ class Executor:
         except SerializationError as error:
             return Raised(wire.SERIALIZE, self._port.dump_error(error, task))
         except BaseException as error:
-            return Raised(wire.ERROR, self._port.dump_error(error, task))
+            return await self._coroutine_raised(task, error)
         finally:
             CURRENT.set(None)
+
+    async def _coroutine_raised(self, task: Task, error: BaseException) -> Outcome:
+        """As ``_raised``, for coroutine methods."""
+        try:
+            while self._may_retry(task, error):
+                try:
+                    value = await self._coroutine(task)
+                    return self._port.dump_result(value)  # type: ignore[no-any-return]
+                except asyncio.CancelledError:
+                    return self._cancelled(task, started=True)
+                except BaseException as another:
+                    error = another
+            return Raised(wire.ERROR, self._port.dump_error(error, task))
+        finally:
+            self._attempts.pop(task.uid, None)
+            del error  # its traceback holds this frame
 
     def _coroutine(self, task: Task) -> Any:
         name = task.submit.method
@@ -472,10 +610,30 @@ class Executor:
         async def run() -> None:
             outcome = await self._run_coroutine(task, coroutine)
             self._port.completed(task, outcome)
+            if self._stalled:
+                self.wake()
 
         task.lane = LOOP
         task.tessera.lane = LOOP
         task.rare = self._loop.create_task(run())
+
+
+class ArgumentFailed(Exception):
+    """An argument turned out to have failed when the call was about to start."""
+
+    def __init__(self, argument: Any, reason: int) -> None:
+        super().__init__(reason)
+        self.argument = argument
+        self.reason = reason
+
+
+def _unknown(argument: Task) -> bool:
+    """How it ended is not known on the main thread."""
+    return not argument.settled and type(argument.raw) in (NoneType, Handed)
+
+
+def _lacks(task: Task) -> bool:
+    return any(type(a) is Task and _unknown(a) for a in task.arguments or ())
 
 
 class _Consumer:

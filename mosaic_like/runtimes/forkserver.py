@@ -6,7 +6,8 @@ one for each child that was spawned with ``attach``. A child's end goes to the s
 that asked for the child.
 
 Life. It ends when no control socket can bring a request any more and no child is left.
-When its owner is gone it leaves the children to end by themselves, but the death of an
+When its owner is gone it leaves the children to end by themselves, and then removes the
+run directory, which its owner cannot any more; but the death of an
 attached child takes what that child had spawned. SIGKILL to the server takes the
 children that asked for a death signal; the others see the end of their control socket.
 
@@ -30,6 +31,9 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import msgspec
+
+from ..errors import ConnectError
+from .directory import RunDirectory
 
 # Well below the default buffer of a socket (208 KiB): a packet is sent whole or not.
 PACKET_BYTES = 128 * 1024
@@ -390,7 +394,9 @@ class _Server:
         return _Job(request.entry, request.argument, kept, control)
 
 
-def main(control: int, owner: int, modules: Sequence[str]) -> NoReturn:
+def main(
+    control: int, owner: int, modules: Sequence[str], directory: str = ""
+) -> NoReturn:
     """Be the fork server. Server and children end here, and only by os._exit.
 
     So neither a child nor what user code forks in it can come back into the loop.
@@ -399,12 +405,17 @@ def main(control: int, owner: int, modules: Sequence[str]) -> NoReturn:
         control: descriptor of the socket to the owner.
         owner: pid of the process that started this one.
         modules: what to import before serving; those that are absent are left out.
+        directory: the run directory; kept, and removed if the owner cannot do it.
     """
     status = 1
     try:
-        job = _serve(control, owner, modules)
+        job = _serve(control, owner, modules, directory)
         if job is not None:
             job.run()
+        elif directory and os.getppid() != owner:
+            # This is the last process of its cluster.
+            with contextlib.suppress(OSError, ConnectError):
+                RunDirectory.join(directory).remove()
         status = 0
     except SystemExit as stop:
         status = _exit_status(stop.code)
@@ -417,7 +428,9 @@ def main(control: int, owner: int, modules: Sequence[str]) -> NoReturn:
             os._exit(status)
 
 
-def _serve(control: int, owner: int, modules: Sequence[str]) -> _Job | None:
+def _serve(
+    control: int, owner: int, modules: Sequence[str], directory: str
+) -> _Job | None:
     """The server's life; a function of its own, so that a child keeps nothing of it."""
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
@@ -427,6 +440,11 @@ def _serve(control: int, owner: int, modules: Sequence[str]) -> _Job | None:
     owner_pidfd = open_pidfd(owner)
     if os.getppid() != owner:
         return None
+    if directory:
+        # Held to the end of this process, so that no cleaner takes it before. Without
+        # it the owner has removed it, and wants nothing more.
+        with contextlib.suppress(OSError, ConnectError):
+            RunDirectory.join(directory)
     gc.disable()
     for name in modules:
         # It only saves time; a child that needs the module gets the error itself.

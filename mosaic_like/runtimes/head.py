@@ -4,25 +4,139 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
+from collections.abc import Generator
 from typing import Any
 
 from ..comms import messages as wire
 from ..config import Config
+from ..core.task import DONE
+from ..ids import MONITOR_INCARNATION
+from .processes import open_pidfd
 from .user import UserRuntime
 
 logger = logging.getLogger(__name__)
 
+# When the cluster is lost its workers end in order, and so answer what they have. What
+# they have not answered by then is lost too.
+ANSWERS_S = 3.0
+
 
 class Head(UserRuntime):
-    """The runtime object that ``main`` is given."""
+    """The runtime object that ``main`` is given.
+
+    ``with`` and ``async with`` on it stop it at the end of the block; awaiting it gives
+    itself, so that ``await mosaic.init()`` can be written when it runs already.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, config: Config) -> None:
         super().__init__(loop, config)
         self.handlers[wire.Output] = self._on_output
         self.handlers[wire.Stopped] = self._on_stopped
+        self.handlers[wire.Exited] = self._on_exited
         self.stopped: asyncio.Future[list[str]] = loop.create_future()
-        self.failed: str | None = None
+        self.monitor_ended: asyncio.Future[None] = loop.create_future()
+        # How a worker ended that never joined: told while the cluster starts.
+        self.stillborn: asyncio.Future[str] = loop.create_future()
+        self.hold: Any = None  # who started it, and so knows how it ends
+        self._pidfd: int | None = None
+
+    # -- as a value --------------------------------------------------------------------
+
+    def __await__(self) -> Generator[Any, None, Head]:
+        yield from ()
+        return self
+
+    def __enter__(self) -> Head:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hold.stop().wait()
+
+    async def __aenter__(self) -> Head:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.hold.stop()
+
+    def __repr__(self) -> str:
+        if self.cluster_lost or self.stopping:
+            return f"<{self.uid or 'head'} · stopped>"
+        return f"<{self.uid} · {self.num_workers} workers>"
+
+    # -- the cluster -------------------------------------------------------------------
+
+    def joined_cluster(self, settings: bytes) -> None:
+        self.config = Config.from_bytes(settings)  # that of the cluster, whoever made it
+        super().joined_cluster(settings)
+
+    def member_joined(self, member: wire.Member) -> None:
+        super().member_joined(member)
+        if member.incarnation == MONITOR_INCARNATION and member.host == self.me.host:
+            self._pidfd = open_pidfd(member.pid)
+            if self._pidfd is not None:
+                self.loop.add_reader(self._pidfd, self._monitor_ended)
+
+    def _monitor_ended(self) -> None:
+        self._unwatch_monitor()
+        if not self.monitor_ended.done():
+            self.monitor_ended.set_result(None)
+        self.lose_cluster("the monitor has ended")
+
+    def _unwatch_monitor(self) -> None:
+        if self._pidfd is not None:
+            self.loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
+
+    def lose_cluster(self, cause: str) -> None:
+        """Nobody is left who could make a tessera, or say who joins or is lost."""
+        if self.stopping or self.cluster_lost:
+            return
+        self.cluster_lost = cause
+        self._place_waiting()
+        self._membership_changed()
+        self.loop.call_later(ANSWERS_S, self._lose_all)
+
+    def _lose_all(self) -> None:
+        if self.peers.closed:
+            return
+        for member in list(self.members.values()):
+            if member.incarnation != self.incarnation:
+                lost = wire.Lost(
+                    member.incarnation, member.uid, f"{self.cluster_lost}, it with it"
+                )
+                self.on_lost(lost, (), 0)
+
+    def cancel_all(self, reason: str) -> tuple[int, int]:
+        """Cancel every call that has not ended; how many ran, and how many waited."""
+        calls = [call for call in self.caller.calls.values() if call.state < DONE]
+        begun: set[int] = set()
+        running: list[Any] = []
+        held: list[Any] = []
+        waiting: list[Any] = []
+        for call in calls:  # in the order in which they were made
+            stream = call.stream
+            reported = call.rare is not None and call.rare.running_s
+            if stream.outbox is None:
+                held.append(call)
+            elif reported or id(stream) not in begun:
+                # What has not been reported: the oldest of each tessera.
+                begun.add(id(stream))
+                running.append(call)
+            else:
+                waiting.append(call)
+        # Those first that wait here for credit, each found at the front of its line:
+        # otherwise each of the others would be looked for in it.
+        for stream in {id(call.stream): call.stream for call in calls}.values():
+            for entry in list(stream.held):
+                self.caller.cancel(entry[0], reason)
+        for call in (*held, *waiting, *running):
+            self.caller.cancel(call, reason)
+        return len(running), len(held) + len(waiting)
+
+    # -- what comes --------------------------------------------------------------------
 
     def _on_output(self, message: wire.Output, buffers: Any, sender: int) -> None:
         stream = sys.stdout if message.stream == 1 else sys.stderr
@@ -33,14 +147,28 @@ class Head(UserRuntime):
         try:
             stream.write(text)
             stream.flush()
-        except (OSError, ValueError):
+        except (OSError, ValueError, AttributeError):  # closed, or None
             logger.debug("output of %s is lost: the stream is closed", message.label)
+
+    def _on_exited(self, message: wire.Exited, buffers: Any, sender: int) -> None:
+        if not self.stillborn.done():
+            self.stillborn.set_result(f"{message.uid} (pid {message.pid}) {message.how}")
 
     def _on_stopped(self, message: wire.Stopped, buffers: Any, sender: int) -> None:
         if not self.stopped.done():
             self.stopped.set_result(message.lines)
 
     def on_stop(self, message: wire.Stop, buffers: Any, sender: int) -> None:
-        self.stopping = True
+        self.lose_cluster(message.why)
 
+    # -- the end -----------------------------------------------------------------------
 
+    async def leave(self) -> None:
+        """Go, while the cluster goes on: what this head holds is released."""
+        if not self.cluster_lost and MONITOR_INCARNATION in self.peers.by_incarnation:
+            self.monitor.send(wire.Exited(self.uid, self.me.pid, "it has left"))
+        await self.flushed(0.5)
+
+    def close(self) -> None:
+        self._unwatch_monitor()
+        super().close()

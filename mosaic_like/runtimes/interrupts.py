@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from types import FrameType
+from collections.abc import Collection
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,10 +32,15 @@ class Interrupted(BaseException):
 
 
 class Interrupts:
-    """The signal handler of a worker's main thread and whom it is meant for."""
+    """The signal handler of a worker's main thread and whom it is meant for.
 
-    def __init__(self) -> None:
-        self.current: Task | None = None  # that the main thread runs
+    Args:
+        runners: the code of the functions inside which user code runs; their local
+            ``task`` says for which call.
+    """
+
+    def __init__(self, runners: Collection[CodeType]) -> None:
+        self._runners = frozenset(runners)
         self._target: Task | None = None
         self._thread = threading.main_thread().ident
 
@@ -42,25 +48,22 @@ class Interrupts:
         """Take the signal; on the main thread."""
         signal.signal(SIGNAL, self._handle)
 
-    def send(self, task: Task) -> bool:
-        """From the loop's thread: False when the task does not run there any more."""
-        if self.current is not task:
-            return False
+    def send(self, task: Task) -> None:
+        """Interrupt this call, if it is what the main thread runs; from any thread."""
         self._target = task
         assert self._thread is not None
         signal.pthread_kill(self._thread, SIGNAL)
-        return True
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         target = self._target
-        if target is None or target is not self.current or target.cancelled is None:
+        if target is None or target.cancelled is None:
             return
         while frame is not None:
-            module = frame.f_globals.get("__name__", "")
-            if module.partition(".")[0] in _LOCKING:
-                if frame.f_code.co_name == "_call_user":
-                    break  # the runner: only user code is above it
+            if frame.f_code in self._runners:
+                break  # above it is only user code
+            if frame.f_globals.get("__name__", "").partition(".")[0] in _LOCKING:
                 return
             frame = frame.f_back
-        self._target = None
-        raise Interrupted
+        if frame is not None and frame.f_locals.get("task") is target:
+            self._target = None
+            raise Interrupted

@@ -53,7 +53,7 @@ class Monitor(Base):
     def _owner_died(self, pidfd: int) -> None:
         self.loop.remove_reader(pidfd)
         os.close(pidfd)
-        self.stop("the program that started the cluster has ended")
+        self.stop("the program that started the cluster has ended", hurry=True)
 
     # -- members -----------------------------------------------------------------------
 
@@ -120,6 +120,10 @@ class Monitor(Base):
         member = self.state.of_uid(message.uid)
         if member is not None and member.pid == message.pid:
             self._lost(member.incarnation, message.how)
+        elif member is None and not self.stopping:
+            # It never joined: who waits for it at the start wants to know.
+            for head in self.of_kind("head"):
+                self._send([(head.incarnation, message)])
 
     # -- the end -----------------------------------------------------------------------
 
@@ -128,13 +132,13 @@ class Monitor(Base):
             self._asked.append(sender)
         self.stop(message.why)
 
-    def stop(self, why: str) -> None:
+    def stop(self, why: str, hurry: bool = False) -> None:
         """Stop all nodes; end when they have."""
         if self.stopping:
             return
         self.stopping = True
         for node in self.of_kind("node"):
-            self.outbox(node.incarnation).send(wire.Stop(why))  # type: ignore[union-attr]
+            self.outbox(node.incarnation).send(wire.Stop(why, hurry))  # type: ignore[union-attr]
         self._check_stopped()
 
     def _on_stopped(self, message: wire.Stopped, buffers: Any, sender: int) -> None:
@@ -145,10 +149,12 @@ class Monitor(Base):
     def _check_stopped(self) -> None:
         if any(n.incarnation not in self._stopped for n in self.of_kind("node")):
             return
-        for head in self.of_kind("head"):
-            outbox = self.outbox(head.incarnation)
+        for member in self.members.values():
+            if member.uid.split(":")[0] in ("monitor", "node", "worker"):
+                continue  # what is left are heads, and mrun and its status
+            outbox = self.outbox(member.incarnation)
             if outbox is not None:
-                if head.incarnation not in self._asked:
+                if member.incarnation not in self._asked:
                     outbox.send(wire.Stop("the cluster has stopped"))
                 outbox.send(wire.Stopped(self._lines))
         if not self.ended.done():

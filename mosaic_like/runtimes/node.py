@@ -31,6 +31,9 @@ THREAD_VARIABLES = (
     "NUMBA_NUM_THREADS",
 )
 CLOSE_TIMEOUT_S = 10.0
+HURRY_S = 4.5  # for all of it, when the program has died
+ENDING_S = 0.5  # from a worker's last word to its end
+JOIN_GRACE_S = 1.0
 
 
 class Node(Base):
@@ -47,6 +50,7 @@ class Node(Base):
         self._lines: list[str] = []
         self._pidfd: int | None = None
         self._starts = 0
+        self._hurry = False
         self.ended = loop.create_future()
         self.handlers[wire.Stopped] = self._on_stopped
         self.handlers[wire.Restart] = self._on_restart
@@ -57,16 +61,27 @@ class Node(Base):
         self.bind(f"ipc://{spec.directory}/n{os.getpid()}")
         self._server.watch(self.loop)
         self._server.on_lost = self._server_lost
-        await self.join("node", spec.monitor_address, spec.monitor_token, spec.uid)
+        joining = asyncio.ensure_future(
+            self.join("node", spec.monitor_address, spec.monitor_token, spec.uid)
+        )
+        if owner_pidfd >= 0:
+            # A monitor that finds its owner dead, and no node yet, ends at once.
+            self.loop.add_reader(owner_pidfd, self._owner_died, owner_pidfd, joining)
+        await joining
         monitor = self.members[MONITOR_INCARNATION]
         if monitor.host == self.me.host:
             self._pidfd = open_pidfd(monitor.pid)
         if self._pidfd is not None:
             self.loop.add_reader(self._pidfd, self._monitor_died)
         if owner_pidfd >= 0:
-            os.close(owner_pidfd)  # the monitor watches it for all
+            self.loop.remove_reader(owner_pidfd)
+            os.close(owner_pidfd)  # from now on the monitor watches it for all
         for index in range(self.config.num_workers):
             self._spawn(f"worker:{self.uid.split(':')[1]}:{index}")
+
+    def _owner_died(self, pidfd: int, joining: asyncio.Future[None]) -> None:
+        self.loop.remove_reader(pidfd)
+        self.loop.call_later(JOIN_GRACE_S, joining.cancel)
 
     # -- workers -----------------------------------------------------------------------
 
@@ -102,7 +117,9 @@ class Node(Base):
         if self._children.get(uid) is child:
             del self._children[uid]
         status = child.status
-        how = "it ended" if status is None else describe_status(status)
+        how = "ended" if status is None else describe_status(status)
+        if child.failure:
+            how = f"could not be forked: {child.failure}"
         if self.outbox(MONITOR_INCARNATION) is not None:
             self.monitor.send(wire.Exited(uid, child.pid, how))
         if self.stopping:
@@ -126,12 +143,12 @@ class Node(Base):
     # -- the end -----------------------------------------------------------------------
 
     def on_stop(self, message: wire.Stop, buffers: Any, sender: int) -> None:
-        self.stop()
+        self.stop(message.hurry)
 
     def _monitor_died(self) -> None:
         assert self._pidfd is not None
         self.loop.remove_reader(self._pidfd)
-        self.stop()
+        self.stop(hurry=True)
 
     def _server_lost(self) -> None:
         # The kernel has killed the workers with it.
@@ -139,20 +156,23 @@ class Node(Base):
         self.stopping = True
         self._check_stopped()
 
-    def stop(self) -> None:
+    def stop(self, hurry: bool = False) -> None:
         """Let the workers close what they have; kill what does not end."""
         if self.stopping:
             return
         self.stopping = True
+        self._hurry = hurry
         workers = {m.uid: m for m in self.of_kind("worker")}
         for uid, child in self._children.items():
             member = workers.get(uid)
             outbox = None if member is None else self.outbox(member.incarnation)
             if outbox is not None:
-                outbox.send(wire.Stop(""))
+                outbox.send(wire.Stop("", hurry))
             elif child.pid:
                 self._server.kill(child.pid)  # it has not joined: it has nothing
         limit_s = self.config.stop_timeout_s + CLOSE_TIMEOUT_S
+        if hurry:
+            limit_s = min(limit_s, HURRY_S)
         self.loop.call_later(limit_s, self._kill)
         self._check_stopped()
 
@@ -166,10 +186,19 @@ class Node(Base):
         if self.stopping and member.uid in self._children:
             outbox = self.outbox(member.incarnation)
             if outbox is not None:
-                outbox.send(wire.Stop(""))
+                outbox.send(wire.Stop("", self._hurry))
 
     def _on_stopped(self, message: wire.Stopped, buffers: Any, sender: int) -> None:
         self._lines += message.lines
+        member = self.members.get(sender)
+        if member is not None:
+            # It has closed what it had. One that does not end now stands in a call.
+            self.loop.call_later(ENDING_S, self._kill_ended, member.uid, member.pid)
+
+    def _kill_ended(self, uid: str, pid: int) -> None:
+        child = self._children.get(uid)
+        if child is not None and child.pid == pid:
+            self._server.kill(pid)
 
     def _check_stopped(self) -> None:
         if self.stopping and not self._children and not self.ended.done():
@@ -187,6 +216,8 @@ async def _run(
         await node.start(pidfd)
         await node.ended
         await node.flushed(0.5)
+    except asyncio.CancelledError:
+        raise SystemExit(1) from None  # the program has died while it was joining
     except ConnectError as error:
         print(f"mosaic: a node could not join: {error}", file=sys.stderr)
         raise SystemExit(1) from None

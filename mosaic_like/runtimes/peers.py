@@ -62,7 +62,11 @@ class Peer:
         messages.append(message)
         count = len(messages)
         if count == 1:
-            self._peers.loop.call_soon(self.flush)
+            peers = self._peers
+            if peers.gathering:
+                peers.gathering_peers.append(self)
+            else:
+                peers.loop.call_soon(self.flush)
         elif count >= BATCH_MESSAGES:
             self.flush()
         if payload is not None and payload.nbytes > _LARGE_BYTES:
@@ -198,6 +202,10 @@ class Peers:
         self._expected: dict[int, list[tuple[Any, Any]]] = {}
         self.closed = False
         self.ticking = False
+        # While a packet is delivered, or completions are taken in, what is sent is
+        # gathered and goes out at the end of that, without another turn of the loop.
+        self.gathering = 0
+        self.gathering_peers: list[Peer] = []
         self.dropped: Any = ()  # a deque of calls whose proxies are gone
         self.on_dropped: Callable[[], None] = lambda: None
         self.before: Callable[[Peer, Any], None] = lambda peer, payload: None
@@ -249,6 +257,14 @@ class Peers:
             peer = self.by_token[token] = Peer(self, token)
         return peer
 
+    def gathered(self) -> None:
+        """The end of what began with ``gathering += 1``."""
+        self.gathering -= 1
+        if not self.gathering:
+            peers = self.gathering_peers
+            while peers:
+                peers.pop().flush()
+
     # -- receiving ---------------------------------------------------------------------
 
     def _packet(self, routing_id: bytes, packet: Packet) -> None:
@@ -267,7 +283,9 @@ class Peers:
         if not self.ticking:
             self.tick_soon()
         if peer.incarnation:
+            self.gathering += 1
             self._decode(peer, packet)
+            self.gathered()
         elif len(peer.stash) < _STASHED_PACKETS:
             peer.stash.append(packet)
             try:

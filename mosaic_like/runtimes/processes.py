@@ -57,7 +57,7 @@ def boot():
         module = sys.modules[first["package"]] = module_from_spec(spec)
         spec.loader.exec_module(module)
     server = import_module(first["server"])
-    server.main(fd, first["owner"], first["modules"])
+    server.main(fd, first["owner"], first["modules"], first["directory"])
 boot()
 """
 
@@ -171,6 +171,7 @@ class ForkServer:
         *,
         environment: Mapping[str, str | None] | None = None,
         modules: Sequence[str] = PRELOAD,
+        directory: str = "",
         timeout_s: float = 30.0,
     ) -> ForkServer:
         """Start the server and return while it imports; children may be asked for.
@@ -178,6 +179,8 @@ class ForkServer:
         Args:
             environment: changes to this process's environment; None removes.
             modules: what it imports before it forks; what is absent is left out.
+            directory: the run directory, which it holds, and removes if it ends after
+                this process.
             timeout_s: for waits that are given no time of their own.
         """
         if not sys.executable:
@@ -193,6 +196,7 @@ class ForkServer:
             "server": forkserver.__name__,
             "owner": os.getpid(),
             "modules": list(modules),
+            "directory": directory,
         }
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:

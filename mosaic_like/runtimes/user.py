@@ -7,12 +7,16 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+from ..comms import messages as wire
 from ..comms.messages import Member
+from ..core.caller import Stream
 from ..core.placement import STRATEGIES
-from ..errors import ConnectError, WorkerDied
+from ..errors import MonitorLost, WorkerDied
 from ..proxies.array import ArrayProxy
 from ..proxies.tessera import TesseraProxy
 from .actor import ActorRuntime
+from .leases import Body, Leases, Loop
+from .quiescence import Quiescence
 
 
 class WorkerInfo:
@@ -62,7 +66,27 @@ class UserRuntime(ActorRuntime):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._leases = Leases(self)
+        self.leases = Leases(lambda: self.of_kind("worker"))
+        self._quiescence = Quiescence(self)
+        self._barrier_tasks: list[Callable[[], Awaitable[Any]]] = []
+
+    def joined_cluster(self, settings: bytes) -> None:
+        super().joined_cluster(settings)
+        self.handlers[wire.Quiesce] = self._quiescence.on_quiesce
+        self.handlers[wire.Quiet] = self._quiescence.on_quiet
+
+    def member_joined(self, member: Member) -> None:
+        super().member_joined(member)
+        self.leases.changed()
+
+    def member_lost(self, member: Member, cause: str) -> None:
+        super().member_lost(member, cause)
+        self._quiescence.lost(member)
+        self.leases.changed()
+
+    def info_of(self, member: Member) -> WorkerInfo:
+        """A member as users have it."""
+        return WorkerInfo(member)
 
     @property
     def workers(self) -> list[WorkerInfo]:
@@ -100,11 +124,16 @@ class UserRuntime(ActorRuntime):
         for member in workers:
             if member.uid == uid:
                 return member
+        for member, cause in self._causes.values():
+            if member.uid == uid:
+                raise WorkerDied(f"{uid} is lost: {cause}; choose another", uid)
         known = ", ".join(m.uid for m in workers) or "none"
         raise LookupError(f"there is no worker {uid!r}; there are: {known}")
 
     def resolve_worker(self, where: Any) -> Any:
         """What ``runtime=`` means: a member, or None for the strategy's choice.
+
+        For a tessera whose own place is not known yet it is the stream to it.
 
         Raises:
             LookupError: there is no such worker.
@@ -114,16 +143,16 @@ class UserRuntime(ActorRuntime):
         if where is None:
             return None
         if isinstance(where, WorkerInfo):
-            if where._member.incarnation not in self.members:
-                _, cause = self._causes.get(where._member.incarnation, (None, "gone"))
-                raise WorkerDied(f"{where.uid} is lost: {cause}", where.uid)
-            return where._member
+            return self._living(where._member.incarnation, where.uid)
         if isinstance(where, str):
             if where in STRATEGIES:
                 return self._by_strategy(where)
             return self._worker(where)
         if isinstance(where, TesseraProxy):
-            return self.members.get(where._mosaic_handle.owner)
+            stream = where._mosaic_handle.stream
+            if not stream.owner and stream.error is None:
+                return stream
+            return self._living(stream.owner, stream.label)
         if isinstance(where, ArrayProxy):
             raise TypeError("runtime= takes one place, not an array of tesserae")
         raise TypeError(
@@ -131,11 +160,21 @@ class UserRuntime(ActorRuntime):
             f"strategy ({', '.join(STRATEGIES)})"
         )
 
+    def _living(self, incarnation: int, name: str) -> Member:
+        member = self.members.get(incarnation)
+        if member is None and incarnation == self.incarnation:
+            return self.me
+        if member is None:
+            lost, cause = self._causes.get(incarnation, (None, "it is gone"))
+            uid = name if lost is None else lost.uid
+            raise WorkerDied(f"{uid} is lost: {cause}; choose another", uid)
+        return member
+
     def _by_strategy(self, name: str) -> Member | None:
         workers = self.of_kind("worker")
         if not workers or name == self.config.monitor_strategy:
             return None
-        return STRATEGIES[name]().choose(workers, self._load)  # type: ignore[return-value]
+        return STRATEGIES[name]().choose(workers, self._load_at)  # type: ignore[return-value]
 
     def deal(self, count: int) -> list[Any]:
         """Workers for so many tesserae, one after the other; None where there is none."""
@@ -169,8 +208,9 @@ class UserRuntime(ActorRuntime):
         try:
             async with asyncio.timeout(timeout):
                 while self.num_workers < n:
-                    if self.stopping:
-                        raise ConnectError("the cluster has stopped")
+                    if self.stopping or self.cluster_lost:
+                        why = self.cluster_lost or "the cluster has stopped"
+                        raise MonitorLost(why, "monitor")
                     await self.membership()
         except TimeoutError:
             raise TimeoutError(
@@ -178,7 +218,10 @@ class UserRuntime(ActorRuntime):
             ) from None
 
     async def barrier(self, timeout: float | None = None) -> None:
-        """Wait until all tasks of this head, and those made inside them, have ended.
+        """Wait until all tasks of this runtime, and those made inside them, have ended.
+
+        Those made after it began are not waited for. Then what was registered by
+        ``register_barrier_task`` runs, and what that has called is waited for.
 
         Args:
             timeout: seconds; None waits for ever.
@@ -186,101 +229,73 @@ class UserRuntime(ActorRuntime):
         Raises:
             TimeoutError: some have not ended; they go on.
         """
-        await self.on_runtime_loop(self._barrier(timeout))
-
-    async def _barrier(self, timeout: float | None) -> None:
         try:
-            async with asyncio.timeout(timeout):
-                await self._all_ended()
+            async with asyncio.timeout(timeout) as limit:
+                await self.on_runtime_loop(self._quiescence.reached())
+                while self._barrier_tasks:
+                    await self._barrier_tasks.pop(0)()
+                    if not self._barrier_tasks:
+                        await self.on_runtime_loop(self._quiescence.reached())
         except TimeoutError:
+            if not limit.expired():
+                raise  # of a registered coroutine
+            here = len(self.caller.calls)
             raise TimeoutError(
-                f"{len(self.caller.calls)} tasks have not ended after {timeout:g} s"
+                f"the barrier was not reached in {timeout:g} s: {here} calls of this "
+                "runtime have not ended"
+                + ("" if here else ", but some that were made inside them")
             ) from None
 
-    async def _all_ended(self) -> None:
-        while self.caller.calls:
-            future: asyncio.Future[None] = self.loop.create_future()
-            call = next(reversed(self.caller.calls.values()))
-            self._watch(call, lambda: future.done() or future.set_result(None))
-            await future
+    def register_barrier_task(self, function: Callable[[], Awaitable[Any]]) -> None:
+        """Run a coroutine function once, at the end of the next barrier.
+
+        What it raises is raised by the barrier.
+
+        Raises:
+            TypeError: it cannot be called.
+        """
+        if not callable(function):
+            raise TypeError(
+                f"register_barrier_task takes a coroutine function, not {function!r}"
+            )
+        self._barrier_tasks.append(function)
 
     # -- exclusive workers -------------------------------------------------------------
 
     def async_for(
         self, *iterables: Iterable[Any], safe: bool = True, timeout: float | None = None
-    ) -> Callable[[Callable[..., Awaitable[Any]]], Awaitable[list[Any]]]:
+    ) -> Callable[[Body], Awaitable[list[Any]]]:
         """Run a coroutine function once for each item, each with a worker of its own.
+
+        No other item of any loop of this runtime has the same worker meanwhile, except
+        in loops inside: an inner loop that finds all workers taken runs on the worker
+        of the item around it. Results come in input order. When an item fails, no
+        further one starts, those that run end, and the failure is raised.
 
         Args:
             iterables: as for ``zip``: each item is passed after the worker.
-            safe: run an item again, on another worker, when its worker was lost.
+            safe: run an item again, on another worker, when its worker was lost, up
+                to three times.
             timeout: seconds for the whole loop; None waits for ever.
 
         Returns:
-            A decorator; awaiting what it gives yields the results, in input order.
+            A decorator; awaiting what it gives yields the results.
 
-        An inner loop that finds all workers taken runs on the outer item's worker.
+        Raises:
+            TimeoutError: by awaiting: the time is over; what ran was cancelled.
+
+        >>> import mosaic_like as mosaic
+        >>> async def main(runtime):
+        ...     @runtime.async_for(range(3))
+        ...     async def squares(worker, x):
+        ...         return x * x
+        ...     return await squares
+        >>> mosaic.run(main, num_workers=2)
+        [0, 1, 4]
         """
+        items = list(zip(*iterables, strict=False))
 
-        def decorate(body: Callable[..., Awaitable[Any]]) -> Awaitable[list[Any]]:
-            return _Loop(self, body, list(zip(*iterables, strict=False)), safe, timeout)
+        def decorate(body: Body) -> Awaitable[list[Any]]:
+            return Loop(self, body, items, safe, timeout)
 
         return decorate
-
-
-class Leases:
-    """Workers that loops have for themselves."""
-
-    def __init__(self, runtime: UserRuntime) -> None:
-        self._runtime = runtime
-        self.taken: set[int] = set()
-        self._waiting: list[asyncio.Future[None]] = []
-
-    def free(self) -> Member | None:
-        """A worker that no loop has."""
-        for member in self._runtime.of_kind("worker"):
-            if member.incarnation not in self.taken:
-                return member
-        return None
-
-    async def take(self) -> Member:
-        """Wait for a free worker and take it."""
-        while True:
-            member = self.free()
-            if member is not None:
-                self.taken.add(member.incarnation)
-                return member
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(future)
-            await future
-
-    def give_back(self, member: Member) -> None:
-        self.taken.discard(member.incarnation)
-        waiting, self._waiting = self._waiting, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
-
-
-class _Loop:
-    """What ``async_for`` gives: awaiting it runs it."""
-
-    def __init__(
-        self,
-        runtime: UserRuntime,
-        body: Callable[..., Awaitable[Any]],
-        items: list[tuple[Any, ...]],
-        safe: bool,
-        timeout: float | None,
-    ) -> None:
-        self._runtime = runtime
-        self._body = body
-        self._items = items
-        self._safe = safe
-        self._timeout = timeout
-
-    def __await__(self) -> Any:
-        return self._run().__await__()
-
-    async def _run(self) -> list[Any]:
-        raise NotImplementedError

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 # The thread that runs user code gives way to the loop's after this long.
 SWITCH_INTERVAL_S = 0.0005
 REPORT_AFTER_S = 0.05
+HURRY_S = 1.0  # that running calls have when the program has died
 _PERF = 19
 
 
@@ -44,6 +45,7 @@ class Worker(UserRuntime):
         self.stdout = LineStream(lambda task, text: self._print(1, task, text), 1)
         self.stderr = LineStream(lambda task, text: self._print(2, task, text), 2)
         self.ended = loop.create_future()
+        self._running_s = self.config.stop_timeout_s  # that calls have when all stops
 
     async def start(self) -> None:
         """Join the cluster."""
@@ -100,6 +102,8 @@ class Worker(UserRuntime):
     def on_stop(self, message: wire.Stop, buffers: Any, sender: int) -> None:
         if not self.stopping:
             self.stopping = True
+            if message.hurry:
+                self._running_s = min(HURRY_S, self._running_s)
             self._stopping = self.loop.create_task(self._stop())
 
     async def _stop(self) -> None:
@@ -130,7 +134,7 @@ class Worker(UserRuntime):
             if not task.settled and task.tessera.closing is not task:
                 self.worker.cancel(task.uid, "the cluster is stopping")
         lines = []
-        deadline_s = self.loop.time() + self.config.stop_timeout_s
+        deadline_s = self.loop.time() + self._running_s
         for tessera in tesserae:
             if not await self._until(lambda t=tessera: not t.active, deadline_s):  # type: ignore[misc]
                 running = next(
@@ -141,7 +145,7 @@ class Worker(UserRuntime):
                 name = "" if running is None else f".{running.submit.method}"
                 lines.append(
                     f"{tessera.options.name}{name} on {short(self.uid)} did not end in "
-                    f"{self.config.stop_timeout_s:g} s: it was not closed"
+                    f"{self._running_s:g} s: it was not closed"
                 )
         for tessera in reversed(tesserae):
             if not tessera.active and tessera.state in (

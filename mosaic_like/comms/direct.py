@@ -1,0 +1,43 @@
+"""Arguments that are plain, or tasks themselves: the common call of a graph.
+
+They need no pickle: the plain ones go through marshal as always, and where a task
+stood, its place and the index of its reference are noted beside them. The bytes begin
+with ``DIRECT``, as no pickle and nothing of marshal does.
+"""
+
+from __future__ import annotations
+
+import marshal
+from collections.abc import Callable
+from typing import Any
+
+from .gathering import Handle, Payload, Referent
+
+DIRECT = 1
+_DIRECT = bytes((DIRECT,))
+
+
+def dump(args: tuple[Any, ...]) -> Payload:
+    """The payload of arguments that are plain or Referents that stand for a value."""
+    values = list(args)
+    places: list[tuple[int, int]] = []
+    handles: dict[int, Handle] = {}
+    for place, value in enumerate(args):
+        if isinstance(value, Referent):
+            handle, _ = type(value).__reference__(value)
+            uid = handle.uid
+            if uid not in handles:
+                handles[uid] = handle
+            places.append((place, list(handles).index(uid)))
+            values[place] = None
+    data = _DIRECT + marshal.dumps((values, places), 2)
+    return Payload(data, tuple(handles.values()))
+
+
+def load(data: bytes, value_of: Callable[[int], Any]) -> list[Any]:
+    """The arguments; ``value_of`` gives the value for the index of a reference."""
+    values: list[Any]
+    values, places = marshal.loads(data[1:])
+    for place, index in places:
+        values[place] = value_of(index)
+    return values

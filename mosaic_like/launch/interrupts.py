@@ -1,0 +1,111 @@
+"""Ctrl-C and SIGTERM in a program under ``mosaic.run``.
+
+The first cancels: ``main`` gets CancelledError, and all calls of this head are
+cancelled. The second gives ``main`` up and stops the cluster in order. The third kills
+it. The handlers are Python's own kind and not the loop's, so that they also run while
+user code holds the loop; what was there before is put back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..runtimes.head import Head
+    from .local import Cluster
+
+_NAMES = {signal.SIGINT: "^C", signal.SIGTERM: "SIGTERM"}
+# Only these are replaced: whoever has set another handler, or ignores the signal, means
+# it.
+_REPLACED = (signal.SIG_DFL, signal.default_int_handler)
+
+
+class Interrupted(KeyboardInterrupt, SystemExit):
+    """The program was interrupted, by Ctrl-C.
+
+    It is both so that ``except KeyboardInterrupt`` catches it, and that the interpreter
+    ends with 130 and without a traceback where nobody does.
+    """
+
+    def __init__(self, code: int) -> None:
+        SystemExit.__init__(self, code)
+
+
+class Interrupts:
+    """What the signals do, from the start of a cluster to its end."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.count = 0
+        self.number = 0  # of the first signal
+        self.head: Head | None = None
+        self.cluster: Cluster | None = None
+        self.task: asyncio.Future[Any] | None = None  # that the first one cancels
+        self.in_main = False
+        self.given_up: asyncio.Future[None] = loop.create_future()
+        self._loop = loop
+        self._before: dict[int, Any] = {}
+
+    def install(self) -> None:
+        """Take the signals; only the main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in _NAMES:
+            if signal.getsignal(number) in _REPLACED:
+                self._before[number] = signal.signal(number, self._handle)
+
+    def remove(self) -> None:
+        """Put back what was there."""
+        for number, handler in self._before.items():
+            if signal.getsignal(number) == self._handle:
+                signal.signal(number, handler)
+        self._before.clear()
+
+    @property
+    def exception(self) -> BaseException:
+        """What ``run`` ends with."""
+        if self.number == signal.SIGINT:
+            return Interrupted(128 + signal.SIGINT)
+        return SystemExit(128 + self.number)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        self.number = self.number or number
+        if self.count >= 3 and self.cluster is not None:
+            self.cluster.kill()
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._act, self.count)
+        if (
+            self.count >= 2
+            and self.in_main
+            and asyncio.current_task(self._loop) is not None
+        ):
+            # User code holds the loop, so what was asked of it cannot be done.
+            raise KeyboardInterrupt
+
+    def _act(self, count: int) -> None:
+        """On the loop."""
+        if count == 1:
+            done = "stopping"
+            if self.head is not None and self.in_main:
+                running, queued = self.head.cancel_all("the program was interrupted")
+                done += f": {running:,} running, {queued:,} queued cancelled"
+            self._say(f"{done} (again to stop)")
+            if self.task is not None:
+                self.task.cancel()
+            return
+        if count == 2:
+            self._say("stopping the cluster (again to kill)")
+        elif count == 3:
+            self._say("killed")
+        if not self.given_up.done():
+            self.given_up.set_result(None)
+
+    def _say(self, what: str) -> None:
+        if sys.stderr is not None:
+            name = _NAMES[signal.Signals(self.number)]
+            print(f"{name} {what}", file=sys.stderr, flush=True)

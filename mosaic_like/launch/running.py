@@ -1,0 +1,200 @@
+"""``mosaic.run``: a program's life on a loop of its own.
+
+Start, main and end are three runs of one loop, so that whatever main does to it, even
+SystemExit out of any task, the end still comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import inspect
+import os
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from .. import session
+from ..config import Config
+from ..errors import TaskCancelledError
+from ..runtimes.loops import new_loop
+from . import local
+from .interrupts import Interrupts
+
+if TYPE_CHECKING:
+    from ..runtimes.head import Head
+
+_LEFT_OVER_S = 1.0  # that tasks of a program that was interrupted have for their end
+
+
+def run(main: Callable[..., Awaitable[Any]], **options: Any) -> Any:
+    """Run a coroutine function with a cluster of its own, and give what it returns.
+
+    Under ``mrun`` (``MOSAIC_CLUSTER`` is set) the program joins the cluster that is
+    there, as a head; the options, which are for a new one, then count for nothing.
+
+    Args:
+        main: called with the runtime, or with nothing if it takes nothing.
+        options: of the cluster, such as ``num_workers``; see ``mosaic_like.config``.
+
+    Raises:
+        TypeError: an option is unknown, or main is no coroutine function.
+        ConnectError: the cluster did not start.
+        RuntimeError: a loop or a runtime runs here already.
+        KeyboardInterrupt: Ctrl-C, and main let itself be cancelled; a script then ends
+            with 130, without a traceback.
+
+    >>> async def main():
+    ...     return 6 * 7
+    >>> run(main, num_workers=1)
+    42
+    """
+    Config.make(**options)  # a wrong one is told before anything is started
+    _check(main)
+    loop = new_loop()
+    program = _Program(loop)
+    try:
+        program.interrupts.install()
+        try:
+            return program.run(main, options)
+        finally:
+            program.interrupts.remove()
+    finally:
+        # Whoever was forked inside main and comes out here has the same loop, and
+        # closing it would unregister what the parent waits for.
+        if program.is_mine:
+            loop.close()
+
+
+def _check(main: Any) -> None:
+    if not callable(main):
+        given = "a coroutine: pass main, not main()" if inspect.iscoroutine(main) else ""
+        if given:
+            main.close()
+        raise TypeError(f"run() takes a coroutine function, not {given or repr(main)}")
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        raise RuntimeError(
+            "a loop runs in this thread already: write 'async with mosaic.init()', or "
+            "in a REPL or notebook 'await mosaic.interactive(\"on\")'"
+        )
+    if session.peek() is not None:
+        raise RuntimeError(
+            "this process has a runtime already: stop it by mosaic.stop() before "
+            "mosaic.run(main), or call main's code with it"
+        )
+
+
+class _Program:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._context = contextvars.copy_context()
+        self._maker = os.getpid()
+        self.interrupts = Interrupts(loop)
+
+    @property
+    def is_mine(self) -> bool:
+        """This is not a fork of the process that runs it."""
+        return os.getpid() == self._maker
+
+    def run(self, main: Callable[..., Awaitable[Any]], options: dict[str, Any]) -> Any:
+        interrupts = self.interrupts
+        try:
+            head = self._perform(self._start(options))
+        except asyncio.CancelledError:
+            if interrupts.count:
+                raise interrupts.exception from None
+            raise
+        try:
+            return self._main(main, head)
+        except (asyncio.CancelledError, TaskCancelledError, KeyboardInterrupt):
+            if interrupts.count:
+                raise interrupts.exception from None
+            raise
+        finally:
+            if self.is_mine:
+                interrupts.task = None
+                self._end_left_over(head, _LEFT_OVER_S if interrupts.count else None)
+                self._loop.run_until_complete(head.hold.end())
+                session.forget(head)
+
+    async def _start(self, options: dict[str, Any]) -> Head:
+        head = await local.begin(options, self._made)
+        session.use(head)
+        self.interrupts.head = head
+        return head
+
+    def _made(self, cluster: local.Cluster) -> None:
+        self.interrupts.cluster = cluster
+
+    def _perform(self, coroutine: Any) -> Any:
+        task = self._loop.create_task(coroutine, context=self._context)
+        self.interrupts.task = task
+        return self._loop.run_until_complete(task)
+
+    def _main(self, main: Callable[..., Awaitable[Any]], head: Head) -> Any:
+        interrupts = self.interrupts
+        task = self._loop.create_task(_call(main, head), context=self._context)
+        interrupts.task = task
+        interrupts.in_main = True
+        if interrupts.count:  # it came between the two
+            task.cancel()
+        given_up = interrupts.given_up
+        try:
+            self._loop.run_until_complete(_first(task, given_up))
+            if not task.done():
+                task.cancel()
+                raise interrupts.exception
+            return task.result()
+        finally:
+            interrupts.in_main = False
+            if task.done() and not task.cancelled():
+                task.exception()  # raised already, or let out of the loop
+
+    def _end_left_over(self, head: Head, timeout_s: float | None) -> None:
+        """Cancel what main has left running, as asyncio.run does."""
+        loop = self._loop
+        left = asyncio.all_tasks(loop) - {head.hold.ending}
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left, timeout=timeout_s))
+        for task in left:
+            if task.done() and not task.cancelled() and task.exception() is not None:
+                loop.call_exception_handler(
+                    {
+                        "message": "unhandled exception in a task that main left",
+                        "exception": task.exception(),
+                        "task": task,
+                    }
+                )
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        with contextlib.suppress(TimeoutError):
+            loop.run_until_complete(
+                asyncio.wait_for(loop.shutdown_default_executor(), timeout_s)
+            )
+
+
+async def _first(*futures: asyncio.Future[Any]) -> None:
+    await asyncio.wait(futures, return_when="FIRST_COMPLETED")
+
+
+async def _call(main: Callable[..., Awaitable[Any]], head: Head) -> Any:
+    if _takes_runtime(main):
+        return await main(head)
+    return await main()
+
+
+def _takes_runtime(main: Callable[..., Awaitable[Any]]) -> bool:
+    try:
+        parameters = inspect.signature(main).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    return any(
+        p.kind
+        in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)
+        for p in parameters
+    )

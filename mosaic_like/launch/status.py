@@ -1,0 +1,208 @@
+"""``mrun status`` and ``mrun stop``: the clusters of this user, seen from outside.
+
+They are found by the key files in the run directories, and asked by joining them for a
+moment, under a uid that is no head's. One whose monitor does not listen any more is not
+a cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import secrets
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from ..comms import messages as wire
+from ..config import Config
+from ..errors import ConnectError
+from ..ids import short
+from ..runtimes.base import Base
+from ..runtimes.directory import KEY_NAME, run_directories
+from ..runtimes.head import Head
+from . import keys
+
+ANSWER_TIMEOUT_S = 3.0
+STOP_TIMEOUT_S = 30.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A cluster that runs."""
+
+    path: Path  # of its key file
+    key: keys.Key
+    since_s: float  # seconds since the epoch
+
+    @property
+    def id(self) -> str:
+        return self.path.parent.name
+
+
+def find(where: str | None = None) -> list[Found]:
+    """The clusters that run: all of this user's, or the one that is meant.
+
+    Args:
+        where: a key file, a run directory or an id; None for all.
+
+    Raises:
+        ConnectError: the one that is meant does not run.
+    """
+    if where is not None:
+        for directory in run_directories():
+            if directory.name == where:
+                return [_look(directory / KEY_NAME)]
+        if os.sep not in where and not os.path.exists(where):
+            raise ConnectError(f"no cluster {where} of yours runs here")
+        return [_look(keys.find(where).absolute())]
+    found = []
+    for directory in run_directories():
+        # Stale, of another version, or just ending: not to be shown.
+        with contextlib.suppress(ConnectError, OSError):
+            found.append(_look(directory / KEY_NAME))
+    return sorted(found, key=lambda cluster: cluster.since_s)
+
+
+def _look(path: Path) -> Found:
+    key = keys.read(path)
+    keys.check_alive(path, key)
+    return Found(path, key, path.stat().st_mtime)
+
+
+@contextlib.asynccontextmanager
+async def _joined(cluster: Found) -> AsyncIterator[Head]:
+    """A member of it for a moment."""
+    name = f"look{secrets.token_hex(4)}"
+    socket_path = Path(cluster.key.directory) / name
+    head = Head(asyncio.get_running_loop(), Config(num_workers=1))
+    try:
+        head.bind(f"ipc://{socket_path}")
+        await head.join(
+            "head",
+            cluster.key.address,
+            bytes.fromhex(cluster.key.token),
+            uid=name,
+            timeout_s=ANSWER_TIMEOUT_S,
+        )
+        try:
+            yield head
+        finally:
+            await head.leave()
+    finally:
+        head.close()
+        with contextlib.suppress(OSError):
+            socket_path.unlink()
+
+
+async def describe(cluster: Found) -> dict[str, Any]:
+    """What there is to say of it, as it goes into JSON."""
+    about: dict[str, Any] = {
+        "id": cluster.id,
+        "pid": cluster.key.pid,
+        "host": cluster.key.host,
+        "key_file": str(cluster.path),
+        "since": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(cluster.since_s)),
+        "up_s": round(max(0.0, time.time() - cluster.since_s), 1),
+    }
+    try:
+        async with _joined(cluster) as head:
+            for kind in ("head", "node", "worker"):
+                about[f"{kind}s"] = _members(head, kind)
+    except ConnectError as error:
+        about["error"] = str(error)
+    return about
+
+
+def _members(runtime: Base, kind: str) -> list[dict[str, Any]]:
+    return [
+        {"uid": member.uid, "pid": member.pid, "host": member.host}
+        for member in runtime.of_kind(kind)
+    ]
+
+
+def show(where: str | None, *, as_json: bool) -> int:
+    """``mrun status``: print what runs; the exit code."""
+    clusters = find(where)
+
+    async def ask() -> list[dict[str, Any]]:
+        return [await describe(cluster) for cluster in clusters]
+
+    found = asyncio.run(ask())
+    if as_json:
+        print(json.dumps(found, indent=2))
+    elif not found:
+        print("no cluster of yours runs here; start one: mrun CMD, or mrun repl")
+    for about in [] if as_json else found:
+        for line in _lines(about):
+            print(line)
+    return 0
+
+
+def _lines(about: dict[str, Any]) -> list[str]:
+    first = f"{about['id']} · pid {about['pid']}"
+    up = f"up {_duration(about['up_s'])} · {about['key_file']}"
+    if "error" in about:
+        return [f"{first} · does not answer · {up}"]
+    counts = " · ".join(
+        _count(len(about[f"{kind}s"]), kind) for kind in ("worker", "node", "head")
+    )
+    lines = [f"{first} · {counts} · {up}"]
+    lines += [
+        f"  {short(worker['uid'])}  pid {worker['pid']}  {worker['host']}"
+        for worker in about["workers"]
+    ]
+    return lines
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def _duration(seconds: float) -> str:
+    """How long, for people.
+
+    >>> _duration(41.2), _duration(3700), _duration(200_000)
+    ('0:41', '1:01:40', '2 days 7:33:20')
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    text = f"{hours}:{minutes:02}:{rest:02}" if hours or days else f"{minutes}:{rest:02}"
+    return f"{_count(days, 'day')} {text}" if days else text
+
+
+def stop_cluster(where: str | None) -> int:
+    """``mrun stop``: ask a cluster's monitor to stop it, and wait; the exit code."""
+    clusters = find(where)
+    if not clusters:
+        print("no cluster of yours runs here")
+        return 0
+    if len(clusters) > 1:
+        names = ", ".join(cluster.id for cluster in clusters)
+        print(f"mrun: which one? {names}; write: mrun stop ID", file=sys.stderr)
+        return 2
+    return asyncio.run(_stop(clusters[0]))
+
+
+async def _stop(cluster: Found) -> int:
+    async with _joined(cluster) as head:
+        head.monitor.send(wire.Stop(f"mrun stop, by pid {os.getpid()}"))
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                lines = await head.stopped
+        except TimeoutError:
+            print(
+                f"mrun: {cluster.id} has not stopped in {STOP_TIMEOUT_S:g} s",
+                file=sys.stderr,
+            )
+            return 1
+    for line in lines:
+        print(f"mosaic: {line}", file=sys.stderr)
+    print(f"stopped {cluster.id}")
+    return 0

@@ -1,0 +1,92 @@
+"""What a method can learn of itself: the task that it runs, and its own tessera."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .. import ids, session
+from ..core.references import Grant
+from ..proxies.tessera import TesseraHandle, proxy_of
+from .executor import CURRENT
+
+if TYPE_CHECKING:
+    from ..core.task import Task
+    from ..proxies.tessera import TesseraProxy
+
+
+class CurrentTask:
+    """The call that runs here."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    @property
+    def uid(self) -> str:
+        """Unique in the cluster; the caller's ``task.uid`` is the same."""
+        return ids.task_name(self._task.uid)
+
+    @property
+    def name(self) -> str:
+        """Tessera and method."""
+        return f"{self._task.tessera.options.name}.{self._task.submit.method}"
+
+    @property
+    def cancelled(self) -> bool:
+        """Somebody has asked that it ends."""
+        return self._task.cancelled is not None
+
+    @property
+    def attempt(self) -> int:
+        """1 at the first try."""
+        return 1
+
+    def __repr__(self) -> str:
+        return f"<current task {self.name} {self.uid}>"
+
+
+def current_task() -> CurrentTask:
+    """The task that this method runs as.
+
+    Raises:
+        RuntimeError: this code does not run as a remote call.
+    """
+    return CurrentTask(_task("current_task"))
+
+
+def current_tessera() -> TesseraProxy[Any]:
+    """A proxy of the tessera whose method this is, to be given to others.
+
+    As long as anybody holds it the tessera lives: one that keeps it in itself is freed
+    when the program ends.
+
+    Raises:
+        RuntimeError: this code does not run as a remote call, or is a constructor,
+            whose object is not there yet.
+    """
+    tessera = _task("current_tessera").tessera
+    if tessera.instance is None or not tessera.uid:
+        raise RuntimeError(
+            "current_tessera(): the constructor has not ended, so there is no tessera "
+            "yet; call it in a method"
+        )
+    runtime: Any = session.current()
+    me = runtime.incarnation
+    table = runtime.worker.holders
+    # Counted before it can be dropped: both are done on the loop, in this order.
+    if runtime.on_loop:
+        table.grant(tessera.uid, me, me)
+    else:
+        runtime.post(table.grant, tessera.uid, me, me)
+    grant = Grant(tessera.uid, me, me, runtime.grants)
+    stream = runtime.stream_of(tessera.uid, me, tessera.options.name)
+    handle = TesseraHandle(runtime, tessera.uid, stream, None, grant)
+    return proxy_of(type(tessera.instance), handle)
+
+
+def _task(what: str) -> Task:
+    task = CURRENT.get()
+    if task is None:
+        raise RuntimeError(f"{what}() is for methods of tesserae; nothing runs here")
+    return task

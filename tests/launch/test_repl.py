@@ -1,0 +1,232 @@
+"""Prompts, as a user types at them: ``mrun repl`` and ``python -m asyncio``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mosaic_like as mosaic
+import pexpect
+import pytest
+
+LIMIT_S = 20.0
+IDLE_S = 1.0
+
+COUNTER = """\
+class Counter:
+    shape = (1, 2)
+    def __init__(self, start=0):
+        self.n = start
+    def add(self, k):
+        self.n += k
+        return self.n
+    def mark(self, path):
+        import time
+        with open(path, "x") as file:
+            file.write(repr(time.time()))
+    def fail(self):
+        return 1 / 0
+    async def sleep(self):
+        import asyncio
+        await asyncio.sleep(1000)
+"""
+
+
+class Prompt:
+    """A terminal with a prompt in it."""
+
+    def __init__(self, words: list[str], env: dict[str, str], cwd: Path) -> None:
+        self.child = pexpect.spawn(
+            sys.executable,
+            words,
+            env={**env, "TERM": "dumb", "HOME": str(cwd), "INPUTRC": os.devnull},
+            cwd=str(cwd),
+            encoding="utf-8",
+            timeout=LIMIT_S,
+            dimensions=(24, 500),
+        )
+
+    def until_prompt(self) -> str:
+        """What is said up to the next prompt."""
+        self.child.expect_exact(">>> ")
+        return self.child.before.replace("\r\n", "\n")  # type: ignore[no-any-return]
+
+    def type(self, text: str) -> str:
+        """Type a statement; what is said to it, without the echo."""
+        lines = text.split("\n")
+        for number, line in enumerate(lines):
+            if number:
+                self.child.expect_exact("... ")
+            self.child.sendline(line)
+        return self.until_prompt().partition("\n")[2].strip()
+
+    def complete(self, text: str) -> str:
+        """What stands there, or is offered, after Tab."""
+        self.child.send(text + "\t\t")
+        self.child.send(" #end\r")
+        self.child.expect_exact("#end")
+        said: str = self.child.before
+        self.until_prompt()
+        return said
+
+    def end(self) -> int:
+        """Wait until it has ended; its exit status."""
+        self.child.expect(pexpect.EOF)
+        self.child.wait()
+        return self.child.exitstatus  # type: ignore[no-any-return]
+
+
+Open = Callable[..., Prompt]
+
+
+@pytest.fixture
+def prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+    """Starts Python with these words, on a terminal."""
+    monkeypatch.delenv("MOSAIC_CLUSTER", raising=False)
+    env = {**os.environ, "PYTHONWARNINGS": "always"}
+    try:
+        importlib.metadata.distribution("mosaic_like")
+    except importlib.metadata.PackageNotFoundError:
+        assert mosaic.__file__ is not None
+        env["PYTHONPATH"] = str(Path(mosaic.__file__).parents[1])
+    opened: list[Prompt] = []
+
+    def start(*words: str) -> Prompt:
+        opened.append(Prompt(list(words), env, tmp_path))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.child.close(force=True)
+
+
+def ran_while_idle(prompt: Prompt, path: Path) -> bool:
+    """Submit, leave the prompt alone for a second, and look whether it ran."""
+    prompt.type(f"t = c.mark({str(path)!r})")
+    submitted_s = time.time()
+    time.sleep(IDLE_S)  # the prompt is idle: that is the point
+    return path.exists() and float(path.read_text()) - submitted_s < IDLE_S
+
+
+def test_mrun_repl_does_what_a_prompt_should(prompt: Open, tmp_path: Path) -> None:
+    repl = prompt("-m", "mosaic_like", "repl", "-nw", "2")
+    banner = repl.until_prompt().strip().split("\n")
+    assert len(banner) == 3
+    assert "2 workers on" in banner[0]
+    assert banner[1].startswith("await works here · ready: mosaic, runtime, tessera")
+    assert "Ctrl-C cancels what is awaited" in banner[2]
+
+    # Values, await, and classes defined at the prompt.
+    assert repl.type("1 + 1") == "2"
+    assert repl.type("runtime.num_workers") == "2"
+    assert repl.type("@tessera\n" + COUNTER) == ""
+    assert repl.type("c = Counter.remote(10)") == ""
+    assert repl.type("await c.add(5).result()") == "15"
+    assert repl.type("_ + 1") == "16"
+    assert repl.type("await gather(c.add(i) for i in range(3))") == "[15, 16, 18]"
+    assert repl.type("Counter(1).add(1), isinstance(c, object)") == "(2, True)"
+    assert repl.type("for i in range(2):\n    await c.add(i)\n") != ""
+    assert ran_while_idle(repl, tmp_path / "mark")
+
+    # Completion asks nobody and warns of nothing.
+    assert repl.complete("c.ad").endswith("c.add(")
+    assert repl.complete("c.sh").endswith("c.shape")
+    offered = repl.complete("c.")
+    assert all(n in offered for n in ("c.add(", "c.mark(", "c.fail(", "c.shape"))
+    assert "_mosaic" not in offered
+    assert repl.complete("c.shape.").endswith("c.shape.")
+    assert repl.complete("mosaic.gat").endswith("mosaic.gather(")
+    assert repl.complete("run").endswith("runtime")
+    assert "Warning" not in repl.type("import gc; gc.collect() and None")
+
+    # Errors start at the line that was typed.
+    said = repl.type("await c.fail().result()")
+    assert said.startswith("Traceback (most recent call last):\n  File \"<console>\"")
+    assert "ZeroDivisionError" in said
+    assert "NameError" in repl.type("nobody")
+    assert "SyntaxError" in repl.type("1 +")
+
+    # Ctrl-C: of the prompt, of plain code, of an await; and on it goes.
+    repl.child.send("half a line")
+    repl.child.sendintr()
+    assert "KeyboardInterrupt" in repl.until_prompt()
+    repl.child.sendline("print('in it')\rwhile True: pass\r")
+    repl.child.expect_exact("in it\r\n")
+    repl.child.expect_exact("... ")
+    repl.child.sendintr()
+    assert "KeyboardInterrupt" in repl.until_prompt()
+    repl.child.sendline("print('in', 'it'); await c.sleep().result()")
+    repl.child.expect_exact("in it\r\n")
+    repl.child.sendintr()
+    said = repl.until_prompt()
+    assert "KeyboardInterrupt" in said
+    assert "Traceback" not in said
+    repl.type("d = Counter.remote(1)")
+    assert repl.type("await d.add(1).result()") == "2"
+
+    # asyncio is there, as in any coroutine.
+    repl.type("import asyncio")
+    repl.type("t = asyncio.create_task(asyncio.sleep(0, 7))")
+    assert repl.type("await t") == "7"
+
+    repl.child.sendline("exit(3)")
+    assert repl.end() == 3
+    history = (tmp_path / ".python_history").read_text()
+    assert "c = Counter.remote(10)" in history
+
+
+def test_ctrl_d_ends_mrun_repl_with_0(prompt: Open) -> None:
+    repl = prompt("-m", "mosaic_like", "-nw", "1", "--quiet", "repl")
+    repl.until_prompt()
+    repl.type("c = mosaic.remote(dict)()")
+    repl.child.sendeof()
+    assert repl.end() == 0
+    assert "Traceback" not in repl.child.before
+
+
+def test_the_asyncio_prompt_works_line_by_line(prompt: Open, tmp_path: Path) -> None:
+    repl = prompt("-m", "asyncio")
+    repl.until_prompt()  # Python itself says: import asyncio
+    repl.until_prompt()
+    repl.type("import mosaic_like as mosaic")
+    said = repl.type("runtime = await mosaic.interactive('on', num_workers=1)")
+    assert "Error" not in said
+    assert repl.type("@mosaic.tessera\n" + COUNTER) == ""
+    repl.type("c = Counter.remote(10)")
+    assert repl.type("await c.add(5).result()") == "15"
+    assert ran_while_idle(repl, tmp_path / "mark")
+    # What a completer does to each name.
+    repl.type("import rlcompleter; complete = rlcompleter.Completer(globals()).complete")
+    assert "c.add(" in repl.type("[complete('c.', i) for i in range(5)]")
+    assert "Warning" not in repl.type("import gc; gc.collect() and None")
+    repl.child.sendline("print('in', 'it'); await c.sleep().result()")
+    repl.child.expect_exact("in it\r\n")
+    repl.child.sendintr()
+    assert "KeyboardInterrupt" in repl.until_prompt()
+    repl.type("d = Counter.remote(1)")
+    assert repl.type("await d.add(1).result()") == "2"
+    repl.type("await mosaic.interactive('off')")
+    repl.child.sendline("exit()")
+    assert repl.end() == 0
+
+
+def test_the_ipython_prompt_works_line_by_line(prompt: Open, tmp_path: Path) -> None:
+    pytest.importorskip("IPython")
+    repl = prompt(
+        *("-m", "IPython", "--simple-prompt", "--no-banner", "--no-confirm-exit"),
+        *("--TerminalInteractiveShell.prompts_class=IPython.terminal.prompts.Classic",),
+        "--classic",
+    )
+    repl.until_prompt()
+    repl.type("import mosaic_like as mosaic")
+    repl.type("runtime = await mosaic.interactive('on', num_workers=1)")
+    repl.type(f"c = mosaic.remote(dict)()")
+    assert "0" in repl.type("await c.__len__().result()")
+    repl.type("await mosaic.interactive('off')")
+    repl.child.sendline("exit()")
+    assert repl.end() == 0

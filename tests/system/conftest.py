@@ -1,0 +1,65 @@
+"""A cluster that the tests of one file share: each test is a coroutine run in it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import mosaic_like as mosaic
+import pytest
+from specimens import RunIn
+
+LIMIT_S = 25.0
+
+
+@mosaic.tessera
+class _Warm:
+    """Opens the connections that every test would open otherwise."""
+
+    def touch(self) -> None:
+        return None
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RunIn]:
+    """Runs ``main(runtime)`` in a cluster of two workers; bounded in time."""
+    ready: Future[tuple[Any, asyncio.AbstractEventLoop]] = Future()
+    over = threading.Event()
+
+    async def hold(runtime: Any) -> None:
+        warm = [_Warm.options(runtime=w).remote() for w in runtime.workers]
+        await mosaic.gather(w.touch() for w in warm)
+        del warm
+        ready.set_result((runtime, asyncio.get_running_loop()))
+        await asyncio.to_thread(over.wait)
+
+    def serve() -> None:
+        try:
+            mosaic.run(hold, num_workers=2)
+        except BaseException as error:
+            if not ready.done():
+                ready.set_exception(error)
+            raise
+
+    thread = threading.Thread(target=serve, name="cluster")
+    thread.start()
+    try:
+        runtime, loop = ready.result(30)
+
+        def run(main: Callable[[Any], Awaitable[Any]]) -> Any:
+            async def bounded() -> Any:
+                async with asyncio.timeout(LIMIT_S):
+                    return await main(runtime)
+
+            return asyncio.run_coroutine_threadsafe(bounded(), loop).result(
+                LIMIT_S + 5
+            )
+
+        yield run
+    finally:
+        over.set()
+        thread.join(30)
+        assert not thread.is_alive()

@@ -1,0 +1,97 @@
+"""What type checkers know of a program: read by mypy and pyright, never run.
+
+Each ``type: ignore`` stands at a mistake that must be found: an unused one is an error.
+"""
+
+from __future__ import annotations
+
+from typing import Any, assert_type
+
+import mosaic_like as mosaic
+
+
+@mosaic.tessera
+class Counter:
+    def __init__(self, start: int = 0) -> None:
+        self.n = start
+
+    def add(self, k: int) -> int:
+        self.n += k
+        return self.n
+
+
+@mosaic.tessera(is_async=True)
+class Named:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class Plain:
+    def __init__(self, start: int) -> None:
+        self.n = start
+
+    def half(self) -> float:
+        return self.n / 2
+
+
+def the_class_is_an_ordinary_one(counter: Counter, other: object) -> list[Counter]:
+    if isinstance(other, Counter):
+        return [counter, other]
+    return [Counter(), Counter(3)]
+
+
+async def tesserae() -> None:
+    counter = Counter.remote(10)
+    await counter
+    held: mosaic.TesseraProxy[Counter] = counter
+    held = Counter.local(start=3)
+    held = Counter.options(is_async=True).remote(4)
+    many: mosaic.ArrayProxy[Counter] = Counter.options(len=3).remote(4)
+    assert_type(await Counter.select_worker(), str)
+    assert_type(await Named.remote("x").name, Any)
+    Counter.remote("ten")  # type: ignore[arg-type]
+    Counter.remote(1, 2)  # type: ignore[call-arg]
+    Named.remote()  # type: ignore[call-arg]
+    Counter.options(len=3).remote("ten")  # type: ignore[arg-type]
+    print(held, many)
+
+
+async def plain_classes() -> None:
+    plain = mosaic.remote(Plain)(3)
+    assert_type(plain, mosaic.TesseraProxy[Plain])
+    assert_type(mosaic.remote(Plain, len=2)(3), mosaic.ArrayProxy[Plain])
+    mosaic.remote(Plain)("three")  # type: ignore[arg-type]
+
+
+async def tasks(counter: mosaic.TesseraProxy[Counter]) -> None:
+    task = counter.add(5)
+    assert_type(task, mosaic.TaskProxy[Any])
+    assert_type(await task, mosaic.TaskProxy[Any])
+    assert_type(await task.result(), Any)
+    assert_type(task.get(timeout=1.0), Any)
+    assert_type(await task.exception(), BaseException | None)
+    counter.add(counter.add(1), k=2)  # of a proxy's method nothing is known
+    async for _ in counter.stream():
+        pass
+
+
+async def waiting(one: mosaic.TaskProxy[int], two: mosaic.TaskProxy[int]) -> None:
+    assert_type(await one.result(), int)
+    assert_type(await mosaic.gather(one, two), list[int])
+    assert_type(await mosaic.gather([one, two]), list[int])
+    assert_type(await mosaic.gather(t for t in (one, two)), list[int])
+    mixed = await mosaic.gather(one, two, return_exceptions=True)
+    assert_type(mixed, list[int | BaseException])
+    done, pending = await mosaic.wait([one, two], timeout=1.0)
+    assert_type(done, set[mosaic.TaskProxy[int]])
+    async for task in mosaic.as_completed([one, two]):
+        assert_type(task, mosaic.TaskProxy[int])
+    await mosaic.gather(1, 2)  # type: ignore[call-overload]
+    print(pending)
+
+
+async def arrays(many: mosaic.ArrayProxy[Counter]) -> None:
+    assert_type(many[0], mosaic.TesseraProxy[Counter])
+    assert_type(await many, mosaic.ArrayProxy[Counter])
+    values = await many.add(1).result()
+    print(values)
