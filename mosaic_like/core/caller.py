@@ -136,6 +136,10 @@ class Outbox(Protocol):
     def send(self, message: Any, payload: Any = None) -> None: ...
 
 
+# An empty deque takes 600 bytes, and few streams hold anything. Nothing is put into it.
+_NONE_HELD: deque[tuple[Call, Any, Any, Any]] = deque()
+
+
 class Stream:
     """What this runtime sends to one tessera."""
 
@@ -161,9 +165,9 @@ class Stream:
         self.number = 0
         self.credit = CALL_CREDIT
         # The last of each is the handle of the tessera: a held call holds its target.
-        self.held: deque[tuple[Call, Any, Any, Any]] = deque()
+        self.held = _NONE_HELD
         self.error: Any = None  # of the construction or the loss
-        self.watchers: list[Callable[[], None]] = []  # waiting for credit
+        self.watchers: Sequence[Callable[[], None]] = ()  # waiting for credit
 
 
 class Caller(Protocol):
@@ -227,6 +231,8 @@ class CallerState:
             call.hold = RELEASED
             self.lose(call, stream.error)
         else:
+            if stream.held is _NONE_HELD:
+                stream.held = deque()
             stream.held.append((call, payload, extra, target))
             if type(payload) is not bytes:
                 self._starved[stream] = None

@@ -23,13 +23,13 @@ this runtime holds of others is in ``references.py``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..ids import NUMBER_BITS
 from .losses import Loss, Losses
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 class Owned(Protocol):
@@ -82,6 +82,16 @@ class Holders:
                 del self.counts[holder, granter]
 
 
+class Alone(Protocol):
+    """A set of uids; whoever keeps the objects may know it from them."""
+
+    def __contains__(self, uid: Any, /) -> bool: ...
+    def __iter__(self) -> Iterator[int]: ...
+    def __len__(self) -> int: ...
+    def add(self, uid: int, /) -> None: ...
+    def discard(self, uid: int, /) -> None: ...
+
+
 class HolderTable:
     """The holders of all objects of one runtime.
 
@@ -89,30 +99,31 @@ class HolderTable:
     it may come here but by ``grant`` and ``release_grants`` of this runtime's own.
     """
 
-    __slots__ = ("alone", "_freed", "_losses", "_me", "_shared")
+    __slots__ = ("alone", "_freed", "_losses", "_me", "shared")
 
-    def __init__(self, me: int, owned: Owned) -> None:
+    def __init__(self, me: int, owned: Owned, alone: Alone | None = None) -> None:
         self._me = me
         self._freed = owned.freed
-        self.alone: set[int] = set()  # those that only the maker holds, as made
-        self._shared: dict[int, Holders] = {}  # all others, and placeholders
+        # Those that only the maker holds, as made.
+        self.alone: Alone = set() if alone is None else alone
+        self.shared: dict[int, Holders] = {}  # all others, and placeholders
         self._losses = Losses()
 
     def __contains__(self, uid: int) -> bool:
         """It was made here and is not free."""
-        holders = self._shared.get(uid)
+        holders = self.shared.get(uid)
         return uid in self.alone if holders is None else holders.made
 
     def __len__(self) -> int:
         """How many are counted, placeholders too."""
-        return len(self.alone) + len(self._shared)
+        return len(self.alone) + len(self.shared)
 
     def counts(self, uid: int) -> dict[tuple[int, int], int]:
         """The count of each (holder, granter) that is not zero, for people."""
         if uid in self.alone:
             maker = uid >> NUMBER_BITS
             return {(maker, maker): 1}
-        holders = self._shared.get(uid)
+        holders = self.shared.get(uid)
         return {} if holders is None else dict(holders.counts)
 
     def holders(self, uid: int) -> set[int]:
@@ -123,10 +134,11 @@ class HolderTable:
 
     def add(self, uid: int) -> None:
         """Create or Submit has come: its maker, who is in the uid, holds it."""
-        holders = self._shared.get(uid)
+        holders = self.shared.get(uid)
         if holders is None:
             self.alone.add(uid)
         elif not holders.made:
+            self.alone.discard(uid)
             holders.make()
             self._tidy(uid, holders)
 
@@ -138,7 +150,7 @@ class HolderTable:
         freed = self._freed
         for uid in uids:
             if uid in alone and uid >> NUMBER_BITS == sender:
-                alone.remove(uid)
+                alone.discard(uid)
                 freed(uid)
             else:
                 self._add(uid, sender, sender, -1)
@@ -194,17 +206,17 @@ class HolderTable:
         """
         settled = self._losses.lose(incarnation, live)
         # What it was about to make here and others know of already will never be.
-        for uid, holders in list(self._shared.items()):
+        for uid, holders in list(self.shared.items()):
             if not holders.made and holders.maker == incarnation:
-                del self._shared[uid]
+                del self.shared[uid]
         self._settle(settled)
 
     def _settle(self, settled: list[tuple[int, Loss]]) -> None:
         for lost, loss in settled:
             for uid in [u for u in self.alone if u >> NUMBER_BITS == lost]:
-                self.alone.remove(uid)
+                self.alone.discard(uid)
                 self._freed(uid)
-            for uid, holders in list(self._shared.items()):
+            for uid, holders in list(self.shared.items()):
                 holders.settle(uid, self._me, lost, loss)
                 self._tidy(uid, holders)
 
@@ -218,23 +230,23 @@ class HolderTable:
 
     def _find(self, uid: int) -> Holders | None:
         """The record of it, made if there is none; none if it will never be made."""
-        holders = self._shared.get(uid)
+        holders = self.shared.get(uid)
         if holders is None:
             holders = Holders(uid >> NUMBER_BITS)
             if uid in self.alone:
-                self.alone.remove(uid)
+                self.alone.discard(uid)
                 holders.make()
             elif self._losses.is_lost(holders.maker):
                 return None
-            self._shared[uid] = holders
+            self.shared[uid] = holders
         return holders
 
     def _tidy(self, uid: int, holders: Holders) -> None:
         """Free it if nobody holds it; forget the record if only the maker does."""
         if not holders.counts:
-            del self._shared[uid]
+            del self.shared[uid]
             if holders.made:
                 self._freed(uid)
         elif holders.only_maker():
-            del self._shared[uid]
+            del self.shared[uid]
             self.alone.add(uid)

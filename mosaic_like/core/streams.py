@@ -107,7 +107,7 @@ class Producer:
         "reason",
         "state",
         "step",
-        "submit",
+        "extra",
         "task",
     )
 
@@ -130,10 +130,7 @@ class Producer:
         # Steps go past the calls of their caller that wait for arguments: the stream
         # was started before those, and they may need what it yields.
         ancestors = task.ancestors
-        extra = wire.Extra(kind=wire.STREAM, ancestors=ancestors, ordered=False)
-        self.submit = wire.Submit(
-            task.uid, task.tessera.uid, 0, task.submit.method, b"", extra
-        )
+        self.extra = wire.Extra(kind=wire.STREAM, ancestors=ancestors, ordered=False)
 
     @property
     def may_yield(self) -> bool:
@@ -325,14 +322,19 @@ class Producers:
         tessera = producer.task.tessera
         step = self._new_step(producer)
         step.move(READY)
-        step.lane = tessera.lanes.get(producer.submit.method, producer.task.lane)
+        step.lane = tessera.lanes.get(producer.task.method, producer.task.lane)
         tessera.active += 1
         self._port.start_now(step)
 
     def _new_step(self, producer: Producer) -> Task:
         task = producer.task
         producer.step = step = Task(
-            task.uid, task.caller, task.tessera, producer.submit, None
+            task.uid,
+            task.caller,
+            task.tessera,
+            task.method,
+            b"",
+            producer.extra,
         )
         return step
 

@@ -14,7 +14,7 @@ import msgspec
 from ..errors import InvalidTransitionError
 
 if TYPE_CHECKING:
-    from ..comms.messages import Submit
+    from ..comms.messages import Extra, Submit
     from .tessera import Tessera
 
 
@@ -108,14 +108,16 @@ def following(state: int, event: int) -> int:
 class Task(msgspec.Struct, gc=False, eq=False):
     """A call on a tessera, at the runtime where the tessera lives.
 
-    The message that brought it is kept: method, data and what is rare stand there. It
-    is a Struct for the reasons of ``core.caller.Call``.
+    A Struct for the reasons of ``core.caller.Call``, and without the message that
+    brought it: a worker may have a hundred thousand of them waiting.
     """
 
     uid: int
     caller: int
     tessera: Tessera
-    submit: Submit
+    method: str
+    data: bytes
+    extra: Extra | None = None
     buffers: Any = None  # of its arguments; then what stands for them
     state: int = PENDING  # or QUEUED from the start, if it lacks nothing
     lane: int = 0
@@ -130,6 +132,7 @@ class Task(msgspec.Struct, gc=False, eq=False):
     outcome: Any = None  # Done or Failed
     result: Any = None  # the payload of the outcome, if it is not plain
     size: int = 0  # of the result, where it is not small
+    shared: bool = False  # not its maker alone holds it: `holders` counts
     released: bool = False  # nobody but the runtime knows it any more
     rare: Any = None  # what runs it: an asyncio task, a stream of items
 
@@ -146,9 +149,15 @@ class Task(msgspec.Struct, gc=False, eq=False):
 
     @property
     def ancestors(self) -> list[int]:
-        extra = self.submit.extra
-        return [] if extra is None else extra.ancestors
+        return [] if self.extra is None else self.extra.ancestors
 
     def __repr__(self) -> str:
-        name = f"{self.tessera.options.name}.{self.submit.method}"
+        name = f"{self.tessera.options.name}.{self.method}"
         return f"<Task {name} {STATES[self.state]}>"
+
+
+def received(submit: Submit, caller: int, tessera: Tessera, buffers: Any = None) -> Task:
+    """The task of a message."""
+    return Task(
+        submit.uid, caller, tessera, submit.method, submit.data, submit.extra, buffers
+    )

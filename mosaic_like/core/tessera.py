@@ -30,6 +30,9 @@ MAIN, LOOP, INLINE, THREAD = range(4)
 # The lanes whose threads run what they are given one after the other.
 _SERIAL = (True, False, False, True)
 
+# An empty deque takes 600 bytes, and most tesserae are idle. Nothing is put into this.
+_NONE_QUEUED: deque[Task] = deque()
+
 DEFAULT_CONCURRENCY = 1000
 
 
@@ -70,8 +73,8 @@ TRANSITIONS: dict[TesseraState, dict[str, TesseraState]] = {
 class Runner(Protocol):
     """Runs user code; the end of a task is told to ``WorkerState.finished``."""
 
-    def lane(self, tessera: Tessera, submit: Submit, /) -> int:
-        """Where this call of a tessera that is built runs."""
+    def lane(self, tessera: Tessera, method: str, /) -> int:
+        """Where this method of a tessera that is built runs."""
 
     def start(self, task: Task, /) -> None:
         """Run the task on its lane."""
@@ -98,6 +101,7 @@ class Tessera:
         "options",
         "queue",
         "runner",
+        "shared",
         "state",
         "thread",
         "uid",
@@ -106,12 +110,13 @@ class Tessera:
     def __init__(self, uid: int, maker: int, options: Options, runner: Runner) -> None:
         self.uid = uid
         self.maker = maker
+        self.shared = False  # not its maker alone holds it: `holders` counts
         self.options = options
         self.runner = runner
         self.state = TesseraState.PENDING
         self.instance: Any = None
         self.lanes: dict[str, int] = {}  # of each method, found when first called
-        self.queue: deque[Task] = deque()  # whose arguments are here, in order
+        self.queue = _NONE_QUEUED  # whose arguments are here, in order
         self.blocked: dict[int, deque[Task]] = {}  # by caller, the first lacks some
         self.numbers: dict[int, int] = {}  # of the next call, by caller
         self._dispatching = False
@@ -147,11 +152,16 @@ class Tessera:
         if task.state != QUEUED:
             task.move(READY)
         if self.queue or not self._may_start(task):
-            self.queue.append(task)
+            self._append(task)
         else:
             self.active += 1
             self.lane = task.lane
             self.runner.start(task)
+
+    def _append(self, task: Task) -> None:
+        if self.queue is _NONE_QUEUED:
+            self.queue = deque()
+        self.queue.append(task)
 
     def arguments_here(self, task: Task) -> None:
         """The last argument of a call has come: it and what waited behind it go on."""
@@ -160,8 +170,9 @@ class Tessera:
             return
         while line and not line[0].missing:
             ready = line.popleft()
-            ready.move(READY)
-            self.queue.append(ready)
+            if ready.state != QUEUED:
+                ready.move(READY)
+            self._append(ready)
         if not line:
             self._unblocked(task)
         self.dispatch()
@@ -176,7 +187,7 @@ class Tessera:
         self.closing = task
         if not self.blocked and task.state == PENDING:
             task.move(READY)
-            self.queue.append(task)
+            self._append(task)
             self.dispatch()
 
     def dispatch(self) -> None:
@@ -222,8 +233,7 @@ class Tessera:
         closing = self.closing
         taken = [task for task in self.waiting() if task is not closing]
         kept = [task for task in self.queue if task is closing]
-        self.queue.clear()
-        self.queue.extend(kept)
+        self.queue = deque(kept) if kept else _NONE_QUEUED
         self.blocked.clear()
         if closing is not None:
             self.close(closing)
@@ -239,10 +249,9 @@ class Tessera:
     def _may_start(self, task: Task) -> bool:
         if self.instance is None:
             return False  # the constructor has not ended
-        lane = self.lanes.get(task.submit.method)
+        lane = self.lanes.get(task.method)
         if lane is None:
-            submit = task.submit
-            lane = self.lanes[submit.method] = self.runner.lane(self, submit)
+            lane = self.lanes[task.method] = self.runner.lane(self, task.method)
         task.lane = lane
         if not self.active:
             return True
@@ -259,7 +268,7 @@ class Tessera:
 
 
 def _unordered(task: Task) -> bool:
-    extra = task.submit.extra
+    extra = task.extra
     return extra is not None and not extra.ordered
 
 

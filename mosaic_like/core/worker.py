@@ -9,7 +9,8 @@ runtimes have.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from sys import intern
 from typing import Any, Protocol
 
 from ..comms import messages as wire
@@ -30,6 +31,7 @@ from .task import (
     RUNNING,
     UPSTREAM_EVENT,
     Task,
+    received,
 )
 from .tessera import MAIN, Runner, Tessera, TesseraState
 
@@ -65,6 +67,42 @@ class Owner(Protocol):
     def tessera_gone(self, tessera: Tessera) -> None: ...
 
 
+class Alone:
+    """The objects that only their makers hold, as ``HolderTable`` has them.
+
+    It is the objects themselves that know it: a set of a hundred thousand uids would
+    be half as large as the tasks.
+    """
+
+    def __init__(self, tesserae: dict[int, Tessera], tasks: dict[int, Task]) -> None:
+        self._tesserae = tesserae
+        self._tasks = tasks
+
+    def _find(self, uid: int) -> Task | Tessera | None:
+        return self._tasks.get(uid) or self._tesserae.get(uid)
+
+    def __contains__(self, uid: int) -> bool:
+        thing = self._find(uid)
+        return thing is not None and not thing.shared
+
+    def __iter__(self) -> Iterator[int]:
+        for things in (self._tasks, self._tesserae):
+            yield from (uid for uid, thing in things.items() if not thing.shared)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def add(self, uid: int) -> None:
+        thing = self._find(uid)
+        if thing is not None:
+            thing.shared = False
+
+    def discard(self, uid: int) -> None:
+        thing = self._find(uid)
+        if thing is not None:
+            thing.shared = True
+
+
 class WorkerState:
     """All that this runtime owns."""
 
@@ -79,9 +117,12 @@ class WorkerState:
         self._port = port
         self._runner = runner
         self._caller = caller
-        self.holders = HolderTable(port.incarnation, self)
         self.tesserae: dict[int, Tessera] = {}
         self.tasks: dict[int, Task] = {}
+        alone = Alone(self.tesserae, self.tasks)
+        self.holders = HolderTable(port.incarnation, self, alone)
+        self._shared = self.holders.shared
+        self._lanes: dict[tuple[Any, ...], dict[str, int]] = {}  # of tesserae alike
         self._parked: dict[int, list[tuple[int, Any, Any]]] = {}
         self._parked_cancels: dict[int, str] = {}
         self._dependents: dict[int, list[tuple[Task, int]]] = {}
@@ -106,10 +147,10 @@ class WorkerState:
         submit = wire.Submit(
             message.uid, message.tessera, 0, CONSTRUCTOR, message.data, message.extra
         )
-        task = Task(message.uid, sender, tessera, submit, buffers)
+        task = received(submit, sender, tessera, buffers)
         task.rare = message.cls
         self.tasks[message.uid] = task
-        self._gather(task, sender)
+        self._gather(task, submit, sender)
         # First, so that none has started when it is found to be cancelled.
         for parked in self._parked.pop(message.tessera, ()):
             self.submit(parked[1], parked[2], parked[0])
@@ -133,13 +174,15 @@ class WorkerState:
         uid = message.uid
         extra = message.extra
         state = QUEUED if extra is None else PENDING
-        task = Task(uid, sender, tessera, message, buffers, state)
+        method = intern(message.method)
+        task = Task(uid, sender, tessera, method, message.data, extra, buffers, state)
         self.tasks[uid] = task
-        self.holders.add(uid)
+        if self._shared:
+            self.holders.add(uid)
         number = message.number
         numbers = tessera.numbers
         if number != numbers.get(sender, 0) and number:
-            why = f"call {number} of its stream came where {numbers[sender]} was due"
+            why = f"call {number} of its stream came where {numbers.get(sender, 0)} was due"
             self._fail(task, wire.ERROR, why)
             return
         numbers[sender] = number + 1
@@ -149,7 +192,7 @@ class WorkerState:
                 return
             if message.extra.kind == wire.STREAM:
                 self.producers.add(task)
-            self._gather(task, sender)
+            self._gather(task, message, sender)
             if task.settled:
                 return
         if tessera.state is not _LISTENING and self._refused(task):
@@ -162,17 +205,17 @@ class WorkerState:
         """A method of a result, or a tessera that is not here yet, or never was."""
         extra = message.extra
         if extra is not None and extra.kind == wire.RESULT_CALL:
-            task = Task(message.uid, sender, self._results, message, buffers)
+            task = received(message, sender, self._results, buffers)
             self.tasks[message.uid] = task
             self.holders.add(message.uid)
-            self._gather(task, sender)
+            self._gather(task, message, sender)
             if not task.settled:
                 self._results.enqueue(task)
             return
         made_by = maker(message.tessera)
         if made_by in self.lost_makers or made_by == sender:
             ghost = Tessera(message.tessera, made_by, _NO_OPTIONS, self._runner)
-            task = Task(message.uid, sender, ghost, message, buffers)
+            task = received(message, sender, ghost, buffers)
             self.tasks[message.uid] = task
             self.holders.add(message.uid)
             self._fail(task, wire.GONE, "it is gone: it was closed or never made")
@@ -191,13 +234,13 @@ class WorkerState:
 
     # -- arguments ---------------------------------------------------------------------
 
-    def _gather(self, task: Task, sender: int) -> None:
+    def _gather(self, task: Task, message: wire.Submit, sender: int) -> None:
         """Take the grants of the arguments and get those that are tasks."""
-        extra = task.submit.extra
+        extra = task.extra
         if extra is None:
             return
         if extra.references or extra.definitions or extra.buffers:
-            arrived = self._port.arrived(task.submit, task.buffers, sender)
+            arrived = self._port.arrived(message, task.buffers, sender)
             task.buffers = arrived
         if not extra.references:
             return
@@ -237,7 +280,7 @@ class WorkerState:
         tessera = task.tessera
         if tessera.instance is None:
             return False
-        return tessera.lanes.get(task.submit.method) == MAIN
+        return tessera.lanes.get(task.method) == MAIN
 
     def _remote_argument(self, task: Task, index: int, call: Call) -> None:
         """A task of another runtime that this one takes has ended."""
@@ -258,7 +301,7 @@ class WorkerState:
         if argument.state != DONE:
             self._upstream(task, argument)
         elif not task.missing:
-            if task.submit.method == CONSTRUCTOR and task.tessera.instance is None:
+            if task.method == CONSTRUCTOR and task.tessera.instance is None:
                 self._construct(task)
             else:
                 task.tessera.arguments_here(task)
@@ -331,6 +374,9 @@ class WorkerState:
         """The constructor has returned."""
         tessera = task.tessera
         tessera.instance = instance
+        options = tessera.options
+        alike = type(instance), options.is_async, options.inline, options.thread
+        tessera.lanes = self._lanes.setdefault(alike, {})
         tessera.move("built")
         self.finished(task, NONE)
         tessera.dispatch()
@@ -377,7 +423,7 @@ class WorkerState:
             self._tell_others(task)
         if task.released:
             self.tasks.pop(task.uid, None)
-        if task.submit.method == CONSTRUCTOR and task.tessera.instance is None:
+        if task.method == CONSTRUCTOR and task.tessera.instance is None:
             tessera = task.tessera
             if tessera.state in (TesseraState.PENDING, TesseraState.CLOSING):
                 tessera.error = error
@@ -444,12 +490,10 @@ class WorkerState:
         if self.holders.is_silent(sender):
             return
         tasks = self.tasks
-        alone = self.holders.alone
         others = []
         for uid in message.uids:
             task = tasks.get(uid)
-            if task is not None and task.state >= DONE and uid in alone:
-                alone.remove(uid)
+            if task is not None and task.state >= DONE and not task.shared:
                 del tasks[uid]
             else:
                 others.append(uid)
@@ -493,11 +537,11 @@ class WorkerState:
         if task is None:
             self._closing.add(tessera.uid)
             submit = wire.Submit(0, tessera.uid, 0, CLOSE_METHOD, b"")
-            task = Task(0, 0, tessera, submit, None)
+            task = received(submit, 0, tessera)
             task.released = True
         else:
-            task.submit.method = CLOSE_METHOD
-            task.submit.data = b""
+            task.method = CLOSE_METHOD
+            task.data = b""
         tessera.move("close")
         tessera.close(task)
 
@@ -554,7 +598,7 @@ class WorkerState:
 
     def _ghost(self, uid: int, caller: int) -> Task:
         submit = wire.Submit(uid, 0, 0, "call", b"")
-        return Task(uid, caller, self._results, submit, None)
+        return received(submit, caller, self._results)
 
     def _never(self, uid: int) -> Task:
         """A task that will never come, since its caller is lost: it has failed."""
@@ -594,5 +638,5 @@ class WorkerState:
 
 
 def _kind(task: Task) -> int:
-    extra = task.submit.extra
+    extra = task.extra
     return wire.CALL if extra is None else extra.kind

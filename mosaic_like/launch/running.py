@@ -163,7 +163,10 @@ class _Program:
         if left:
             loop.run_until_complete(asyncio.wait(left, timeout=timeout_s))
         for task in left:
-            if task.done() and not task.cancelled() and task.exception() is not None:
+            if not task.done():
+                # Given up, which was said: that it never ended is no news.
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+            elif not task.cancelled() and task.exception() is not None:
                 loop.call_exception_handler(
                     {
                         "message": "unhandled exception in a task that main left",

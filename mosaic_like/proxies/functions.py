@@ -203,7 +203,7 @@ def _watch_credit(stream: Stream, then: Callable[[], Any]) -> None:
     if stream.error is not None or (stream.credit > 0 and not stream.held):
         then()
     else:
-        stream.watchers.append(then)
+        stream.watchers = (*stream.watchers, then)
 
 
 def ready(proxy: TesseraProxy[Any] | ArrayProxy[Any]) -> _Ready:

@@ -249,6 +249,11 @@ class RemoteAttribute:
     def __format__(self, spec: str) -> str:
         return self._forgot() if spec else repr(self)  # type: ignore[no-any-return]
 
+    @property
+    def __signature__(self) -> Any:
+        # Without one inspect.signature compares the object, and completers fail.
+        return Method(self._name, _anything, bound=False).signature
+
     def __repr__(self) -> str:
         self._awaited = True  # a REPL has shown it: that is no mistake
         label = self._proxy._mosaic_handle.stream.label

@@ -101,6 +101,7 @@ class ActorRuntime(Base):
         self._made: dict[int, int] = {}  # tesserae made, by incarnation
         self.cluster_lost = ""  # why nothing can be made any more
         self.intakes = Intakes(self)
+        self.printed: Any = ()  # only workers capture what is printed
         # Calls made inside those of runtimes that wait in a barrier, by incarnation.
         self.made_inside: dict[int, int] = {}
 
@@ -160,8 +161,11 @@ class ActorRuntime(Base):
         self._awake = False  # first: what comes from now on wakes again
         self.peers.gathering += 1
         completions = self._completions
+        printed = self.printed
         while completions:
             task, outcome = completions.popleft()
+            if printed:  # before it ended, so this goes first
+                self.send_printed()
             if type(outcome) is bytes and task.tessera.closing is None:
                 self.worker.finished(task, outcome)
             else:
@@ -233,6 +237,7 @@ class ActorRuntime(Base):
             frame.f_lasti,
             time.time(),
         )
+        call.hold = DROPPED  # it has no proxy: its owner may forget it when it ends
         handle = TesseraHandle(self, tessera, stream, call, None)
         task = CURRENT.get()
         extra = None
@@ -634,6 +639,11 @@ class ActorRuntime(Base):
     def _on_tick(self) -> bool:
         if self.dropped:
             self._drain_dropped()
+        # What this runtime drops of its own objects is counted at once, and must not
+        # overtake the calls on them that it has sent to itself.
+        own = self.outbox(self.incarnation)
+        if own is not None:
+            own.flush()
         self._send_to_owners(self.grants.drain())
         return False
 
@@ -733,7 +743,7 @@ class ActorRuntime(Base):
         return stream
 
     def failure(self, task: Task, reason: int, why: Any) -> bytes:
-        name = f"{task.tessera.options.name}.{task.submit.method}"
+        name = f"{task.tessera.options.name}.{task.method}"
         uid = ids.task_name(task.uid)
         error: BaseException
         if isinstance(why, (Task, Call)):
@@ -774,7 +784,7 @@ class ActorRuntime(Base):
 
     def load_call(self, task: Task) -> tuple[Sequence[Any], dict[str, Any]]:
         arrived = task.buffers
-        data = task.submit.data
+        data = task.data
         if type(arrived) is not Arrived:
             return self.serializer.loads_call(data)
         arguments = task.arguments
@@ -797,14 +807,14 @@ class ActorRuntime(Base):
 
     def dump_error(self, error: BaseException, task: Task) -> bytes:
         where = f"{ids.short(self.uid)} ({self.me.host}, pid {self.me.pid})"
-        name = f"{task.tessera.options.name}.{task.submit.method}"
+        name = f"{task.tessera.options.name}.{task.method}"
         note = f"  in {name} on {where} · task {ids.task_name(task.uid)}"
         note += f" · attempt {self.executor.attempt(task)}"
         return dump_error(error, self.serializer, note=note)
 
     def cancelled(self, task: Task, *, started: bool) -> bytes:
         """The error of a call that was cancelled."""
-        name = f"{task.tessera.options.name}.{task.submit.method}"
+        name = f"{task.tessera.options.name}.{task.method}"
         why = f": {task.cancelled}" if task.cancelled else ""
         when = "while it ran" if started else "before it started"
         verdict = Verdict.MAYBE_RAN if started else Verdict.NOT_STARTED
@@ -813,7 +823,7 @@ class ActorRuntime(Base):
         )
         return dump_error(error, self.serializer)
 
-    def printed(self, task: Task) -> None:
+    def send_printed(self) -> None:
         """Only workers capture what is printed."""
 
     def completed(self, task: Task, outcome: Outcome) -> None:
@@ -847,7 +857,7 @@ class ActorRuntime(Base):
         else:
             assert isinstance(outcome, Raised)
             tessera = task.tessera
-            if task.submit.method == "__init__" and tessera.instance is None:
+            if task.method == "__init__" and tessera.instance is None:
                 worker.not_built(task, outcome.error)
                 return
             event = CANCEL_EVENT if outcome.reason == wire.CANCELLED else ERROR_EVENT

@@ -30,7 +30,7 @@ class CurrentTask:
     @property
     def name(self) -> str:
         """Tessera and method."""
-        return f"{self._task.tessera.options.name}.{self._task.submit.method}"
+        return f"{self._task.tessera.options.name}.{self._task.method}"
 
     @property
     def cancelled(self) -> bool:

@@ -80,9 +80,6 @@ class Port(Protocol):
     def producer(self, task: Task) -> Producer:
         """Of a call that asks for a stream; from any thread."""
 
-    def printed(self, task: Task) -> None:
-        """From any thread: pass on what the task printed, before its end is told."""
-
 
 class Value:
     """The task returned: plain bytes, or a payload."""
@@ -155,9 +152,9 @@ class Executor:
 
     # -- Runner ------------------------------------------------------------------------
 
-    def lane(self, tessera: Tessera, submit: wire.Submit) -> int:
-        """Where a call runs; asked once for each method of a tessera."""
-        method = inspect.getattr_static(type(tessera.instance), submit.method, None)
+    def lane(self, tessera: Tessera, name: str) -> int:
+        """Where a method runs; asked once for each method of a tessera."""
+        method = inspect.getattr_static(type(tessera.instance), name, None)
         if isinstance(method, (staticmethod, classmethod)):
             method = method.__func__
         options = tessera.options
@@ -328,7 +325,7 @@ class Executor:
 
     def _may_retry(self, task: Task, error: BaseException) -> bool:
         """Whether to run it again, which is counted."""
-        extra = task.submit.extra
+        extra = task.extra
         retries = task.tessera.options.max_retries
         if extra is not None:
             if extra.kind != wire.CALL:
@@ -340,7 +337,7 @@ class Executor:
             attempt > retries
             or not isinstance(error, Exception)
             or task.cancelled is not None
-            or task.submit.method in (CONSTRUCTOR, CLOSE_METHOD)
+            or task.method in (CONSTRUCTOR, CLOSE_METHOD)
         ):
             return False
         self._attempts[task.uid] = attempt + 1
@@ -365,12 +362,11 @@ class Executor:
 
     def _run_user(self, task: Task) -> Outcome:
         """All that may be interrupted: `interrupts` knows this frame by its code."""
-        submit = task.submit
-        name = submit.method
-        if submit.extra is not None or name[0] == "_":
+        name = task.method
+        if task.extra is not None or name[0] == "_":
             return self._run_uncommon(task)
         # Plain arguments and values, as the serializer does it.
-        data = submit.data
+        data = task.data
         method = getattr(task.tessera.instance, name)
         if data[0] != _PICKLE:
             value = method(*marshal.loads(data))
@@ -385,9 +381,8 @@ class Executor:
         return _dump(self._port, value)
 
     def _run_uncommon(self, task: Task) -> Outcome:
-        submit = task.submit
-        name = submit.method
-        extra = submit.extra
+        name = task.method
+        extra = task.extra
         if extra is not None and wire.CALL < extra.kind < wire.CLOSE:
             return self._special(task, extra.kind)
         instance = task.tessera.instance
@@ -421,7 +416,7 @@ class Executor:
         port = self._port
         if kind == wire.STREAM:
             return run_step(task, port.producer(task), self._coroutine, port)
-        name = task.submit.method
+        name = task.method
         if kind == wire.RESULT_CALL:
             (target, *arguments), keywords = port.load_call(task)
             value = getattr(target, name)(*arguments, **keywords)
@@ -465,7 +460,7 @@ class Executor:
         if any(t.tessera.uid == call.stream.tessera for t in self._stack):
             raise CycleError(
                 f"{call.stream.label}.{call.method} can only start when "
-                f"{waiter.tessera.options.name}.{waiter.submit.method}, which waits "
+                f"{waiter.tessera.options.name}.{waiter.method}, which waits "
                 "for it, has ended: call the method directly, or do not wait",
                 str(call.uid),
             )
@@ -553,7 +548,7 @@ class Executor:
         CURRENT.set(task)
         try:
             if coroutine is None:
-                extra = task.submit.extra
+                extra = task.extra
                 if extra is not None and extra.kind == wire.STREAM:
                     return await run_step_on_loop(
                         task, self._port.producer(task), self._coroutine, self._port
@@ -592,7 +587,7 @@ class Executor:
             del error  # its traceback holds this frame
 
     def _coroutine(self, task: Task) -> Any:
-        name = task.submit.method
+        name = task.method
         if task is task.tessera.closing:
             return getattr(task.tessera.instance, CLOSE_METHOD)()
         if (

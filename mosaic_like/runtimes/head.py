@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 from collections.abc import Generator
 from typing import Any
 
@@ -13,6 +12,7 @@ from ..comms import messages as wire
 from ..config import Config
 from ..core.task import DONE
 from ..ids import MONITOR_INCARNATION
+from .output import show
 from .processes import open_pidfd
 from .user import UserRuntime
 
@@ -63,7 +63,8 @@ class Head(UserRuntime):
     def __repr__(self) -> str:
         if self.cluster_lost or self.stopping:
             return f"<{self.uid or 'head'} · stopped>"
-        return f"<{self.uid} · {self.num_workers} workers>"
+        count = self.num_workers
+        return f"<{self.uid} · {count} worker{'' if count == 1 else 's'}>"
 
     # -- the cluster -------------------------------------------------------------------
 
@@ -139,16 +140,7 @@ class Head(UserRuntime):
     # -- what comes --------------------------------------------------------------------
 
     def _on_output(self, message: wire.Output, buffers: Any, sender: int) -> None:
-        stream = sys.stdout if message.stream == 1 else sys.stderr
-        prefix = f"{message.label} | "
-        text = "".join(
-            prefix + line for line in message.text.splitlines(keepends=True)
-        )
-        try:
-            stream.write(text)
-            stream.flush()
-        except (OSError, ValueError, AttributeError):  # closed, or None
-            logger.debug("output of %s is lost: the stream is closed", message.label)
+        show(message.stream, message.label, message.text)
 
     def _on_exited(self, message: wire.Exited, buffers: Any, sender: int) -> None:
         if not self.stillborn.done():

@@ -141,7 +141,7 @@ def _begin(task: Task, producer: Producer, begin: Callable[[Task], Any]) -> None
         if inspect.iscoroutine(value):
             value.close()
         raise TypeError(
-            f"{task.tessera.options.name}.{task.submit.method} gave a "
+            f"{task.tessera.options.name}.{task.method} gave a "
             f"{type(value).__name__}, expected something to iterate over"
         )
     else:
@@ -176,7 +176,7 @@ class Producing:
             self._ended(producer, None)
         else:
             if hasattr(producer.iterator, "__anext__"):
-                producer.task.tessera.lanes[task.submit.method] = LOOP
+                producer.task.tessera.lanes[task.method] = LOOP
             self._producers.paused(producer)
         return True
 

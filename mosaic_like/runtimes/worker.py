@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextlib
 import gc
 import logging
 import os
 import sys
 import threading
+import time
 import traceback
-from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 from .. import ids, session
 from ..comms import messages as wire
@@ -19,10 +22,12 @@ from ..core.task import RUNNING, Task
 from ..core.tessera import Tessera, TesseraState
 from ..ids import short
 from .user import UserRuntime
-from .executor import CLOSE_TIMEOUT_S, Outcome
+from .executor import CLOSE_TIMEOUT_S, CURRENT, Outcome
 from .loops import new_loop
-from .output import LineStream
+from .output import MESSAGE_CHARACTERS, LineStream, Printed, messages_of
+from .peers import Peer
 from .spec import Spec, decode
+from .streams import Paused, Yielded
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +35,10 @@ logger = logging.getLogger(__name__)
 SWITCH_INTERVAL_S = 0.0005
 REPORT_AFTER_S = 0.05
 HURRY_S = 1.0  # that running calls have when the program has died
+# What is printed waits while so much is on its way to a head.
+OUTPUT_BYTES = 1 << 20
+OUTPUT_RETRY_S = 0.01
+EXIT_S = 0.5  # that a process which ends itself has to send what it printed
 _PERF = 19
 
 
@@ -41,7 +50,8 @@ class Worker(UserRuntime):
     def __init__(self, loop: asyncio.AbstractEventLoop, spec: Spec) -> None:
         super().__init__(loop, Config.from_bytes(spec.config))
         self._spec = spec
-        self._printed: deque[tuple[int, Task | None, str]] = deque()
+        self.printed = Printed()
+        self._sending_later = False
         self.stdout = LineStream(lambda task, text: self._print(1, task, text), 1)
         self.stderr = LineStream(lambda task, text: self._print(2, task, text), 2)
         self.ended = loop.create_future()
@@ -56,36 +66,80 @@ class Worker(UserRuntime):
     # -- output ------------------------------------------------------------------------
 
     def _print(self, stream: int, task: Task | None, text: str) -> None:
-        self._printed.append((stream, task, text))
-        if not self._awake:
+        self.printed.put(stream, task, text)
+        if not self._awake and not self.ended.done():
             self._awake = True
             self.loop.call_soon_threadsafe(self._drain)
+        if not self.on_loop and not self.stopping:
+            self.printed.wait()
 
     def completed(self, task: Task, outcome: Outcome) -> None:
-        if self.stdout.pending:
+        # The line of a stream goes on with its next item.
+        if self.stdout.pending and not isinstance(outcome, Yielded | Paused):
             self.stdout.finish(task)
-        if self.stderr.pending:
+        if self.stderr.pending and not isinstance(outcome, Yielded | Paused):
             self.stderr.finish(task)
-        if self._printed and self.on_loop:
-            self._send_printed()
+        if self.printed and self.on_loop:
+            self.send_printed()
         super().completed(task, outcome)
 
     def _drain(self) -> None:
-        if self._printed:
-            self._send_printed()
         super()._drain()
+        if self.printed:
+            self._send_some()
 
-    def _send_printed(self) -> None:
-        printed = self._printed
-        while printed:
-            stream, task, text = printed.popleft()
-            label = short(self.uid)
-            if task is not None:
-                label = f"{label} {task.tessera.options.name}"
-            head = self._head_of(task)
-            if head is not None:
-                text = text.encode("utf-8", "replace").decode()
-                self.outbox(head).send(wire.Output(stream, label, text))  # type: ignore[union-attr]
+    def _send_some(self) -> None:
+        """Send what was printed, as fast as heads take it, between other messages."""
+        self._sending_later = False
+        while self.printed:
+            if any(
+                peer.link.unacknowledged_bytes > OUTPUT_BYTES
+                for peer in self._heads()
+            ):
+                if not self._sending_later:
+                    self._sending_later = True
+                    self.loop.call_later(OUTPUT_RETRY_S, self._send_some)
+                return
+            self._send_lines(*self.printed.take())
+
+    def send_printed(self) -> None:
+        while self.printed:
+            self._send_lines(*self.printed.take())
+
+    def _send_lines(self, stream: int, task: Task | None, text: str) -> None:
+        label = short(self.uid)
+        if task is not None:
+            label = f"{label} {task.tessera.options.name}"
+        head = self._head_of(task)
+        outbox = None if head is None else self.outbox(head)
+        if outbox is not None:
+            for part in messages_of(text):
+                outbox.send(wire.Output(stream, label, part))
+                if len(part) > MESSAGE_CHARACTERS // 2:
+                    outbox.flush()
+
+    def _heads(self) -> list[Peer]:
+        outboxes = [self.outbox(m.incarnation) for m in self.of_kind("head")]
+        return [outbox for outbox in outboxes if outbox is not None]
+
+    def before_exit(self) -> None:
+        """The process is about to end by ``os._exit``: what was printed still goes."""
+        if self.ended.done() or os.getpid() != self.me.pid:
+            return
+        for stream in (self.stdout, self.stderr):
+            stream.finish(CURRENT.get())
+        if self.on_loop:
+            self.send_printed()
+            self.peers.flush_all()
+            time.sleep(OUTPUT_RETRY_S)  # nothing else of this process matters any more
+            return
+        sent = asyncio.run_coroutine_threadsafe(self._flush_printed(), self.loop)
+        with contextlib.suppress(TimeoutError, concurrent.futures.CancelledError):
+            sent.result(EXIT_S)
+
+    async def _flush_printed(self) -> None:
+        self.send_printed()
+        await self.flushed(EXIT_S)
 
     def _head_of(self, task: Task | None) -> int | None:
         """The head inside whose call this was printed, else the first there is."""
@@ -93,6 +147,7 @@ class Worker(UserRuntime):
         if task is not None:
             ancestors = task.ancestors
             root = ids.maker(ancestors[0]) if ancestors else task.caller
+            root = root or task.tessera.maker  # it closes because nobody holds it
             if root in heads:
                 return root
         return heads[0] if heads else None
@@ -112,8 +167,9 @@ class Worker(UserRuntime):
             lines = await self._close_all()
         except Exception:
             logger.exception("%s: while stopping", self.uid)
-        if self._printed:
-            self._send_printed()
+        self.stdout.finish_all()
+        self.stderr.finish_all()
+        self.send_printed()
         node = next(
             (m for m in self.of_kind("node") if m.uid == f"node:{self._index}"), None
         )
@@ -142,7 +198,7 @@ class Worker(UserRuntime):
                      and t.state == RUNNING),
                     None,
                 )
-                name = "" if running is None else f".{running.submit.method}"
+                name = "" if running is None else f".{running.method}"
                 lines.append(
                     f"{tessera.options.name}{name} on {short(self.uid)} did not end in "
                     f"{self._running_s:g} s: it was not closed"
@@ -239,13 +295,29 @@ def main(argument: bytes, fds: list[int], control: int | None) -> None:
     thread = threading.Thread(target=_serve, args=(spec, start), name="mosaic loop")
     thread.start()
     start.ready.wait()
+    leave = os._exit
+    if start.worker is not None:
+        os._exit = _exit_of(start.worker)  # type: ignore[assignment]
     if start.worker is not None and not start.failed:
         start.worker.executor.run_forever()
     thread.join(5.0)
     for stream in (sys.__stdout__, sys.__stderr__):
         if stream is not None:
             stream.flush()
-    os._exit(1 if start.failed else 0)
+    leave(1 if start.failed else 0)
+
+
+def _exit_of(worker: Worker) -> Callable[[int], NoReturn]:
+    """``os._exit`` for user code: what was printed before is not lost."""
+    leave = os._exit
+
+    def _exit(status: int) -> NoReturn:
+        try:
+            worker.before_exit()
+        finally:
+            leave(status)
+
+    return _exit
 
 
 def _forked() -> None:

@@ -158,7 +158,7 @@ class Runtime:
         self.sequence: Counter[int] = Counter()  # ordered calls made, by tessera
         self.main: deque[Task] = deque()
         self.loop: list[Task] = []
-        self.outcomes: dict[int, Any] = {}  # of calls that run, by uid
+        self.outcomes: dict[int, Any] = {}  # of calls that run, by id: not all have a uid
         worker, caller, holders = self.worker, self.caller, self.worker.holders
         self.handlers: dict[type, Callable[[Any, Any, int], Any]] = {
             wire.Create: worker.create,
@@ -190,6 +190,7 @@ class Runtime:
         if box is None:
             self.caller.calls[call.uid] = call
             call.hold = RELEASED
+            stream.owner = where
             self.caller.stream_failed(stream, "lost")
             self.caller.lose(call, "lost")
             return proxy
@@ -307,8 +308,8 @@ class Runtime:
         return wire.REASONS[reason].encode()
 
     def cancel_running(self, task: Task) -> None:
-        if task.uid in self.outcomes:
-            self.outcomes[task.uid] = None
+        if id(task) in self.outcomes:
+            self.outcomes[id(task)] = None
 
     def tessera_gone(self, tessera: Tessera) -> None:
         pass
@@ -345,8 +346,8 @@ class Runtime:
 
     # -- Runner ------------------------------------------------------------------------
 
-    def lane(self, tessera: Tessera, submit: wire.Submit, /) -> int:
-        return MAIN if submit.method == "plain" else LOOP
+    def lane(self, tessera: Tessera, method: str, /) -> int:
+        return MAIN if method == "plain" else LOOP
 
     def construct(self, task: Task, /) -> None:
         task.lane = task.tessera.lane = MAIN
@@ -384,22 +385,22 @@ class Runtime:
             return True
         task.move(START)
         if task.cancelled is not None:
-            self.outcomes[task.uid] = None
+            self.outcomes[id(task)] = None
             return True
         try:
-            self.outcomes[task.uid] = self._user_code(task)
+            self.outcomes[id(task)] = self._user_code(task)
         except Failure:
-            self.outcomes[task.uid] = Failure()
+            self.outcomes[id(task)] = Failure()
         return False
 
     def _user_code(self, task: Task) -> Any:
         tessera = task.tessera
-        if task.submit.method == CONSTRUCTOR:
+        if task.method == CONSTRUCTOR:
             return Object(tessera.uid)
         if task is tessera.closing:
             return b"{}"
         instance: Object = tessera.instance
-        request = json.loads(task.submit.data)
+        request = json.loads(task.data)
         op = request["op"]
         sequence = request["sequence"]
         if sequence:
@@ -432,7 +433,7 @@ class Runtime:
 
     def _arguments(self, task: Task) -> list[Proxy]:
         """What the arguments mention: tesserae, and what is in the values of tasks."""
-        extra = task.submit.extra
+        extra = task.extra
         found: list[Proxy] = []
         if extra is None or type(task.buffers) is not Arrived:
             return found
@@ -464,12 +465,12 @@ class Runtime:
         return self._mentioned(result)
 
     def _end(self, task: Task) -> None:
-        outcome = self.outcomes.pop(task.uid)
+        outcome = self.outcomes.pop(id(task))
         worker, tessera = self.worker, task.tessera
         if outcome is None or isinstance(outcome, Failure):
             cancelled = outcome is None
             error = b"cancelled" if cancelled else b"error"
-            if task.submit.method == CONSTRUCTOR:
+            if task.method == CONSTRUCTOR:
                 worker.not_built(task, error)
                 return
             reason = wire.CANCELLED if cancelled else wire.ERROR
@@ -480,7 +481,7 @@ class Runtime:
             worker.built(task, outcome)
             return
         else:
-            if task.submit.data and json.loads(task.submit.data).get("op") == "add":
+            if task.data and json.loads(task.data).get("op") == "add":
                 tessera.instance.finished += 1
             worker.finished(task, outcome)
         if task is tessera.closing:
@@ -507,6 +508,10 @@ class Runtime:
 
     def tick(self) -> bool:
         """Tell owners what was dropped; whether there was anything."""
+        # What it drops of its own objects is counted at once, and must not overtake
+        # the calls on them that it has sent to itself.
+        while self.world.links[self.incarnation, self.incarnation]:
+            self.receive(self.incarnation)
         while self.dropped:
             item = self.dropped.popleft()
             if type(item) is tuple:
@@ -560,7 +565,7 @@ class Runtime:
             "subscribers": worker._subscribers,
             "closing": worker._closing,
             "holders": {
-                **worker.holders._shared,
+                **worker.holders.shared,
                 **dict.fromkeys(worker.holders.alone),
             },
             "held": self.grants._held,
@@ -630,6 +635,7 @@ class World:
             if moves:
                 self.move(moves[0])
                 continue
-            if not any([runtime.tick() for runtime in self.live]):
+            told = [runtime.tick() for runtime in self.live]
+            if not any(told) and not self.moves():
                 return
         raise AssertionError("the cluster does not come to rest")

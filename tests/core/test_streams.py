@@ -23,7 +23,7 @@ from mosaic_like.core.streams import (
     Producers,
     ProducerState,
 )
-from mosaic_like.core.task import RUNNING, START, Task
+from mosaic_like.core.task import RUNNING, START, received, Task
 from mosaic_like.core.tessera import LOOP, MAIN, Tessera
 from mosaic_like.errors import InvalidTransitionError, ProtocolError
 
@@ -62,7 +62,7 @@ def make(lane: int = MAIN) -> tuple[Runner, Producers, Tessera, Task]:
     tessera = Tessera(1, CALLER, wire.Options("T#1"), runner)
     tessera.instance = object()
     submit = wire.Submit(UID, 1, 0, "items", b"", wire.Extra(kind=wire.STREAM))
-    task = Task(UID, CALLER, tessera, submit, None)
+    task = received(submit, CALLER, tessera)
     producers = Producers(runner)
     producers.add(task)
     tessera.enqueue(task)
@@ -145,7 +145,7 @@ def test_an_item_out_of_order_is_an_error_of_the_peer() -> None:
 def test_the_tessera_is_free_for_others_while_a_stream_waits() -> None:
     runner, producers, tessera, _ = make(LOOP)
     begin(runner)
-    other = Task(8, CALLER, tessera, wire.Submit(8, 1, 1, "other", b""), None)
+    other = received(wire.Submit(8, 1, 1, "other", b""), CALLER, tessera)
     tessera.enqueue(other)
     assert not runner.started
     producer = producers.by_uid[UID]
@@ -162,7 +162,7 @@ def test_a_step_goes_past_calls_of_its_caller_that_wait_for_arguments() -> None:
     for _ in range(WINDOW_ITEMS):
         yields(producer, 1)
     producers.paused(producer)
-    blocked = Task(8, CALLER, tessera, wire.Submit(8, 1, 1, "other", b""), None)
+    blocked = received(wire.Submit(8, 1, 1, "other", b""), CALLER, tessera)
     blocked.missing = 1
     tessera.enqueue(blocked)
     producers.credit(UID, 1)
@@ -208,7 +208,7 @@ def test_the_last_step_of_a_closed_tessera_does_not_wait_in_its_mailbox() -> Non
     runner, producers, tessera, _ = make()
     begin(runner)
     producer = producers.by_uid[UID]
-    tessera.closing = Task(0, 0, tessera, wire.Submit(0, 1, 0, "__close__", b""), None)
+    tessera.closing = received(wire.Submit(0, 1, 0, "__close__", b""), 0, tessera)
     tessera.instance = None
     producers.paused(producer)
     assert producer.stopping
@@ -223,7 +223,7 @@ def test_a_step_taken_out_of_a_mailbox_still_closes_the_generator() -> None:
     for _ in range(WINDOW_ITEMS):
         yields(producer, 1)
     producers.paused(producer)
-    call = Task(8, CALLER, tessera, wire.Submit(8, 1, 1, "other", b""), None)
+    call = received(wire.Submit(8, 1, 1, "other", b""), CALLER, tessera)
     tessera.enqueue(call)
     begin(runner)
     producers.credit(UID, 1)

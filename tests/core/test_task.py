@@ -6,6 +6,7 @@ import pytest
 
 from mosaic_like.comms.messages import Options, Submit
 from mosaic_like.core.task import (
+    received,
     EVENTS,
     STATES,
     Task,
@@ -46,8 +47,11 @@ PAIRS = [(s, e) for s in range(len(STATES)) for e in range(len(EVENTS))]
 
 
 class _Nobody:
-    def lane(self, tessera: Tessera, submit: Submit, /) -> int:
+    def lane(self, tessera: Tessera, method: str, /) -> int:
         return 0
+
+    def construct(self, task: Task, /) -> None:
+        raise AssertionError("nothing is built here")
 
     def start(self, task: Task, /) -> None:
         raise AssertionError("nothing is started here")
@@ -55,7 +59,7 @@ class _Nobody:
 
 def _task(state: int) -> Task:
     tessera = Tessera(1, 2, Options("Counter#1"), _Nobody())
-    task = Task(7, 2, tessera, Submit(7, 1, 0, "add", b""), None)
+    task = received(Submit(7, 1, 0, "add", b""), 2, tessera)
     task.state = state
     return task
 

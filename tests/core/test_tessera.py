@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mosaic_like.comms.messages import Extra, Options, Submit
 from mosaic_like.core.task import (
+    received,
     CANCEL_EVENT,
     FINISH,
     PENDING,
@@ -61,8 +62,8 @@ class Recorder:
     depth: int = 0
     deepest: int = 0
 
-    def lane(self, tessera: Tessera, submit: Submit, /) -> int:
-        return LANES.get(submit.method, LOOP)
+    def lane(self, tessera: Tessera, method: str, /) -> int:
+        return LANES.get(method, LOOP)
 
     def construct(self, task: Task, /) -> None:
         self.start(task)
@@ -110,7 +111,7 @@ def call(
     ordered: bool = True,
 ) -> Task:
     extra = Extra(ordered=ordered) if missing or not ordered else None
-    task = Task(uid, caller, tessera, Submit(uid, 1, 0, method, b"", extra), None)
+    task = received(Submit(uid, 1, 0, method, b"", extra), caller, tessera)
     task.state = PENDING if extra else QUEUED  # as WorkerState makes them
     task.missing = missing
     return task
@@ -393,7 +394,7 @@ class Run:
         by_caller: dict[int, list[int]] = defaultdict(list)
         for task in started:
             assert not task.missing
-            if task.submit.extra is None or task.submit.extra.ordered:
+            if task.extra is None or task.extra.ordered:
                 by_caller[task.caller].append(task.uid)
         for uids in by_caller.values():
             assert uids == sorted(uids), "a caller's calls start in call order"

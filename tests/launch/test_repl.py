@@ -68,11 +68,13 @@ class Prompt:
     def complete(self, text: str) -> str:
         """What stands there, or is offered, after Tab."""
         self.child.send(text + "\t\t")
-        self.child.send(" #end\r")
+        self.child.send("#end")
         self.child.expect_exact("#end")
         said: str = self.child.before
+        self.child.sendintr()  # away with the line
+        self.child.expect_exact("KeyboardInterrupt")
         self.until_prompt()
-        return said
+        return said.replace("\a", "").rstrip()
 
     def end(self) -> int:
         """Wait until it has ended; its exit status."""

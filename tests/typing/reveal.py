@@ -95,3 +95,24 @@ async def arrays(many: mosaic.ArrayProxy[Counter]) -> None:
     assert_type(await many, mosaic.ArrayProxy[Counter])
     values = await many.add(1).result()
     print(values)
+
+
+class Async:
+    async def half(self, of: int) -> float:
+        return of / 2
+
+
+async def calls(
+    plain: mosaic.TesseraProxy[Plain], other: mosaic.TesseraProxy[Async]
+) -> None:
+    assert_type(mosaic.call(plain, Plain.half), mosaic.TaskProxy[float])
+    assert_type(mosaic.call(other, Async.half, 3), mosaic.TaskProxy[float])
+    assert_type(await mosaic.call(other, Async.half, of=3).result(), float)
+    mosaic.call(plain, Plain.half, 3)  # type: ignore[call-overload]
+    mosaic.call(other, Async.half, "x")  # type: ignore[call-overload]
+    mosaic.call(other, Plain.half)  # type: ignore[call-overload]
+
+
+async def calls_of_marked_classes(counter: mosaic.TesseraProxy[Counter]) -> None:
+    value: int = await mosaic.call(counter, Counter.add, 5).result()
+    print(value)

@@ -27,8 +27,8 @@ def _run(*command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.timeout(120)
 def test_mypy_finds_the_types_and_just_the_mistakes_that_are_marked() -> None:
-    # A user's configuration: strict and the plugin. The errors of other files are the
-    # business of `make check`.
+    # A user's configuration: strict and the plugin. Errors of the package itself are
+    # the business of `make check`.
     result = _run(
         "mypy",
         "--config-file",
