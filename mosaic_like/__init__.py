@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .core.task import TaskState
     from .errors import (
         AddressInUse,
         BlockedError,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
         WorkerDied,
         WorkerOutOfMemory,
     )
-    from .core.task import TaskState
     from .launch.hosting import connect, init, interactive, stop
     from .launch.running import run
     from .proxies.array import ArrayProxy, TaskArrayProxy
@@ -120,16 +120,18 @@ _MODULES = {
 _RENAMED = {"runtime": "current"}  # public name, and that in its module
 
 
-def __getattr__(name: str) -> Any:
-    """Reached once for each name; from then on it is an ordinary global."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+if not TYPE_CHECKING:  # or every name would be one, and none misspelt
 
-    found = [m for m, names in _MODULES.items() if name in names.split()]
-    module = import_module(f".{found[0] if found else 'errors'}", __name__)
-    value = globals()[name] = getattr(module, _RENAMED.get(name, name))
-    return value
+    def __getattr__(name: str) -> Any:
+        """Reached once for each name; from then on it is an ordinary global."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        found = [m for m, names in _MODULES.items() if name in names.split()]
+        module = import_module(f".{found[0] if found else 'errors'}", __name__)
+        value = globals()[name] = getattr(module, _RENAMED.get(name, name))
+        return value
 
 
 def __dir__() -> list[str]:

@@ -9,7 +9,10 @@ from one runtime the larger is the younger.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NUMBER_BITS = 40
 INCARNATION_BITS = 23  # together 63: fits a signed 64-bit integer on the wire

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from mypy.nodes import ARG_STAR, ARG_STAR2, MDEF, SymbolTableNode, TypeInfo, Var
 from mypy.plugin import Plugin
-from mypy.typeops import fill_typevars
 from mypy.types import (
     AnyType,
     CallableType,
@@ -23,6 +22,7 @@ from mypy.types import (
     TypeOfAny,
     get_proper_type,
 )
+from mypy.typevars import fill_typevars
 
 if TYPE_CHECKING:
     from collections.abc import Callable

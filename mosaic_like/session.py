@@ -55,6 +55,6 @@ def forget(runtime: Any) -> None:
         _slot.runtime = None
 
 
-def starting() -> threading.RLock:  # type: ignore[valid-type]
+def starting() -> threading.RLock:
     """To be held while the process gets its runtime."""
     return _slot.lock

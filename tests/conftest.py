@@ -8,6 +8,7 @@ user do not see each other's.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import gc
@@ -24,6 +25,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
+import zmq
+
+try:
+    import uvloop
+except ImportError:
+    uvloop = None
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -76,6 +83,23 @@ def _adopt_orphans() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm_up() -> None:
+    """Open what lives as long as the process: it is no test's to close.
+
+    That is the signal pipe of uvloop, and the thread of pyzmq that frees buffers.
+    """
+    if uvloop is not None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(asyncio.sleep(0))
+    with zmq.Context() as context, context.socket(zmq.PAIR) as pair:
+        pair.bind("inproc://warm")
+        with context.socket(zmq.PAIR) as other:
+            other.connect("inproc://warm")
+            other.send(bytes(1 << 20), copy=False)
+            pair.recv()
 
 
 @pytest.fixture(autouse=True)

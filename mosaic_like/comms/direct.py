@@ -8,10 +8,12 @@ with ``DIRECT``, as no pickle and nothing of marshal does.
 from __future__ import annotations
 
 import marshal
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .gathering import Handle, Payload, Referent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DIRECT = 1
 _DIRECT = bytes((DIRECT,))

@@ -9,7 +9,7 @@ Who sends what to whom:
     joining     Hello ->monitor   Welcome, Refused, Joined, Lost <-monitor
                 LossSeen ->all
     calls       Create, Submit, Cancel, Release, Retain, Subscribe, Fetch,
-                Credit ->owner     Done, Failed, Value, Item, Running <-owner
+                Credit, Waiting ->owner     Done, Failed, Value, Item, Running <-owner
     values      Define: a class or function that travels by value, once to each peer
     processes   Exited, Stop, Stopped, Restart   between node, monitor and head
     barrier     Quiesce, Quiet   between a runtime that waits and all others
@@ -225,6 +225,12 @@ class Credit(Message, tag=20):
     items: int
 
 
+class Waiting(Message, tag=21):
+    """My main thread is blocked until this call ends, and can run nothing for you."""
+
+    uid: int
+
+
 # -- who holds what --------------------------------------------------------------------
 
 
@@ -335,6 +341,7 @@ AnyMessage = (
     | Value
     | Item
     | Credit
+    | Waiting
     | Release
     | ReleaseGrants
     | Retain

@@ -113,13 +113,23 @@ class _Unpickler(pickle.Unpickler):
             if name == "definition":
                 return self._known.load
             if name == "reference":
-                return self._reference
+                return _referring(self._resolve)
         return super().find_class(module, name)
 
-    def _reference(self, index: int, *args: Any) -> Any:
-        if self._resolve is None:
-            raise pickle.UnpicklingError("a reference where none was expected")
-        return self._resolve(index, args)
+
+def _referring(resolve: Resolve | None) -> Callable[..., Any]:
+    """What loads a reference.
+
+    Not a method of the unpickler: its memory keeps what was found, so that would be a
+    circle, and the grants in it would live until the collector comes by.
+    """
+    if resolve is None:
+        raise pickle.UnpicklingError("a reference where none was expected")
+
+    def reference(index: int, *args: Any) -> Any:
+        return resolve(index, args)
+
+    return reference
 
 
 class Serializer:

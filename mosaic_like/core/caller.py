@@ -30,7 +30,7 @@ from ..comms.messages import (
 from .task import CANCELLED, DONE, FAILED, PENDING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 CALL_CREDIT = 10_000  # calls of one stream that are on their way or not finished
 BYTE_CREDIT = 256 << 20  # of arguments on their way to one runtime
@@ -110,7 +110,7 @@ def rare(call: Call) -> Rare:
     """The rare part of a call, made when first needed."""
     if call.rare is None:
         call.rare = Rare()
-    return call.rare
+    return call.rare  # type: ignore[no-any-return]
 
 
 class Arrived:

@@ -99,7 +99,7 @@ class HolderTable:
     it may come here but by ``grant`` and ``release_grants`` of this runtime's own.
     """
 
-    __slots__ = ("alone", "_freed", "_losses", "_me", "shared")
+    __slots__ = ("_freed", "_losses", "_me", "alone", "shared")
 
     def __init__(self, me: int, owned: Owned, alone: Alone | None = None) -> None:
         self._me = me

@@ -154,6 +154,8 @@ class MonitorState:
             )
         if message.kind not in KINDS:
             return f"a {message.kind!r} cannot join"
+        if message.kind == "worker" and not message.uid:
+            return "a worker without a uid cannot join: its node gives it one"
         if self._next >= 1 << INCARNATION_BITS:
             return "this cluster has had too many members; start a new one"
         if message.uid and self.of_uid(message.uid) is not None:
@@ -163,8 +165,12 @@ class MonitorState:
     def _uid(self, message: Hello) -> str:
         if message.uid:
             return message.uid
-        if message.kind == "head":
-            self._heads += 1
-            return "head" if self._heads == 1 else f"head:{self._heads - 1}"
-        self._nodes += 1
-        return f"node:{self._nodes - 1}"
+        while True:  # some have asked for the next one by name
+            if message.kind == "head":
+                uid = f"head:{self._heads}" if self._heads else "head"
+                self._heads += 1
+            else:
+                uid = f"node:{self._nodes}"
+                self._nodes += 1
+            if self.of_uid(uid) is None:
+                return uid

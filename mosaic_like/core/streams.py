@@ -101,13 +101,13 @@ class Producer:
         "_made_bytes",
         "_sizes",
         "begun",
+        "extra",
         "iterator",
         "number",
         "outcome",
         "reason",
         "state",
         "step",
-        "extra",
         "task",
     )
 

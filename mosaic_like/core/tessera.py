@@ -24,7 +24,7 @@ from ..errors import InvalidTransitionError
 from .task import PENDING, QUEUED, READY, Task
 
 if TYPE_CHECKING:
-    from ..comms.messages import Options, Submit
+    from ..comms.messages import Options
 
 MAIN, LOOP, INLINE, THREAD = range(4)
 # The lanes whose threads run what they are given one after the other.

@@ -9,9 +9,8 @@ runtimes have.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
 from sys import intern
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..comms import messages as wire
 from ..comms.messages import Done
@@ -34,6 +33,9 @@ from .task import (
     received,
 )
 from .tessera import MAIN, Runner, Tessera, TesseraState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 # Results up to this many bytes travel with Done; larger ones wait until they are asked
 # for.
@@ -187,10 +189,10 @@ class WorkerState:
             return
         numbers[sender] = number + 1
         if extra is not None:
-            if message.extra.kind >= wire.CLOSE:
+            if extra.kind >= wire.CLOSE:
                 self._close(tessera, task)
                 return
-            if message.extra.kind == wire.STREAM:
+            if extra.kind == wire.STREAM:
                 self.producers.add(task)
             self._gather(task, message, sender)
             if task.settled:

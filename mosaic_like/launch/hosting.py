@@ -29,7 +29,7 @@ Begin = Callable[[], Coroutine[Any, Any, "Head"]]
 _UNUSED = (
     "mosaic.{name}() was called on a running loop and not awaited: write 'async with "
     "mosaic.{name}(...)' or 'await mosaic.{name}(...)'; in a REPL or notebook 'await "
-    "mosaic.interactive(\"on\")'"
+    'mosaic.interactive("on")\''
 )
 
 

@@ -12,10 +12,11 @@ import asyncio
 import signal
 import sys
 import threading
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from ..runtimes.head import Head
     from .local import Cluster
 

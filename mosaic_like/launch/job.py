@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 import time
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from ..config import Config
-from ..runtimes.head import Head
 from . import keys
 from .local import Cluster, end, start, start_line
 from .program import CannotRun, Program, Signals, find
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Sequence
+
+    from ..config import Config
+    from ..runtimes.head import Head
 
 UID = "mrun"
 

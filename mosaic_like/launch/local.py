@@ -1,7 +1,7 @@
 """A cluster on this machine: its processes, and a head that starts, joins or leaves it.
 
 All here runs on the head's loop. Who makes that loop, and when it ends, is in
-``running`` (``mosaic.run``) and in ``hosting`` (``init``, ``interactive``, ``connect``).
+``running`` (``run``) and in ``hosting`` (``init``, ``interactive``, ``connect``).
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import session
@@ -24,6 +22,9 @@ from ..runtimes.processes import PRELOAD, Child, ForkServer, describe_status
 from ..runtimes.spec import Spec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from pathlib import Path
+
     from ..runtimes.head import Head
     from .keys import Key
 
@@ -161,6 +162,7 @@ class Cluster:
 
     def tidy_up(self, timeout_s: float) -> None:
         """The processes have ended, or were killed: reap, and remove the directory."""
+        self.on_failed = None  # that they end is no failure any more
         server = self._server
         if server is not None and not server.wait_gone(timeout_s):
             print("mosaic: processes of the cluster did not end", file=sys.stderr)
@@ -291,7 +293,7 @@ async def start(
     head = None
     try:
         cluster.launch()
-        cluster.watch(lambda why: failed.done() or failed.set_result(why))
+        cluster.watch(lambda why: failed.done() or failed.set_result(why))  # type: ignore[func-returns-value]
         # While the fork server imports, so does this process.
         from ..runtimes.head import Head
 
@@ -343,7 +345,7 @@ async def end(head: Head, cluster: Cluster) -> None:
     head.stopping = True
     lines: list[str] = []
     gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    cluster.on_failed = lambda why: gone.done() or gone.set_result(why)
+    cluster.on_failed = lambda why: gone.done() or gone.set_result(why)  # type: ignore[func-returns-value]
     if not head.incarnation:
         cluster.kill()
     elif not cluster.monitor_ended:

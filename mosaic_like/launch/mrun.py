@@ -11,14 +11,16 @@ import os
 import platform
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .. import __version__
 from ..config import Config
 from ..errors import MosaicError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 USAGE = 2
 ALLOCATIONS = ("SLURM_JOB_NODELIST", "PBS_NODEFILE", "PE_HOSTFILE", "LSB_HOSTS")
@@ -60,24 +62,13 @@ _HOSTS = "More than one host (not yet: exit code 2)"
 _REST = "About"
 
 
-class _Count(click.ParamType):
-    """An integer from 1 on."""
-
-    name = "count"
-
-    def convert(
-        self,
-        value: Any,
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> int:
-        try:
-            number = int(value)
-        except ValueError:
-            number = 0
-        if number < 1:
-            self.fail(f"found {value!r}, expected an integer, at least 1", param, ctx)
-        return number
+def _at_least_1(
+    ctx: click.Context, parameter: click.Parameter, value: int | None
+) -> int | None:
+    # click.IntRange would say [x>=1] in the help.
+    if value is not None and value < 1:
+        raise click.BadParameter(f"found {value}, expected at least 1")
+    return value
 
 
 class _Option(click.Option):
@@ -99,8 +90,7 @@ class _Mrun(click.Group):
             click.echo(ctx.get_help(), color=ctx.color)
             ctx.exit()
         rest = super().parse_args(ctx, args)
-        words = [*ctx._protected_args, *ctx.args]
-        at = len(before) - len(words) - 1
+        at = len(before) - len(ctx.args) - 2  # before the first word
         ctx.meta["program"] = at >= 0 and before[at] == "--"
         return rest
 
@@ -149,7 +139,8 @@ def _workers(function: Any) -> Any:
             "-nth",
             "--nthreads",
             "num_threads",
-            type=_Count(),
+            type=int,
+            callback=_at_least_1,
             metavar="N",
             help="Threads of numerical libraries in each worker "
             "[default: usable cores // workers]",
@@ -158,7 +149,8 @@ def _workers(function: Any) -> Any:
             "-nw",
             "--nworkers",
             "num_workers",
-            type=_Count(),
+            type=int,
+            callback=_at_least_1,
             metavar="N",
             help="Worker processes [default: usable cores]",
         ),
@@ -189,7 +181,8 @@ def _flag(*names: str, heading: str, help: str) -> Callable[[Any], Any]:
     "-n",
     "--nnodes",
     "num_nodes",
-    type=_Count(),
+    type=int,
+    callback=_at_least_1,
     metavar="N",
     heading=_HOSTS,
     help="Hosts; 1 is this machine",
@@ -221,7 +214,7 @@ def _flag(*names: str, heading: str, help: str) -> Callable[[Any], Any]:
     message=f"mrun %(version)s (mosaic_like, Python {platform.python_version()})",
 )
 @click.pass_context
-def cli(ctx: click.Context, **options: Any) -> None:
+def cli(ctx: click.Context, /, **options: Any) -> None:
     _check(options)
     ctx.obj = {
         "num_workers": options["num_workers"],
@@ -292,7 +285,7 @@ def _run(options: dict[str, Any], command: tuple[str, ...]) -> int:
 @cli.command(short_help="A Python prompt with a cluster.")
 @_workers
 @click.pass_obj
-def repl(options: dict[str, Any], **own: Any) -> int:
+def repl(options: dict[str, Any], /, **own: Any) -> int:
     """A Python prompt with a cluster: await works at it.
 
     Ready are mosaic, runtime, tessera, task and gather. Ctrl-C cancels what is awaited;

@@ -22,7 +22,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 PASSED_ON = (
     signal.SIGINT,
@@ -65,9 +68,7 @@ def find(name: str) -> str:
             hint = f"; write: chmod +x {name}"
         if os.sep in name or hint:
             raise CannotRun(f"{name} is not executable{hint}", NOT_EXECUTABLE)
-        raise CannotRun(
-            f"{name} is not on the PATH; write: mrun ./{name}", NOT_FOUND
-        )
+        raise CannotRun(f"{name} is not on the PATH; write: mrun ./{name}", NOT_FOUND)
     raise CannotRun(f"{name}: no such program", NOT_FOUND)
 
 
@@ -102,7 +103,7 @@ class Signals:
 
 
 def _next(numbers: Sequence[signal.Signals]) -> tuple[signal.Signals, bool]:
-    if sys.platform != "darwin":
+    if hasattr(signal, "sigwaitinfo"):
         info = signal.sigwaitinfo(numbers)
         # Positive: from the kernel, which speaks for the terminal.
         return signal.Signals(info.si_signo), info.si_code > 0
@@ -151,7 +152,7 @@ class Program:
                     list(command),
                     executable=find(command[0]),
                     env=dict(environment),
-                    preexec_fn=prepare,  # noqa: PLW1509
+                    preexec_fn=prepare,
                 )
             )
         except OSError as error:

@@ -25,13 +25,15 @@ import sys
 import time
 import traceback
 import types
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import session
 from ..proxies.array import ArrayProxy
 from ..proxies.tessera import TesseraProxy
 from . import hosting, local
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 _PATIENCE = 3  # Ctrl-Cs that one await may swallow
 _KEYS = "Ctrl-C cancels what is awaited · exit() stops the cluster"
@@ -116,13 +118,15 @@ class Console(code.InteractiveConsole):
         for task in left:
             task.cancel()
         with contextlib.suppress(BaseException):
-            loop.run_until_complete(asyncio.wait(left, timeout=1.0) if left else _idle())
+            loop.run_until_complete(
+                asyncio.wait(left, timeout=1.0) if left else _idle()
+            )
             loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
 
     def runcode(self, code: types.CodeType) -> None:
         """Run what was typed; only SystemExit leaves it."""
-        run = types.FunctionType(code, self.locals)  # type: ignore[arg-type]
+        run = types.FunctionType(code, self.locals)
         try:
             self._run(run)
         except SystemExit:
@@ -217,7 +221,7 @@ class Completer(rlcompleter.Completer):
             return _matches(expression, prefix, found)
         if isinstance(found, ArrayProxy) and len(found):
             return _matches(expression, prefix, found[0])
-        return super().attr_matches(text)  # type: ignore[no-any-return, misc]
+        return super().attr_matches(text)
 
 
 def _matches(expression: str, prefix: str, proxy: TesseraProxy[Any]) -> list[str]:

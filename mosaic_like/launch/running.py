@@ -11,7 +11,6 @@ import contextlib
 import contextvars
 import inspect
 import os
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import session
@@ -22,6 +21,8 @@ from . import local
 from .interrupts import Interrupts
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from ..runtimes.head import Head
 
 _LEFT_OVER_S = 1.0  # that tasks of a program that was interrupted have for their end
@@ -68,7 +69,9 @@ def run(main: Callable[..., Awaitable[Any]], **options: Any) -> Any:
 
 def _check(main: Any) -> None:
     if not callable(main):
-        given = "a coroutine: pass main, not main()" if inspect.iscoroutine(main) else ""
+        given = (
+            "a coroutine: pass main, not main()" if inspect.iscoroutine(main) else ""
+        )
         if given:
             main.close()
         raise TypeError(f"run() takes a coroutine function, not {given or repr(main)}")
@@ -197,7 +200,6 @@ def _takes_runtime(main: Callable[..., Awaitable[Any]]) -> bool:
     except (TypeError, ValueError):
         return True
     return any(
-        p.kind
-        in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)
+        p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)
         for p in parameters
     )

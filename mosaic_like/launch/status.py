@@ -15,18 +15,21 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
 from ..config import Config
 from ..errors import ConnectError
 from ..ids import short
-from ..runtimes.base import Base
 from ..runtimes.directory import KEY_NAME, run_directories
 from ..runtimes.head import Head
 from . import keys
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from ..runtimes.base import Base
 
 ANSWER_TIMEOUT_S = 3.0
 STOP_TIMEOUT_S = 30.0
@@ -173,7 +176,9 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
-    text = f"{hours}:{minutes:02}:{rest:02}" if hours or days else f"{minutes}:{rest:02}"
+    text = (
+        f"{hours}:{minutes:02}:{rest:02}" if hours or days else f"{minutes}:{rest:02}"
+    )
     return f"{_count(days, 'day')} {text}" if days else text
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from .outputs import TaskDone, TaskOutput
 from .tessera import RemoteMethod, TesseraProxy
 from .waiting import gather
 
 if TYPE_CHECKING:
+    from .outputs import TaskDone, TaskOutput
     from .task import TaskProxy
 
 T = TypeVar("T")
@@ -97,7 +97,9 @@ class ArrayMethod:
 
     def options(self, **options: Any) -> ArrayMethod:
         """The same method, called with these options; see ``RemoteMethod.options``."""
-        self._array[0]._mosaic_method(self._name).options(**options)  # refuses wrong ones
+        self._array[0]._mosaic_method(self._name).options(
+            **options
+        )  # refuses wrong ones
         method = ArrayMethod(self._array, self._name)
         method._options = {**self._options, **options}
         return method

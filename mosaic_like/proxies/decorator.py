@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from .. import session
@@ -19,6 +18,8 @@ from .schema import OPTIONS_ATTRIBUTE, schema_of
 from .tessera import TesseraProxy, proxy_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .marked import Marker, RemoteArray, TesseraClass
 
 P = ParamSpec("P")
@@ -91,7 +92,7 @@ class RemoteClass(Generic[P, T]):
 
     def local(self, *args: P.args, **kwargs: P.kwargs) -> TesseraProxy[T]:
         """Make one in this runtime, so that others can call back."""
-        return _local(self._cls, self._options, args, kwargs, 3)
+        return _local(self._cls, self._options, args, kwargs, 3)  # type: ignore[no-any-return]
 
     @overload
     def options(self, *, len: int, **options: Any) -> RemoteArray[P, T]: ...
@@ -164,7 +165,9 @@ def tessera(cls: Any = None, /, **options: Any) -> Any:
         if not isinstance(cls, type):
             raise TypeError(f"@tessera marks a class, not {cls!r}")
         taken = [n for n in _NAMES if n in vars(cls) and not _ours(vars(cls)[n])]
-        setattr(cls, OPTIONS_ATTRIBUTE, {**getattr(cls, OPTIONS_ATTRIBUTE, {}), **options})
+        setattr(
+            cls, OPTIONS_ATTRIBUTE, {**getattr(cls, OPTIONS_ATTRIBUTE, {}), **options}
+        )
         for name in _NAMES:
             if name not in taken and not _taken_by_base(cls, name):
                 setattr(cls, name, _OfClass(name))
@@ -231,7 +234,8 @@ def _checked(
             value = kwargs.pop(name)
             if name in _KNOWN:
                 options = check_options({**options, name: value})
-    constructor.check(cls.__name__, args, kwargs)
+    if kwargs or not constructor.low <= len(args) <= constructor.high:
+        constructor.check(cls.__name__, args, kwargs)
     return options, kwargs
 
 

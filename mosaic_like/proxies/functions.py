@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Generator
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -30,6 +29,8 @@ from .task import TaskProxy, _future
 from .tessera import NOTHING, RemoteMethod, TesseraProxy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator
+
     from ..core.caller import Stream
 
 T = TypeVar("T")

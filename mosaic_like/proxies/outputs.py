@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from ..comms.serialization import Referent
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from .task import TaskHandle, TaskProxy
 
 

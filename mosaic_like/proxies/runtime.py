@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ..comms.messages import Extra, Options
-from ..core.caller import Call
-from .stream import Intakes
+if TYPE_CHECKING:
+    import asyncio
+    from collections import deque
+    from collections.abc import Callable
+
+    from ..comms.messages import Extra, Options
+    from ..core.caller import Call
+    from .stream import Intakes
 
 
 class Ticking(Protocol):
@@ -21,11 +23,12 @@ class Runtime(Protocol):
 
     loop: asyncio.AbstractEventLoop
     dropped: deque[Any]
-    intakes: Intakes
     uid: str
 
     @property
     def peers(self) -> Ticking: ...
+    @property
+    def intakes(self) -> Intakes: ...
     @property
     def on_loop(self) -> bool: ...
 
@@ -41,6 +44,10 @@ class Runtime(Protocol):
         self, call: Call, timeout: float | None, value: bool = False
     ) -> None: ...
     def waits_on_main(self) -> bool: ...
+    def block_until(
+        self, condition: Callable[[], bool], call: Call, timeout: float | None
+    ) -> bool: ...
+    def wake_main(self) -> None: ...
     def value_of(self, call: Call) -> Any: ...
     def error_of(self, call: Call) -> BaseException: ...
     def cancel(self, call: Call, reason: str) -> bool: ...

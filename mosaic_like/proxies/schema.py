@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-from collections.abc import Collection, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
 
 MANY = 1 << 30
 OPTIONS_ATTRIBUTE = "__mosaic_options__"  # of a class that @tessera has marked
@@ -42,9 +44,7 @@ class Method:
         try:
             self.signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(
-                f"{owner}.{self.name}{self.signature}: {error}"
-            ) from None
+            raise TypeError(f"{owner}.{self.name}{self.signature}: {error}") from None
 
     def takes(self, name: str) -> bool:
         """A keyword of this name would be the user's."""
@@ -123,7 +123,8 @@ def _members(cls: type) -> dict[str, Any]:
 
 def _constructor(cls: type) -> Method:
     init = cls.__init__  # type: ignore[misc]
-    if init is object.__init__ and cls.__new__ is not object.__new__:
+    new: Any = cls.__new__
+    if init is object.__init__ and new is not object.__new__:
         return Method("__init__", cls.__new__, True)
     method = Method("__init__", init, True)
     if init is object.__init__:

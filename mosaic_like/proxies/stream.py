@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
 from ..core.streams import Intake, IntakeState
 from ..core.task import DONE, FAILED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import asyncio
+    from collections.abc import Callable, Iterator
 
     from ..core.caller import Call
     from .runtime import Runtime
@@ -121,17 +120,17 @@ class RemoteStream(Generic[T_co]):
         Raises:
             Exception: what its clean-up raised.
         """
-        runtime, call, intake = self._runtime, self._call, self._intake
+        from .task import _ended
+
         self._leave()
-        while intake.state is not IntakeState.ENDED:
-            await _ready(runtime, intake)
-        self._closed(call)
+        if self._call.state < DONE:
+            await _ended(self._runtime, self._call)
+        self._closed(self._call)
 
     def close(self, timeout: float | None = None) -> None:
         """The same, blocking; for threads and plain methods."""
         self._leave()
-        while self._intake.state is not IntakeState.ENDED:
-            self._runtime.intakes.block(self._call, self._intake, timeout)
+        self._runtime.block(self._call, timeout)
         self._closed(self._call)
 
     def _leave(self) -> None:

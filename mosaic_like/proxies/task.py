@@ -12,7 +12,6 @@ import concurrent.futures
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -25,6 +24,8 @@ from ..ids import short, task_name
 from .outputs import Outputs, TaskDone
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Generator
+
     from .runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -240,7 +241,7 @@ class TaskProxy(
         Returns:
             False if it has ended already.
         """
-        return self._runtime.cancel(self._call, reason or "")
+        return bool(self._runtime.cancel(self._call, reason or ""))
 
     def cancelled(self) -> bool:
         """It has ended by being cancelled."""
@@ -284,7 +285,7 @@ class TaskProxy(
     @property
     def runtime_id(self) -> str:
         """Uid of the runtime where it is; empty while that is not known."""
-        return self._runtime.uid_of(self._call.stream.owner)
+        return str(self._runtime.uid_of(self._call.stream.owner))
 
     @property
     def state(self) -> TaskState:

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import marshal
 import sys
-from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..comms.messages import GET_ATTRIBUTE, SET_ATTRIBUTE, STREAM, TESSERA, Extra
 from ..comms.serialization import PLAIN, Referent
-from ..core.caller import Call, Stream
 from ..core.task import DONE
 from ..ids import short
 from .outputs import After, TaskDone
@@ -23,6 +21,9 @@ from .stream import RemoteStream
 from .task import TaskProxy, _ended
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from ..core.caller import Call, Stream
     from .runtime import Runtime
 
 T_co = TypeVar("T_co", covariant=True)
@@ -238,7 +239,7 @@ class RemoteAttribute:
     __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = _forgot
     __matmul__ = __rmatmul__ = __neg__ = __abs__ = __int__ = __float__ = _forgot
     __index__ = __contains__ = _forgot
-    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = _forgot  # type: ignore[assignment]
+    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = _forgot
     __hash__ = object.__hash__
 
     def __getattr__(self, name: str) -> Any:
@@ -247,7 +248,7 @@ class RemoteAttribute:
         raise AttributeError(f"a remote attribute has no {name!r}")
 
     def __format__(self, spec: str) -> str:
-        return self._forgot() if spec else repr(self)  # type: ignore[no-any-return]
+        return self._forgot() if spec else repr(self)
 
     @property
     def __signature__(self) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import queue
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -198,26 +199,39 @@ class as_completed(Generic[R]):  # a function in all but its name
 
     def __iter__(self) -> Iterator[TaskProxy[R]]:
         ended: queue.SimpleQueue[TaskProxy[R]] = queue.SimpleQueue()
+        pending: dict[TaskProxy[Any], None] = {}
+        on_main = False  # of a worker: what is waited for may have to run here
+
+        def tell(task: TaskProxy[Any]) -> None:
+            ended.put(task)
+            if on_main:
+                task._runtime.wake_main()
 
         def watch(tasks: list[TaskProxy[Any]]) -> None:
+            nonlocal on_main
             for task in tasks:
-                task._runtime.when_settled(
-                    task._call, lambda task=task: ended.put(task)  # type: ignore[misc]
-                )
+                pending[task] = None
+                on_main = task._runtime.waits_on_main()
+                task._runtime.when_settled(task._call, functools.partial(tell, task))
 
         deadline = None
         if self._timeout is not None:
             deadline = time.monotonic() + self._timeout
         left = self._draw(watch, self._window)
         while left:
-            try:
-                task = ended.get(
-                    timeout=None
-                    if deadline is None
-                    else max(0.0, deadline - time.monotonic())
+            left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if on_main and ended.empty():
+                first = next(iter(pending))
+                first._runtime.block_until(
+                    lambda: not ended.empty(), first._call, left_s
                 )
+                left_s = 0.001
+                del first
+            try:
+                task = ended.get(timeout=left_s)
             except queue.Empty:
                 raise TimeoutError(f"{left} tasks have not ended") from None
+            pending.pop(task, None)
             left += self._draw(watch, 1) - 1
             yield task
             del task

@@ -8,14 +8,14 @@ the loop's thread, where all states live.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
 import logging
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from .. import ids
@@ -23,7 +23,6 @@ from ..comms import direct
 from ..comms import messages as wire
 from ..comms.exceptions import dump_error, load_error
 from ..comms.serialization import PLAIN, Payload, Serializer
-from ..config import Config
 from ..core.caller import (
     DROPPED,
     HELD,
@@ -37,9 +36,7 @@ from ..core.caller import (
 )
 from ..core.placement import STRATEGIES, RoundRobin, Strategy
 from ..core.references import Grant, Grants
-from ..core.streams import Producer
 from ..core.task import CANCEL_EVENT, DONE, ERROR_EVENT, FAILED, Task
-from ..core.tessera import Tessera
 from ..core.worker import WorkerState
 from ..errors import (
     MonitorLost,
@@ -58,6 +55,13 @@ from .base import Base
 from .executor import CURRENT, ArgumentFailed, Built, Executor, Handed, Outcome, Raised
 from .peers import Peer
 from .streams import Intakes, Producing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..config import Config
+    from ..core.streams import Producer
+    from ..core.tessera import Tessera
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +137,7 @@ class ActorRuntime(Base):
                 wire.Item: self.intakes.item,
                 wire.Credit: lambda m, b, s: worker.producers.credit(m.uid, m.items),
                 wire.Running: self._on_running,
+                wire.Waiting: self._on_waiting,
                 wire.ReleaseGrants: lambda m, b, s: holders.release_grants(s, m.grants),
                 wire.Retain: lambda m, b, s: holders.retain(s, m.uid, m.holder),
                 wire.Holding: lambda m, b, s: holders.holding(
@@ -155,7 +160,7 @@ class ActorRuntime(Base):
         self._inbox.append((function, args))
         if not self._awake:
             self._awake = True
-            self.loop.call_soon_threadsafe(self._drain)
+            self.loop.call_soon_threadsafe(self._drain, context=self.context)
 
     def _drain(self) -> None:
         self._awake = False  # first: what comes from now on wakes again
@@ -170,6 +175,10 @@ class ActorRuntime(Base):
                 self.worker.finished(task, outcome)
             else:
                 self._ended(task, outcome)
+        self._drain_inbox()
+        self.peers.gathered()
+
+    def _drain_inbox(self) -> None:
         inbox = self._inbox
         while inbox:
             function, args = inbox.popleft()
@@ -177,7 +186,6 @@ class ActorRuntime(Base):
                 function(*args)
             except Exception:
                 logger.exception("%s: %r", self.uid, function)
-        self.peers.gathered()
 
     def _count_inside(self, root: int) -> None:
         # Threads may lose a count to each other, but never all of them: it changes.
@@ -248,7 +256,7 @@ class ActorRuntime(Base):
                 self._count_inside(call.root)
         if self.on_loop:
             if self._inbox:
-                self._drain()
+                contextvars.Context().run(self._drain)  # not in the user's
             self._place(handle, class_data, payload, options, where, extra)
         else:
             self.post(self._place, handle, class_data, payload, options, where, extra)
@@ -263,6 +271,9 @@ class ActorRuntime(Base):
         where: Any,
         extra: wire.Extra | None,
     ) -> None:
+        call = handle.call
+        assert call is not None  # it was made here
+
         def try_now() -> bool:
             cause = self._no_place(where)
             if cause is not None:
@@ -270,10 +281,10 @@ class ActorRuntime(Base):
                 # mention it go out, and fail as they do for a lost one.
                 stream = handle.stream
                 stream.owner = stream.owner or self._owner_in(where)
-                self.caller.calls[handle.call.uid] = handle.call
-                handle.call.hold = RELEASED
+                self.caller.calls[call.uid] = call
+                call.hold = RELEASED
                 self.caller.stream_failed(stream, cause)
-                self.caller.lose(handle.call, cause)
+                self.caller.lose(call, cause)
                 return True
             outbox = self._choose(where)
             if outbox is None:
@@ -287,13 +298,16 @@ class ActorRuntime(Base):
             if type(cls) is not bytes:
                 self._before(outbox, cls)
                 cls = cls.data
-            self.caller.create(handle.call, cls, payload, options, extra)
+            self.caller.create(call, cls, payload, options, extra)
             self.caller.release_held(stream)
             return True
 
         if self._unplaced or not try_now():
             self._unplaced.append(try_now)
             self._place_waiting()
+
+    def resolve_worker(self, where: Any) -> Any:
+        raise NotImplementedError  # see UserRuntime
 
     def _no_place(self, where: Any) -> Any:
         """Why nothing can be made there; None if it can, now or later."""
@@ -321,7 +335,7 @@ class ActorRuntime(Base):
 
     def _choose(self, where: Any) -> Peer | None:
         if where is self:
-            return self.outbox(self.incarnation)
+            return self.outbox(self.incarnation)  # type: ignore[no-any-return]
         if isinstance(where, Stream):  # of a tessera: beside it
             return self.outbox(where.owner)
         if where is not None:
@@ -399,7 +413,7 @@ class ActorRuntime(Base):
             self.post(self.caller.submit, call, payload, extra, handle)
             return call
         if self._inbox:
-            self._drain()
+            contextvars.Context().run(self._drain)  # not in the user's
         self.caller.submit(call, payload, extra, handle)
         return call
 
@@ -440,7 +454,7 @@ class ActorRuntime(Base):
         waiting = self._other_loops.get(loop)
         if waiting is None:
             waiting = self._other_loops[loop] = []
-            self.loop.call_soon(self._tell_other_loop, loop)
+            self.loop.call_soon(self._tell_other_loop, loop, context=self.context)
         waiting.append(then)
 
     def _tell_other_loop(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -451,7 +465,7 @@ class ActorRuntime(Base):
                 then()
 
         try:
-            loop.call_soon_threadsafe(call_all)
+            loop.call_soon_threadsafe(call_all, context=contextvars.Context())
         except RuntimeError:
             logger.debug("a loop that waited for %d calls has closed", len(waiting))
 
@@ -493,6 +507,24 @@ class ActorRuntime(Base):
         if not in_time:
             raise TimeoutError(f"{name} has not ended in {timeout} s; it goes on")
 
+    def block_until(
+        self, condition: Callable[[], bool], call: Call, timeout: float | None
+    ) -> bool:
+        """On a worker's main thread: wait for more than one call; False if too long.
+
+        Args:
+            condition: over; who makes it true calls ``wake_main``.
+            call: one of those that are waited for.
+            timeout: seconds.
+        """
+        waiter = self.executor.waits_here()
+        assert waiter is not None, "asked by waits_on_main"
+        return self.executor.wait_on_main(waiter, condition, call, timeout)
+
+    def wake_main(self) -> None:
+        """Make a main thread that waits look again; from any thread."""
+        self.executor.wake()
+
     def waits_on_main(self) -> bool:
         """This thread is a worker's main thread and runs a plain method."""
         return self.executor.waits_here() is not None
@@ -519,7 +551,7 @@ class ActorRuntime(Base):
         reason = reason.encode("utf-8", "replace").decode()
         if self.on_loop:
             if self._inbox:
-                self._drain()
+                contextvars.Context().run(self._drain)  # not in the user's
             return self.caller.cancel(call, reason)
         self.post(self.caller.cancel, call, reason)
         return True
@@ -721,6 +753,20 @@ class ActorRuntime(Base):
         )
         return dump_error(error, self.serializer)
 
+    def _on_waiting(self, message: wire.Waiting, buffers: Any, sender: int) -> None:
+        task = self.worker.tasks.get(message.uid)
+        if task is not None and not task.settled:
+            self.executor.waited_for(task, sender)
+
+    def tell_waiting(self, call: Call) -> None:
+        """The main thread is blocked until this call ends; from that thread."""
+        self.post(self._tell_waiting, call)
+
+    def _tell_waiting(self, call: Call) -> None:
+        outbox = call.stream.outbox
+        if call.state < DONE and outbox is not None:
+            outbox.send(wire.Waiting(call.uid))
+
     def _on_running(self, message: wire.Running, buffers: Any, sender: int) -> None:
         call = self.caller.calls.get(message.uid)
         if call is not None:
@@ -748,6 +794,8 @@ class ActorRuntime(Base):
         error: BaseException
         if isinstance(why, (Task, Call)):
             cause = self._error_of_argument(why)
+            if isinstance(cause, UpstreamError) and cause.__cause__ is not None:
+                cause = cause.__cause__  # the first one: chains of these are long
             if reason == wire.CANCELLED:
                 error = TaskCancelledError(f"{name}: an argument was cancelled", uid)
             else:
@@ -760,6 +808,14 @@ class ActorRuntime(Base):
         elif reason == wire.CANCELLED:
             text = f": {why}" if why else ""
             error = TaskCancelledError(f"{name} was cancelled{text}", uid)
+        elif reason == wire.GONE and self.stopping:
+            # It was closed with all others: nobody has to look for a mistake.
+            error = RuntimeDisconnectedError(
+                f"{name}: {ids.short(self.uid)} is stopping with its cluster",
+                self.uid,
+                Verdict.NOT_STARTED,
+                "its cluster is stopping",
+            )
         elif reason == wire.LOST:
             error = RuntimeDisconnectedError(f"{name}: {why}")
         else:
@@ -836,15 +892,31 @@ class ActorRuntime(Base):
         self._completions.append((task, outcome))
         if not self._awake:
             self._awake = True
-            self.loop.call_soon_threadsafe(self._drain)
+            self.loop.call_soon_threadsafe(self._drain, context=self.context)
+
+    def placed(self, payload: Any) -> bool:
+        """All that a value mentions has its place: some was made only just before."""
+        if all(handle.owner for handle in payload.handles):
+            return True
+        self._drain_inbox()
+        return all(handle.owner for handle in payload.handles)
+
+    def _ended_later(self, task: Task, outcome: Any) -> bool:
+        if not all(handle.owner for handle in outcome.handles):
+            return False
+        self._ended(task, outcome)
+        return True
 
     def producer(self, task: Task) -> Producer:
         return self.worker.producers.by_uid[task.uid]
 
     def _ended(self, task: Task, outcome: Outcome) -> None:
         worker = self.worker
-        kind = type(outcome)
+        kind: Any = type(outcome)
         if kind is bytes or kind is Payload:
+            if kind is Payload and not self.placed(outcome):
+                self._unplaced.append(lambda: self._ended_later(task, outcome))
+                return
             worker.finished(task, outcome)
             if task is task.tessera.closing:
                 worker.closed(task.tessera)

@@ -13,14 +13,16 @@ import secrets
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
 from ..comms.zeromq import ZmqTransport
-from ..config import Config
 from ..errors import ConnectError, MonitorLost
 from ..ids import MONITOR_INCARNATION
 from .peers import Peer, Peers
+
+if TYPE_CHECKING:
+    from ..config import Config
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class Base:
         self.peers = Peers(
             loop, self.transport, self.token, self._deliver, self._stranger
         )
+        self.context = self.peers.context  # for what is called later
         self.handlers: dict[type, Handler] = {
             wire.Welcome: self.on_welcome,
             wire.Refused: self.on_refused,

@@ -15,7 +15,6 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from types import CoroutineType, NoneType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,6 +28,8 @@ from .interrupts import Interrupted, Interrupts
 from .streams import Paused, Yielded, run_step, run_step_on_loop
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from ..core.caller import Call
     from ..core.streams import Producer
 
@@ -55,6 +56,8 @@ _SCALARS = PLAIN - {bytes}
 _PICKLE = 0x80  # how a pickle begins
 set_current = CURRENT.set
 MAX_DEPTH = 64  # of calls run inside each other by a thread that waits
+_TELL_AFTER_S = 0.05  # of blocking, until the owner of the awaited call is told
+_TELL_AGAIN_S = 0.25
 _BURST = 256  # coroutine calls that run without giving the loop to others
 CLOSE_TIMEOUT_S = 10.0
 
@@ -62,7 +65,7 @@ CLOSE_TIMEOUT_S = 10.0
 class Port(Protocol):
     """What the runtime does for the executor."""
 
-    def load_call(self, task: Task) -> tuple[tuple[Any, ...], dict[str, Any]]: ...
+    def load_call(self, task: Task) -> tuple[Sequence[Any], dict[str, Any]]: ...
 
     def load_class(self, task: Task) -> type: ...
 
@@ -76,6 +79,9 @@ class Port(Protocol):
 
     def completed(self, task: Task, outcome: Outcome) -> None:
         """From any thread: the task has ended."""
+
+    def tell_waiting(self, call: Call) -> None:
+        """From the main thread: it is blocked until this call of it ends."""
 
     def producer(self, task: Task) -> Producer:
         """Of a call that asks for a stream; from any thread."""
@@ -140,11 +146,13 @@ class Executor:
         self._queue: queue.SimpleQueue[Task | Wake | None] = queue.SimpleQueue()
         self._deferred: deque[Task] = deque()
         self._stalled: list[Task] = []
+        # By tessera: the runtime whose main thread waits for a call of it.
+        self._waited_for: dict[int, int] = {}
         self._attempts: dict[int, int] = {}  # of calls that run again, by uid
         self._stack: list[Task] = []  # what the main thread runs, outermost first
         # The frames above which there is only user code.
         runners = (self._run_user, self._run_uncommon, self._special, self._build)
-        codes = [m.__func__.__code__ for m in runners]  # type: ignore[attr-defined]
+        codes = [m.__func__.__code__ for m in runners]  # type: ignore[union-attr]
         self.interrupts = Interrupts([*codes, run_step.__code__])
         self._consumers: dict[int, _Consumer] = {}
         self._threads: dict[int, _Thread] = {}
@@ -465,24 +473,37 @@ class Executor:
                 str(call.uid),
             )
         deadline_s = None if timeout is None else time.monotonic() + timeout
-        for task in [t for t in self._deferred if self._needed(t, waiter, call)]:
-            if ended():
-                return True
-            if task in self._deferred:
-                self._deferred.remove(task)
-                self._run_on_main(task)
+        try:
+            return self._wait(waiter, ended, call, deadline_s)
+        finally:
+            if len(self._stack) == 1:
+                self._waited_for.clear()  # those who still wait say so again
+
+    def _wait(
+        self,
+        waiter: Task,
+        ended: Callable[[], bool],
+        call: Call,
+        deadline_s: float | None,
+    ) -> bool:
+        self._run_needed(waiter, ended, call)
+        tell_s = _TELL_AFTER_S
         while not ended():
             if waiter.cancelled is not None:
                 raise Interrupted
-            left_s = None
+            left_s = tell_s
             if deadline_s is not None:
-                left_s = deadline_s - time.monotonic()
+                left_s = min(tell_s, deadline_s - time.monotonic())
                 if left_s <= 0:
                     return False
             try:
                 item = self._queue.get(timeout=left_s)
             except queue.Empty:
-                return ended()
+                self._port.tell_waiting(call)
+                tell_s = _TELL_AGAIN_S
+                continue
+            if type(item) is Wake:
+                self._run_needed(waiter, ended, call)
             if item is None:
                 self._queue.put(None)
                 raise Interrupted
@@ -493,10 +514,31 @@ class Executor:
                     self._deferred.append(item)
         return True
 
+    def _run_needed(
+        self, waiter: Task, ended: Callable[[], bool], call: Call
+    ) -> None:
+        """Run what was put off and is needed by now."""
+        for task in [t for t in self._deferred if self._needed(t, waiter, call)]:
+            if ended():
+                return
+            if task in self._deferred:
+                self._deferred.remove(task)
+                self._run_on_main(task)
+
     def _needed(self, task: Task, waiter: Task, call: Call) -> bool:
         if any(task.tessera is running.tessera for running in self._stack):
             return False
-        return task.tessera.uid == call.stream.tessera or waiter.uid in task.ancestors
+        if task.tessera.uid == call.stream.tessera or waiter.uid in task.ancestors:
+            return True
+        # The worker that is to run the awaited call is blocked itself, until this task
+        # has ended: the wait depends on it.
+        blocked = self._waited_for.get(task.tessera.uid)
+        return blocked is not None and blocked == call.stream.owner
+
+    def waited_for(self, task: Task, by: int) -> None:
+        """The main thread of that runtime is blocked until this task ends."""
+        self._waited_for[task.tessera.uid] = by
+        self.wake()
 
     # -- the loop ----------------------------------------------------------------------
 

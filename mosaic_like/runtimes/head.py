@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
-from collections.abc import Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
 from ..config import Config
@@ -15,6 +13,10 @@ from ..ids import MONITOR_INCARNATION
 from .output import show
 from .processes import open_pidfd
 from .user import UserRuntime
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Generator
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +71,9 @@ class Head(UserRuntime):
     # -- the cluster -------------------------------------------------------------------
 
     def joined_cluster(self, settings: bytes) -> None:
-        self.config = Config.from_bytes(settings)  # that of the cluster, whoever made it
+        self.config = Config.from_bytes(
+            settings
+        )  # that of the cluster, whoever made it
         super().joined_cluster(settings)
 
     def member_joined(self, member: wire.Member) -> None:
@@ -144,7 +148,9 @@ class Head(UserRuntime):
 
     def _on_exited(self, message: wire.Exited, buffers: Any, sender: int) -> None:
         if not self.stillborn.done():
-            self.stillborn.set_result(f"{message.uid} (pid {message.pid}) {message.how}")
+            self.stillborn.set_result(
+                f"{message.uid} (pid {message.pid}) {message.how}"
+            )
 
     def _on_stopped(self, message: wire.Stopped, buffers: Any, sender: int) -> None:
         if not self.stopped.done():

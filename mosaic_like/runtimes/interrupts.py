@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Collection
-from types import CodeType, FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+    from types import CodeType, FrameType
+
     from ..core.task import Task
 
 # Not SIGUSR1: Slurm sends that one before a job's time ends.

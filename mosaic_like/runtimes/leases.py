@@ -14,10 +14,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from ..comms.messages import Member
 from ..errors import RuntimeDisconnectedError
 
 if TYPE_CHECKING:
+    from ..comms.messages import Member
     from .user import UserRuntime
 
 Body = Callable[..., Awaitable[Any]]
@@ -49,7 +49,9 @@ class Leases:
         self._taken: set[int] = set()
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    def try_take(self, lease: Lease, outer: Lease | None, first: frozenset[int]) -> bool:
+    def try_take(
+        self, lease: Lease, outer: Lease | None, first: frozenset[int]
+    ) -> bool:
         """Fill the lease; False if all workers are taken.
 
         Args:

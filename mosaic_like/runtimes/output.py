@@ -1,9 +1,9 @@
 """What user code prints in a worker, as whole lines on their way to the head.
 
-``sys.stdout`` and ``sys.stderr`` of a worker are ``LineStream``s. A line is passed on
+``sys.stdout`` and ``sys.stderr`` of a worker are LineStreams. A line is passed on
 when it ends, and what is left of one when the call ends, so that it is at the head
-before the call's result. ``Printed`` keeps the lines until the loop sends them; ``show``
-writes them at the head. Who gets them is the worker's to know.
+before the call's result. ``Printed`` keeps the lines until the loop sends them and
+``show`` writes them at the head. Who gets them is the worker's to know.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from .executor import CURRENT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from ..core.task import Task
 
 logger = logging.getLogger(__name__)

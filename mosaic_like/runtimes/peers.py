@@ -7,7 +7,7 @@ announced yet waits until it has.
 
 from __future__ import annotations
 
-import asyncio
+import contextvars
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,8 @@ from ..comms.link import HEADER_BYTES, Link, LinkState
 from ..errors import MosaicError, ProtocolError
 
 if TYPE_CHECKING:
+    import asyncio
+
     from ..comms.transport import Channel, Packet, Transport
 
 logger = logging.getLogger(__name__)
@@ -66,8 +68,8 @@ class Peer:
             if peers.gathering:
                 peers.gathering_peers.append(self)
             else:
-                peers.loop.call_soon(self.flush)
-        elif count >= BATCH_MESSAGES:
+                peers.loop.call_soon(self.flush, context=peers.context)
+        elif count >= BATCH_MESSAGES and not self._loopback:
             self.flush()
         if payload is not None and payload.nbytes > _LARGE_BYTES:
             self.flush()
@@ -78,6 +80,8 @@ class Peer:
         messages = self._messages
         if peers.dropped:
             peers.on_dropped()
+            if not peers.ticking:
+                peers.tick_soon()  # some of it goes to others
         if self.releases:
             messages.append(wire.Release(self.releases))
             self.releases = []
@@ -95,7 +99,7 @@ class Peer:
             if channel is not None:
                 channel.send(packet)
         elif self.link.state is LinkState.CLOSED:
-            self.open()
+            peers.loop.call_soon(self.open, context=peers.context)
         if not peers.ticking:
             peers.tick_soon()
 
@@ -200,6 +204,9 @@ class Peers:
         self.by_token: dict[bytes, Peer] = {}
         self.by_incarnation: dict[int, Peer] = {}
         self._expected: dict[int, list[tuple[Any, Any]]] = {}
+        # Calls are made inside user code, whose context must not live on in readers
+        # and timers: it would keep alive whatever that code was called with.
+        self.context = contextvars.Context()
         self.closed = False
         self.ticking = False
         # While a packet is delivered, or completions are taken in, what is sent is
@@ -309,7 +316,7 @@ class Peers:
         """Start the timer; on the loop's thread. It stops when nothing is to be done."""
         if not self.ticking and not self.closed:
             self.ticking = True
-            self.loop.call_later(TICK_S, self._tick)
+            self.loop.call_later(TICK_S, self._tick, context=self.context)
 
     def _tick(self) -> None:
         self.ticking = False

@@ -9,7 +9,6 @@ that there was a moment between them at which nothing was on its way anywhere.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from .. import ids
@@ -17,6 +16,8 @@ from ..comms.messages import Member, Quiesce, Quiet
 from ..core.task import DONE
 
 if TYPE_CHECKING:
+    import asyncio
+
     from ..core.caller import Call
     from .user import UserRuntime
 

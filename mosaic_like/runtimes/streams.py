@@ -11,7 +11,6 @@ import asyncio
 import inspect
 import logging
 import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..comms import messages as wire
@@ -30,6 +29,8 @@ from ..core.tessera import LOOP
 from ..core.worker import NONE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .actor import ActorRuntime
 
 logger = logging.getLogger(__name__)
@@ -182,6 +183,8 @@ class Producing:
 
     def _send(self, producer: Producer, payload: Any) -> None:
         number = producer.sent(size_of(payload))
+        if type(payload) is not bytes:
+            self._runtime.placed(payload)
         outbox = self._runtime.outbox(producer.task.caller)
         if outbox is not None:
             message = item_message(producer.task.uid, number, payload)
@@ -326,9 +329,7 @@ class Intakes:
             in_time = event.wait(timeout)
         else:
             self.when_ready(intake, executor.wake)
-            in_time = executor.wait_on_main(
-                waiter, lambda: intake.ready, call, timeout
-            )
+            in_time = executor.wait_on_main(waiter, lambda: intake.ready, call, timeout)
         if not in_time:
             raise TimeoutError(f"{name} has yielded nothing in {timeout} s")
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
-from ..comms.messages import Member
-from ..core.caller import Stream
 from ..core.placement import STRATEGIES
 from ..errors import MonitorLost, WorkerDied
 from ..proxies.array import ArrayProxy
@@ -17,6 +14,11 @@ from ..proxies.tessera import TesseraProxy
 from .actor import ActorRuntime
 from .leases import Body, Leases, Loop
 from .quiescence import Quiescence
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from ..comms.messages import Member
 
 
 class WorkerInfo:

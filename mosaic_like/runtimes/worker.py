@@ -12,8 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import ids, session
 from ..comms import messages as wire
@@ -21,13 +20,17 @@ from ..config import Config
 from ..core.task import RUNNING, Task
 from ..core.tessera import Tessera, TesseraState
 from ..ids import short
-from .user import UserRuntime
 from .executor import CLOSE_TIMEOUT_S, CURRENT, Outcome
 from .loops import new_loop
 from .output import MESSAGE_CHARACTERS, LineStream, Printed, messages_of
-from .peers import Peer
 from .spec import Spec, decode
 from .streams import Paused, Yielded
+from .user import UserRuntime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .peers import Peer
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +72,7 @@ class Worker(UserRuntime):
         self.printed.put(stream, task, text)
         if not self._awake and not self.ended.done():
             self._awake = True
-            self.loop.call_soon_threadsafe(self._drain)
+            self.loop.call_soon_threadsafe(self._drain, context=self.context)
         if not self.on_loop and not self.stopping:
             self.printed.wait()
 
@@ -192,7 +195,7 @@ class Worker(UserRuntime):
         lines = []
         deadline_s = self.loop.time() + self._running_s
         for tessera in tesserae:
-            if not await self._until(lambda t=tessera: not t.active, deadline_s):  # type: ignore[misc]
+            if not await self._until(lambda t=tessera: not t.active, deadline_s):
                 running = next(
                     (t for t in self.worker.tasks.values() if t.tessera is tessera
                      and t.state == RUNNING),

@@ -13,6 +13,7 @@ import textwrap
 import threading
 import time
 import types
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -663,3 +664,36 @@ class Shade(enum.Enum):
 def test_members_of_an_importable_enum_stay_themselves(serializer: Serializer) -> None:
     (got,), _ = there_and_back(serializer, Shade.DARK)
     assert got is Shade.DARK
+
+
+class _Handle:
+    kind, uid, owner = 0, 7, 2
+
+
+class _Mention(Referent):
+    __slots__ = ()
+
+    def __reference__(self) -> tuple[Any, tuple[Any, ...]]:
+        return _Handle(), ("task",)
+
+
+class _Resolve:
+    def __call__(self, index: int, args: tuple[Any, ...]) -> Any:
+        return index, *args
+
+
+def test_what_resolves_references_is_freed_without_the_collector(
+    serializer: Serializer,
+) -> None:
+    payload = serializer.dumps([_Mention()])
+    assert isinstance(payload, Payload)
+    resolve = _Resolve()
+    alive = weakref.ref(resolve)
+    gc.collect()
+    gc.disable()
+    try:
+        assert serializer.loads(payload.data, (), resolve) == [(0, "task")]
+        del resolve
+        assert alive() is None
+    finally:
+        gc.enable()

@@ -36,7 +36,7 @@ from mosaic_like.core.task import (
     Task,
 )
 from mosaic_like.core.tessera import LOOP, MAIN, Tessera
-from mosaic_like.core.worker import CLOSE_METHOD, CONSTRUCTOR, WorkerState
+from mosaic_like.core.worker import CONSTRUCTOR, WorkerState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -158,7 +158,9 @@ class Runtime:
         self.sequence: Counter[int] = Counter()  # ordered calls made, by tessera
         self.main: deque[Task] = deque()
         self.loop: list[Task] = []
-        self.outcomes: dict[int, Any] = {}  # of calls that run, by id: not all have a uid
+        self.outcomes: dict[
+            int, Any
+        ] = {}  # of calls that run, by id: not all have a uid
         worker, caller, holders = self.worker, self.caller, self.worker.holders
         self.handlers: dict[type, Callable[[Any, Any, int], Any]] = {
             wire.Create: worker.create,
@@ -172,9 +174,7 @@ class Runtime:
             wire.Fetch: lambda m, b, s: worker.fetch(m.uid, s),
             wire.ReleaseGrants: lambda m, b, s: holders.release_grants(s, m.grants),
             wire.Retain: lambda m, b, s: holders.retain(s, m.uid, m.holder),
-            wire.Holding: lambda m, b, s: holders.holding(
-                s, m.uid, m.granter, m.count
-            ),
+            wire.Holding: lambda m, b, s: holders.holding(s, m.uid, m.granter, m.count),
             wire.LossSeen: lambda m, b, s: holders.loss_seen(s, m.incarnation),
         }
 
@@ -627,6 +627,10 @@ class World:
             runtime.run(other)
         else:
             runtime.lose(self.news[me].popleft())
+
+    def tick_all(self) -> None:
+        for runtime in self.live:
+            runtime.tick()
 
     def settle(self, most: int = 200_000) -> None:
         """Let everything that is on its way come to its end."""

@@ -21,7 +21,7 @@ from mosaic_like.core.task import DONE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CHOICES = st.binary(max_size=600)
+CHOICES = st.binary(min_size=30, max_size=600)
 OPS = ("add", "add", "add", "fail", "large", "keep", "drop", "give", "relay", "make")
 
 

@@ -23,7 +23,7 @@ from mosaic_like.core.streams import (
     Producers,
     ProducerState,
 )
-from mosaic_like.core.task import RUNNING, START, received, Task
+from mosaic_like.core.task import RUNNING, START, Task, received
 from mosaic_like.core.tessera import LOOP, MAIN, Tessera
 from mosaic_like.errors import InvalidTransitionError, ProtocolError
 
@@ -40,10 +40,13 @@ class Runner:
         self.interrupted: list[Task] = []
         self._lane = lane
 
-    def lane(self, tessera: Tessera, submit: wire.Submit) -> int:
+    def lane(self, tessera: Tessera, name: str) -> int:
         return self._lane
 
     def start(self, task: Task) -> None:
+        self.started.append(task)
+
+    def construct(self, task: Task) -> None:
         self.started.append(task)
 
     def start_now(self, task: Task) -> None:

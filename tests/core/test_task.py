@@ -6,12 +6,12 @@ import pytest
 
 from mosaic_like.comms.messages import Options, Submit
 from mosaic_like.core.task import (
-    received,
     EVENTS,
     STATES,
     Task,
     TaskState,
     following,
+    received,
 )
 from mosaic_like.core.tessera import Tessera
 from mosaic_like.errors import InvalidTransitionError

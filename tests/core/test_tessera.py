@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from mosaic_like.comms.messages import Extra, Options, Submit
 from mosaic_like.core.task import (
-    received,
     CANCEL_EVENT,
     FINISH,
     PENDING,
@@ -22,6 +21,7 @@ from mosaic_like.core.task import (
     RUNNING,
     START,
     Task,
+    received,
 )
 from mosaic_like.core.tessera import (
     INLINE,

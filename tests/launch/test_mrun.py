@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import mosaic_like as mosaic
 import pexpect
 import pytest
 from click.testing import CliRunner
+
+import mosaic_like as mosaic
 from mosaic_like.launch.mrun import cli, main
 
 LIMIT_S = 30.0
@@ -242,7 +243,7 @@ def test_the_version_is_told() -> None:
     [
         (("--nope", "true"), "No such option"),
         (("-nw", "0", "true"), "at least 1"),
-        (("-nw", "two", "true"), "found 'two'"),
+        (("-nw", "two", "true"), "'two' is not a valid integer"),
         (("-nw", "2"), "Missing command"),
         (("-l", "-c", "true"), "--local and --cluster exclude each other"),
         (("-l", "--dynamic", "true"), "--local and --dynamic exclude each other"),
@@ -437,45 +438,55 @@ def test_ctrl_c_of_a_script_ends_with_130_and_leaves_nothing(
 
 # -- status and stop -------------------------------------------------------------------
 
+Said = Callable[..., tuple[object, str, str]]
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Said:
+    """Runs a sub-command in this process: exit code, standard output and error."""
+
+    def run(*words: str) -> tuple[object, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main(words)
+        return end.value.code, *capsys.readouterr()
+
+    return run
+
 
 def test_status_says_which_clusters_run_and_stop_ends_one(
-    mrun: Run, started: Start
+    mrun: Run, said: Said, started: Start
 ) -> None:
-    done = mrun("status", "--json")
-    assert (done.returncode, json.loads(done.stdout)) == (0, [])
-    done = mrun("status")
-    assert done.returncode == 0
-    assert "no cluster of yours runs here" in done.stdout
+    assert said("status", "--json") == (0, "[]\n", "")
+    code, text, _ = said("status")
+    assert (code, "no cluster of yours runs here" in text) == (0, True)
     # Two at once, one inside the other.
     process = started(
         ["-q", "-nw", "2", *MRUN, "-q", "-nw", "1", sys.executable, "-c", BUSY]
     )
     pids = [int(pid) for pid in line(process).split()[1:]]
-    done = mrun("status", "--json")
-    first, second = json.loads(done.stdout)
+    first, second = json.loads(mrun("status", "--json").stdout)
     assert [len(c["workers"]) for c in (first, second)] == [2, 1]
     assert first["pid"] == process.pid
     assert second["workers"][0]["pid"] in pids
     assert second["heads"][0]["pid"] == pids[0]
     assert stat.S_IMODE(os.stat(second["key_file"]).st_mode) == 0o600
-    done = mrun("status", second["key_file"])
-    one, worker = done.stdout.splitlines()
+    code, text, _ = said("status", second["key_file"])
+    one, worker = text.splitlines()
     assert one.startswith(f"{second['id']} · pid {second['pid']} · 1 worker · 1 node")
     assert worker.split()[:3] == ["w0:0", "pid", str(second["workers"][0]["pid"])]
-    done = mrun("stop")
-    assert (done.returncode, first["id"] in done.stderr) == (2, True)
-    done = mrun("stop", "0123456789ab")
-    assert (done.returncode, "no cluster 0123456789ab" in done.stderr) == (1, True)
-    done = mrun("stop", second["id"])
-    assert (done.returncode, done.stdout) == (0, f"stopped {second['id']}\n")
+    code, _, text = said("stop")
+    assert (code, first["id"] in text) == (2, True)
+    code, _, text = said("stop", "0123456789ab")
+    assert (code, "no cluster 0123456789ab" in text) == (1, True)
+    assert said("stop", second["id"]) == (0, f"stopped {second['id']}\n", "")
     process.wait(LIMIT_S)
     assert all(ended(pid) for pid in pids)
 
 
-def test_a_cluster_that_was_killed_is_not_shown(mrun: Run, started: Start) -> None:
+def test_a_cluster_that_was_killed_is_not_shown(said: Said, started: Start) -> None:
     process = started(["-q", "-nw", "1", sys.executable, "-c", BUSY])
     pids = [int(pid) for pid in line(process).split()[1:]]
     process.kill()
     assert wait_until(lambda: all(ended(pid) for pid in pids), 5.0)
-    done = mrun("status", "--json")
-    assert (done.returncode, json.loads(done.stdout)) == (0, [])
+    assert said("status", "--json") == (0, "[]\n", "")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 import mosaic_like as mosaic
-import pytest
-from specimens import RunIn
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from specimens import RunIn
 
 LIMIT_S = 25.0
 
@@ -55,9 +59,7 @@ def cluster() -> Iterator[RunIn]:
                 async with asyncio.timeout(LIMIT_S):
                     return await main(runtime)
 
-            return asyncio.run_coroutine_threadsafe(bounded(), loop).result(
-                LIMIT_S + 5
-            )
+            return asyncio.run_coroutine_threadsafe(bounded(), loop).result(LIMIT_S + 5)
 
         yield run
     finally:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 from typing import Any
 
-import mosaic_like as mosaic
 import numpy as np
 import pytest
 import specimens as s
-from mosaic_like.proxies.task import TaskProxy
 from specimens import RunIn
+
+import mosaic_like as mosaic
+from mosaic_like.proxies.task import TaskProxy
 
 
 def test_arguments_are_taken_at_the_call(cluster: RunIn) -> None:
@@ -119,5 +120,3 @@ def test_a_method_of_a_result_runs_where_the_result_is(cluster: RunIn) -> None:
             await first.fail().remote.real()
 
     cluster(main)
-
-

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import threading
 from pathlib import Path
 from typing import Any
 
-import mosaic_like as mosaic
 import pytest
 import specimens as s
 from specimens import RunIn
+
+import mosaic_like as mosaic
 
 
 @mosaic.tessera
@@ -58,9 +58,9 @@ class Nested:
         future = self.other.leaf(2).as_future()
         second = future.result(20)
         third = self.other.leaf(3).as_future().exception(20)
-        done, _ = concurrent.futures.wait([self.other.leaf(4).as_future()], 20)
-        ended = [t.get(20) for t in mosaic.as_completed([self.other.leaf(5)], 20)]
-        return [first, second, third, [f.result() for f in done], ended]
+        tasks = [self.other.leaf(i) for i in range(4)]
+        ended = sorted(t.get(20) for t in mosaic.as_completed(tasks, 20))
+        return [first, second, third, ended]
 
     def in_time(self, path: str) -> str:
         task = self.other.hold(path)
@@ -120,20 +120,27 @@ def test_calls_wait_inside_each_other_on_one_worker(cluster: RunIn) -> None:
 def test_two_workers_that_call_each_other_do_not_stop(cluster: RunIn) -> None:
     async def main(runtime: Any) -> None:
         first, second = runtime.workers
-        a = s.Caller.options(runtime=first).remote()
-        b = s.Caller.options(runtime=second).remote()
-        a_helper = s.Caller.options(runtime=first).remote(b)
-        b_helper = s.Caller.options(runtime=second).remote(a)
-        # Each blocks its worker's main thread while it waits for the other worker,
-        # whose own call comes back to a helper on the first.
-        a.set(b_helper)
-        b.set(a_helper)
-        await a
-        await b
-        await mosaic.gather(
-            *(a.get_there("leaf", i) for i in range(30)),
-            *(b.get_there("leaf", i) for i in range(30)),
-        )
+        # From one worker to the other and back, twelve deep, from both sides.
+        for places in ([first, second], [second, first]):
+            members = [
+                s.Caller.options(runtime=places[i % 2]).remote() for i in range(13)
+            ]
+            assert await members[0].chain(0, members[1:]).result() == 12
+
+    cluster(main)
+
+
+def test_two_workers_that_wait_for_each_other_do_not_stop(cluster: RunIn) -> None:
+    """No circle of calls: only the two main threads stand in each other's way."""
+
+    async def main(runtime: Any) -> None:
+        first, second = runtime.workers
+        on_first = Nested.options(runtime=first).remote()
+        on_second = Nested.options(runtime=second).remote()
+        a = Nested.options(runtime=first).remote(on_second)
+        b = Nested.options(runtime=second).remote(on_first)
+        calls = [x.ask("leaf", i) for i in range(20) for x in (a, b)]
+        assert await mosaic.gather(calls) == [i for i in range(20) for _ in "ab"]
 
     cluster(main)
 
@@ -160,7 +167,7 @@ def test_every_way_of_waiting_goes_through_get(cluster: RunIn, tmp_path: Any) ->
         waiting = Nested.options(runtime=place).remote(leaf)
         assert await waiting.many(50).result() == list(range(50))
         ways = await waiting.all_ways().result()
-        assert ways == [True, 2, None, [4], [5]]
+        assert ways == [True, 2, None, [0, 1, 2, 3]]
         assert "await task.result()" in await waiting.on_the_loop().result()
         counter = s.Counter.options(runtime=place).remote()
         failing = Nested.options(runtime=place).remote(counter)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import mosaic_like as mosaic
 import pytest
 import specimens as s
 from specimens import RunIn
@@ -255,5 +254,3 @@ def test_the_runtime_knows_its_workers(cluster: RunIn) -> None:
             s.Counter.options(runtime="worker:1:0").remote()
 
     cluster(main)
-
-

@@ -8,12 +8,13 @@ import os
 import pydoc
 from typing import Any
 
-import mosaic_like as mosaic
 import pytest
 import specimens as s
+from specimens import RunIn
+
+import mosaic_like as mosaic
 from mosaic_like.proxies.task import TaskProxy
 from mosaic_like.proxies.tessera import get_attr, set_attr
-from specimens import RunIn
 
 
 def test_one_is_made_at_once_and_awaited(cluster: RunIn) -> None:
@@ -32,7 +33,7 @@ def test_the_class_stays_an_ordinary_class() -> None:
     assert s.Counter(3).add(1) == 4
     assert s.Counter.__doc__ == "Counts."
     with pytest.raises(AttributeError, match="belongs to the class"):
-        s.Counter(1).remote()  # type: ignore[attr-defined]
+        s.Counter(1).remote()
 
 
 def test_classes_of_functions_and_of_executed_text_travel(cluster: RunIn) -> None:
@@ -167,7 +168,7 @@ def test_an_array_is_dealt_over_the_workers(cluster: RunIn) -> None:
         assert one.runtime_id == worker.uid
         assert sorted(await array.value().result()) == [2, 2, 2, 7]
         assert await array[0].add(1).result() == 3
-        assert await s.Counter.remote(len=2).value().result() == [0, 0]
+        assert await s.Counter.remote(len=2).value().result() == [0, 0]  # type: ignore[call-arg]
         with pytest.raises(LookupError, match="worker:0:9"):
             array.add(1, runtime="worker:0:9")
         with pytest.raises(TypeError, match="add"):
@@ -203,10 +204,8 @@ def test_a_place_may_be_asked_for(cluster: RunIn) -> None:
         by_worker = s.Counter.options(runtime=second).remote()
         by_uid = s.Counter.options(runtime="worker:0:1").remote()
         by_proxy = s.Counter.options(runtime=by_worker).remote()
-        in_call = s.Counter.remote(runtime=second)
-        pids = [
-            await c.pid().result() for c in (by_worker, by_uid, by_proxy, in_call)
-        ]
+        in_call = s.Counter.remote(runtime=second)  # type: ignore[call-arg]
+        pids = [await c.pid().result() for c in (by_worker, by_uid, by_proxy, in_call)]
         assert pids == [second.pid] * 4
         # at once, while nobody knows yet where the first one is
         new = s.Counter.remote()
@@ -263,16 +262,16 @@ def test_a_remote_attribute_that_is_not_awaited_gives_one_warning(
     async def main(runtime: Any) -> None:
         counter = s.Counter.remote()
         with pytest.warns(RuntimeWarning, match=r"await proxy\.n") as warned:
-            counter.n  # noqa: B018
+            counter.n
             gc.collect()
         assert len(warned) == 1
         for mistake in (
-            lambda: counter.n + 1,
+            lambda: counter.n + 1,  # type: ignore[operator]
             lambda: bool(counter.n),
-            lambda: counter.n < 3,
-            lambda: counter.n[0],
+            lambda: counter.n < 3,  # type: ignore[operator]
+            lambda: counter.n[0],  # type: ignore[index]
             lambda: f"{counter.n:3d}",
-            lambda: counter.n.real,
+            lambda: counter.n.real,  # type: ignore[attr-defined]
         ):
             with pytest.raises(TypeError, match=r"await proxy\.n"):
                 mistake()
@@ -297,7 +296,7 @@ def test_the_object_protocol_is_forwarded(cluster: RunIn) -> None:
         with pytest.raises(KeyError):
             await box["a"].result()
         with pytest.raises(TypeError, match="cannot wait"):
-            "b" in box  # noqa: B015
+            "b" in box
         assert await box.__adjoint__().result() == "adjoint"
         assert await box._half().result() == 0.5
         with pytest.raises(AttributeError, match="private"):
@@ -324,7 +323,9 @@ def test_private_names_are_refused_at_the_worker_too(cluster: RunIn) -> None:
         handle = counter._mosaic_handle
         for name in ("_secret", "__reduce__", "__init__", "__close__"):
             payload = runtime.serializer.dumps_call((), {})
-            forged = TaskProxy(runtime, runtime.submit(handle, name, payload))
+            forged: TaskProxy[None] = TaskProxy(
+                runtime, runtime.submit(handle, name, payload)
+            )
             with pytest.raises(AttributeError, match="private"):
                 await forged
         assert await counter.value().result() == 3

@@ -1,4 +1,4 @@
-"""The types that users see, as mypy and pyright find them in ``reveal.py``."""
+"""The types that users see, as mypy and pyright find them in the files beside this."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 
 _HERE = Path(__file__).resolve().parent
 _CHECKOUT = _HERE.parent.parent
-_REVEAL = _HERE / "reveal.py"
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -29,13 +28,7 @@ def _run(*command: str) -> subprocess.CompletedProcess[str]:
 def test_mypy_finds_the_types_and_just_the_mistakes_that_are_marked() -> None:
     # A user's configuration: strict and the plugin. Errors of the package itself are
     # the business of `make check`.
-    result = _run(
-        "mypy",
-        "--config-file",
-        str(_HERE / "user.cfg"),
-        "--follow-imports=silent",
-        str(_REVEAL),
-    )
+    result = _mypy(_HERE / "user.cfg", "reveal.py", "reveal_plugin.py")
     assert result.returncode == 0, result.stdout + result.stderr
 
 
@@ -43,15 +36,20 @@ def test_mypy_finds_the_types_and_just_the_mistakes_that_are_marked() -> None:
 def test_without_the_plugin_mypy_does_not_know_remote(tmp_path: Path) -> None:
     config = tmp_path / "no_plugin.cfg"
     config.write_text("[mypy]\nstrict = true\n")
-    result = _run(
-        "mypy", "--config-file", str(config), "--follow-imports=silent", str(_REVEAL)
-    )
+    result = _mypy(config, "reveal.py")
     assert '"type[Counter]" has no attribute "remote"' in result.stdout
+
+
+def _mypy(config: Path, *names: str) -> subprocess.CompletedProcess[str]:
+    files = [str(_HERE / name) for name in names]
+    return _run("mypy", "--config-file", str(config), "--follow-imports=silent", *files)
 
 
 @pytest.mark.timeout(120)
 def test_pyright_finds_the_types_and_just_the_mistakes_that_are_marked() -> None:
-    result = _run("pyright", "--project", str(_HERE), "--outputjson")
+    result = _run(
+        "pyright", "-p", str(_HERE), "--pythonpath", sys.executable, "--outputjson"
+    )
     try:
         report = json.loads(result.stdout)
     except json.JSONDecodeError:

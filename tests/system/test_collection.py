@@ -1,0 +1,191 @@
+"""What nobody holds is gone: tables and memory of real processes go back."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+import mosaic_like as mosaic
+from mosaic_like import session
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+LIMIT_S = 20.0
+
+
+class Probe:
+    """Looks at the tables of the worker that it lives in."""
+
+    def tables(self) -> dict[str, int]:
+        return tables(session.current())
+
+    def rss(self) -> int:
+        gc.collect()
+        return psutil.Process().memory_info().rss
+
+    def echo(self, value: Any) -> Any:
+        return value
+
+
+class Closing:
+    """Writes a line when it is closed."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def touch(self) -> None: ...
+
+    def keep(self, other: Any) -> None:
+        self.other = other
+
+    def __close__(self) -> None:
+        with open(self.path, "a") as file:
+            file.write(f"closed {os.getpid()}\n")
+
+
+class Giver:
+    """Makes tesserae and gives them away."""
+
+    def make(self, path: str) -> Any:
+        return mosaic.remote(Closing)(path)
+
+    def pass_on(self, proxy: Any) -> Any:
+        return proxy
+
+
+def tables(runtime: Any) -> dict[str, int]:
+    """The sizes of all tables that grow with calls and tesserae."""
+    worker, caller = runtime.worker, runtime.caller
+    return {
+        "tesserae": len(worker.tesserae),
+        "tasks": len(worker.tasks),
+        "holders": len(worker.holders.shared),
+        "calls": len(caller.calls),
+        "awaited": len(caller.awaited),
+        "fetching": len(caller.fetching),
+        "streams": len(runtime.streams),
+    }
+
+
+async def settled(look: Callable[[], Awaitable[Any]], expected: Any) -> None:
+    """Releases ride in later batches: wait until the tables are as expected."""
+    found: Any = None
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            while (found := await look()) != expected:
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        pytest.fail(f"expected {expected}, left {found}")
+
+
+def test_calls_and_tesserae_that_were_dropped_leave_the_tables_as_they_were() -> None:
+    async def main(runtime: Any) -> None:
+        probes = [mosaic.remote(Probe, runtime=w)() for w in runtime.workers]
+
+        async def look() -> list[dict[str, int]]:
+            gc.collect()
+            await asyncio.sleep(0.05)  # the batch with the releases goes out
+            return [
+                tables(runtime),
+                *[await p.tables().result() for p in probes],
+            ]
+
+        await mosaic.gather(p.echo(1) for p in probes)
+        before = await look()
+        await settled(look, before)
+        for _ in range(10):
+            calls = [p.echo(i) for i in range(5_000) for p in probes]
+            assert await mosaic.gather(calls) == [
+                i for i in range(5_000) for _ in probes
+            ]
+            del calls
+        many = [mosaic.remote(Probe)() for _ in range(1_000)]
+        await mosaic.gather(m.echo(i) for i, m in enumerate(many))
+        chain = many[0].echo(0)
+        for member in many[1:50]:
+            chain = member.echo([chain])  # from worker to worker, nested
+        await chain
+        del many, chain, member
+        for probe in probes:
+            probe.echo(1)  # fire and forget
+        await settled(look, before)
+
+    mosaic.run(main, num_workers=2)
+
+
+def test_memory_does_not_grow_with_the_number_of_calls() -> None:
+    async def main(runtime: Any) -> None:
+        probe = mosaic.remote(Probe)()
+        me = psutil.Process()
+
+        async def calls(count: int) -> None:
+            for _ in range(count // 5_000):
+                await mosaic.gather(probe.echo(i) for i in range(5_000))
+
+        async def rss() -> tuple[int, int]:
+            gc.collect()
+            return me.memory_info().rss, await probe.rss().result()
+
+        await calls(10_000)
+        head, worker = await rss()
+        await calls(100_000)
+        head_after, worker_after = await rss()
+        assert head_after - head < 2 << 20
+        assert worker_after - worker < 2 << 20
+
+    mosaic.run(main, num_workers=1)
+
+
+def test_close_runs_when_the_last_proxy_anywhere_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "closed"
+
+    async def main(runtime: Any) -> None:
+        first, second = runtime.workers
+        keeper = mosaic.remote(Closing, runtime=second)(str(path))
+        giver = mosaic.remote(Giver, runtime=second)()
+        kept = mosaic.remote(Closing, runtime=first)(str(path))
+        await keeper.keep(kept)
+        del kept  # the keeper on the other worker still has it
+        await giver.pass_on(1)
+        assert not path.exists()
+        made = await giver.make(str(path)).result()
+        again = await giver.pass_on(made).result()
+        assert again == made
+        del made, giver
+        await again.touch()
+        assert not path.exists()
+        del again
+
+        async def lines() -> int:
+            await asyncio.sleep(0.01)
+            return len(path.read_text().splitlines()) if path.exists() else 0
+
+        await settled(lines, 1)
+        await keeper.keep(None)
+        await settled(lines, 2)
+
+    mosaic.run(main, num_workers=2)
+    assert len(path.read_text().splitlines()) == 3  # the keeper, when all stopped
+
+
+def test_a_result_is_kept_as_long_as_somebody_has_its_task() -> None:
+    async def main(runtime: Any) -> None:
+        first, second = (mosaic.remote(Probe, runtime=w)() for w in runtime.workers)
+        task = first.echo(list(range(1000)))
+        # Two consumers on other runtimes drop it; the head still has it.
+        assert len(await second.echo(task).result()) == 1000
+        assert len(await second.echo([task, task]).result()) == 2
+        gc.collect()
+        assert len(await task.result()) == 1000
+        large = first.echo(bytes(1 << 20))  # stays where it was made
+        assert len(await second.echo(large).result()) == 1 << 20
+        assert len(await large.result()) == 1 << 20
+
+    mosaic.run(main, num_workers=2)
