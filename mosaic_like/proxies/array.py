@@ -212,4 +212,4 @@ class ArrayProxy(Generic[T]):
 
     def __repr__(self) -> str:
         name = self._mosaic_members[0]._mosaic_schema.name
-        return f"<{len(self)} × {name}>"
+        return f"<{len(self)} of {name}>"

@@ -75,7 +75,7 @@ def check_options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 class RemoteClass(Generic[P, T]):
-    """A class with options: ``Klass.options(...)``, or ``mosaic.remote(Klass, ...)``."""
+    """A class with options: ``Klass.options(...)``, ``mosaic.remote(Klass, ...)``."""
 
     __slots__ = ("_cls", "_options")
 

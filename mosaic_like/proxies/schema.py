@@ -1,4 +1,4 @@
-"""What is known of a user's class without asking anybody: methods, attributes, arity."""
+"""What is known of a user's class without asking: methods, attributes, arity."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Schema:
             elif not name.startswith("_"):
                 attributes.add(name)
         for base in cls.__mro__:
-            annotations = base.__dict__.get("__annotations__", {})
+            annotations = inspect.get_annotations(base)
             attributes.update(n for n in annotations if not n.startswith("_"))
         self.methods: Mapping[str, Method] = MappingProxyType(methods)
         self.attributes = frozenset(attributes)

@@ -12,7 +12,8 @@ import sys
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..comms.messages import GET_ATTRIBUTE, SET_ATTRIBUTE, STREAM, TESSERA, Extra
-from ..comms.serialization import PLAIN, Referent
+from ..comms.serialization import PLAIN, Payload, Referent
+from ..core.caller import COUNTED_BYTES
 from ..core.task import DONE
 from ..ids import short
 from .outputs import After, TaskDone
@@ -95,6 +96,8 @@ class RemoteMethod:
         if _SCALARS.issuperset(map(type, args)):
             # As the serializer does it, without the calls on the way there.
             payload = marshal.dumps(args, 2)
+            if len(payload) > COUNTED_BYTES:
+                payload = Payload(payload)
         else:
             payload = runtime.dump_call(self, args, kwargs)
         return TaskProxy(runtime, runtime.submit(handle, self._name, payload))

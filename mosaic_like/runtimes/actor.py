@@ -24,6 +24,7 @@ from ..comms import messages as wire
 from ..comms.exceptions import dump_error, load_error
 from ..comms.serialization import PLAIN, Payload, Serializer
 from ..core.caller import (
+    COUNTED_BYTES,
     DROPPED,
     HELD,
     RELEASED,
@@ -110,7 +111,7 @@ class ActorRuntime(Base):
         self.made_inside: dict[int, int] = {}
 
     def joined_cluster(self, settings: bytes) -> None:
-        self.peers.on_tick = self._on_tick
+        self.peers.on_tick = self.on_tick
         self._uids = ids.uids(self.incarnation)
         self.worker = WorkerState(
             self, self.executor, self.caller, self.peers.by_incarnation
@@ -200,6 +201,10 @@ class ActorRuntime(Base):
                 self.peers.tick_soon()
             else:
                 self.post(self.peers.tick_soon)
+
+    def _deliver(self, peer: Peer, batch: list[Any], buffers: list[Any]) -> None:
+        self.caller.now_s = now()  # one reading of the clock for all that it ends
+        super()._deliver(peer, batch, buffers)
 
     def delivered(self) -> None:
         self.caller.release_credited()
@@ -424,9 +429,12 @@ class ActorRuntime(Base):
         kinds = set(map(type, args))
         if not kwargs and TaskProxy in kinds and _DIRECT_KINDS.issuperset(kinds):
             return direct.dump(args)
-        return self.serializer.dumps_call(
+        payload = self.serializer.dumps_call(
             ordered_only(args), kwargs, describe=method.describe
         )
+        if type(payload) is bytes and len(payload) > COUNTED_BYTES:
+            return Payload(payload)  # which counts for the credit
+        return payload
 
     def submit_to_result(
         self,
@@ -609,10 +617,12 @@ class ActorRuntime(Base):
                 logger.exception("a callback of %s.%s", call.stream.label, call.method)
 
     def unheard(self, call: Call) -> None:
-        if call.hold == HELD and call.method != "__init__":
-            rare(call).unheard = True
-        elif call.method != "__init__":
+        if call.method == "__init__":
+            return  # every call on the tessera says it again
+        if call.hold == DROPPED:
             self._complain(call)
+        else:
+            rare(call).unheard = True
 
     def _complain(self, call: Call) -> None:
         """A failure that nobody has asked for."""
@@ -620,6 +630,8 @@ class ActorRuntime(Base):
             call.rare.unheard = False
         if call.state != FAILED or self.stopping:
             return
+        if call.rare is not None and call.rare.reason == wire.REASONS[wire.UPSTREAM]:
+            return  # the call at fault says it
         error = self.error_of(call)
         place = place_of(call)
         logger.error(
@@ -668,7 +680,8 @@ class ActorRuntime(Base):
         if isinstance(outbox, Peer):
             outbox.releases.append(handle.uid)
 
-    def _on_tick(self) -> bool:
+    def on_tick(self) -> bool:
+        """The timer has passed: tell what was dropped."""
         if self.dropped:
             self._drain_dropped()
         # What this runtime drops of its own objects is counted at once, and must not

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..comms import messages as wire
 from ..comms.serialization import PLAIN
-from ..core.task import START, Task
+from ..core.task import RUNNING, START, Task
 from ..core.tessera import INLINE, LOOP, MAIN, THREAD, Tessera
 from ..core.worker import CLOSE_METHOD, CONSTRUCTOR
 from ..errors import CycleError, SerializationError
@@ -55,6 +55,7 @@ READY = "__ready__"  # asked of a tessera: it is built
 _SCALARS = PLAIN - {bytes}
 _PICKLE = 0x80  # how a pickle begins
 set_current = CURRENT.set
+_ATTRIBUTES = (wire.GET_ATTRIBUTE, wire.SET_ATTRIBUTE)
 MAX_DEPTH = 64  # of calls run inside each other by a thread that waits
 _TELL_AFTER_S = 0.05  # of blocking, until the owner of the awaited call is told
 _TELL_AGAIN_S = 0.25
@@ -155,6 +156,7 @@ class Executor:
         codes = [m.__func__.__code__ for m in runners]  # type: ignore[union-attr]
         self.interrupts = Interrupts([*codes, run_step.__code__])
         self._consumers: dict[int, _Consumer] = {}
+        self._overlapping: set[_Consumer] = set()  # of asynchronous tesserae
         self._threads: dict[int, _Thread] = {}
         self._main_ident: int | None = None
 
@@ -216,6 +218,12 @@ class Executor:
         # later each 100 ms, since what lands in __del__ is swallowed by Python.
         delay_s = 0.001 if attempt < 20 else 0.1
         self._loop.call_later(delay_s, self._interrupt, task, attempt + 1)
+
+    def running(self) -> list[Task]:
+        """What runs at this moment, as far as it can be seen from the loop's thread."""
+        consumers = (*self._consumers.values(), *self._overlapping)
+        found = [*self._stack, *(consumer.task for consumer in consumers)]
+        return [t for t in found if t is not None and t.state == RUNNING]
 
     def tessera_gone(self, tessera: Tessera) -> None:
         """Its own thread, if it has one, ends."""
@@ -546,6 +554,7 @@ class Executor:
         tessera = task.tessera
         if tessera.options.is_async:
             consumer = _Consumer()
+            self._overlapping.add(consumer)
             task.rare = self._loop.create_task(self._consume(consumer, task))
             return
         running = self._consumers.get(tessera.uid)
@@ -564,10 +573,12 @@ class Executor:
         count = 0
         while task is not None:
             consumer.between = False
+            consumer.task = task
             if consumer.runner is not None:
                 task.rare = consumer.runner
             outcome = await self._run_coroutine(task)
             if type(outcome) is Built or task.tessera.options.is_async:
+                self._overlapping.discard(consumer)
                 self._port.completed(task, outcome)
                 return
             consumer.between = True
@@ -638,6 +649,8 @@ class Executor:
             and name not in task.tessera.options.expose
         ):
             raise AttributeError(f"{name!r} is private: it is never remote")
+        if task.extra is not None and task.extra.kind in _ATTRIBUTES:
+            raise TypeError(f"{name!r} is a coroutine method: call it and await the task")
         arguments, keywords = self._port.load_call(task)
         return getattr(task.tessera.instance, name)(*arguments, **keywords)
 
@@ -676,10 +689,11 @@ def _lacks(task: Task) -> bool:
 class _Consumer:
     """One asyncio task that runs the coroutine calls of a tessera."""
 
-    __slots__ = ("between", "next", "runner")
+    __slots__ = ("between", "next", "runner", "task")
 
     def __init__(self) -> None:
         self.between = False  # one call has ended, the next may be handed over
+        self.task: Task | None = None  # that runs
         self.next: Task | None = None
         self.runner: asyncio.Task[None] | None = None
 

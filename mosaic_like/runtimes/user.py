@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..comms import messages as wire
 from ..core.placement import STRATEGIES
@@ -12,13 +12,15 @@ from ..errors import MonitorLost, WorkerDied
 from ..proxies.array import ArrayProxy
 from ..proxies.tessera import TesseraProxy
 from .actor import ActorRuntime
-from .leases import Body, Leases, Loop
+from .leases import Leases, Loop
 from .quiescence import Quiescence
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from ..comms.messages import Member
+
+R = TypeVar("R")
 
 
 class WorkerInfo:
@@ -179,7 +181,7 @@ class UserRuntime(ActorRuntime):
         return STRATEGIES[name]().choose(workers, self._load_at)  # type: ignore[return-value]
 
     def deal(self, count: int) -> list[Any]:
-        """Workers for so many tesserae, one after the other; None where there is none."""
+        """Workers for so many tesserae, in turn; None where there is none."""
         workers = self.of_kind("worker")
         if not workers:
             return [None] * count
@@ -266,7 +268,7 @@ class UserRuntime(ActorRuntime):
 
     def async_for(
         self, *iterables: Iterable[Any], safe: bool = True, timeout: float | None = None
-    ) -> Callable[[Body], Awaitable[list[Any]]]:
+    ) -> Callable[[Callable[..., Awaitable[R]]], Awaitable[list[R]]]:
         """Run a coroutine function once for each item, each with a worker of its own.
 
         No other item of any loop of this runtime has the same worker meanwhile, except
@@ -297,7 +299,7 @@ class UserRuntime(ActorRuntime):
         """
         items = list(zip(*iterables, strict=False))
 
-        def decorate(body: Body) -> Awaitable[list[Any]]:
+        def decorate(body: Callable[..., Awaitable[R]]) -> Awaitable[list[R]]:
             return Loop(self, body, items, safe, timeout)
 
         return decorate

@@ -23,6 +23,7 @@ from ..ids import short
 from .executor import CLOSE_TIMEOUT_S, CURRENT, Outcome
 from .loops import new_loop
 from .output import MESSAGE_CHARACTERS, LineStream, Printed, messages_of
+from .reports import RunningReports
 from .spec import Spec, decode
 from .streams import Paused, Yielded
 from .user import UserRuntime
@@ -36,7 +37,6 @@ logger = logging.getLogger(__name__)
 
 # The thread that runs user code gives way to the loop's after this long.
 SWITCH_INTERVAL_S = 0.0005
-REPORT_AFTER_S = 0.05
 HURRY_S = 1.0  # that running calls have when the program has died
 # What is printed waits while so much is on its way to a head.
 OUTPUT_BYTES = 1 << 20
@@ -58,6 +58,7 @@ class Worker(UserRuntime):
         self.stdout = LineStream(lambda task, text: self._print(1, task, text), 1)
         self.stderr = LineStream(lambda task, text: self._print(2, task, text), 2)
         self.ended = loop.create_future()
+        self._reports = RunningReports(self.executor.running, self._report)
         self._running_s = self.config.stop_timeout_s  # that calls have when all stops
 
     async def start(self) -> None:
@@ -65,6 +66,15 @@ class Worker(UserRuntime):
         spec = self._spec
         self.bind(f"ipc://{spec.directory}/w{os.getpid()}")
         await self.join("worker", spec.monitor_address, spec.monitor_token, spec.uid)
+
+    def _report(self, to: int, message: wire.Running) -> None:
+        outbox = self.outbox(to)
+        if outbox is not None:
+            outbox.send(message)
+
+    def on_tick(self) -> bool:
+        more = super().on_tick()
+        return self._reports.look(self.loop.time()) or more
 
     # -- output ------------------------------------------------------------------------
 

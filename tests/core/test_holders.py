@@ -130,7 +130,7 @@ def test_an_object_that_is_no_longer_shared_has_no_record(table: HolderTable) ->
     table.add(X)
     table.retain(MAKER, X, OTHER)
     table.release_grants(OTHER, [(X, MAKER)])
-    assert not table._shared
+    assert not table.shared
     assert table.counts(X) == {(MAKER, MAKER): 1}
 
 

@@ -363,7 +363,7 @@ MEMBERSHIP = {"Welcome", "Refused", "Joined", "Lost", "Stop"}
 ACTORS = {
     *("Create", "Submit", "Done", "Failed", "Cancel", "Running", "Subscribe"),
     *("Fetch", "Value", "Item", "Credit", "Release", "ReleaseGrants", "Retain"),
-    *("Holding", "LossSeen", "Define", "Quiesce", "Quiet"),
+    *("Holding", "LossSeen", "Define", "Quiesce", "Quiet", "Waiting"),
 }
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import specimens as s
 from specimens import RunIn
 
+if TYPE_CHECKING:
+    from mosaic_like.runtimes.user import UserRuntime
+
 
 def test_a_loop_has_a_worker_for_each_item(cluster: RunIn) -> None:
-    async def main(runtime: Any) -> None:
+    async def main(runtime: UserRuntime) -> None:
         pool = s.Counter.options(len=runtime.num_workers).remote()
         await pool
         taken: set[str] = set()
@@ -34,13 +37,18 @@ def test_a_loop_has_a_worker_for_each_item(cluster: RunIn) -> None:
         )
         assert most == 2
         assert len({pid for _, _, pid in results}) == 2
-        assert await runtime.async_for([])(loop) == []
+
+        @runtime.async_for([])
+        async def empty(worker: Any, x: int) -> int:
+            return x
+
+        assert await empty == []
 
     cluster(main)
 
 
 def test_loops_nest_without_waiting_for_each_other(cluster: RunIn) -> None:
-    async def main(runtime: Any) -> None:
+    async def main(runtime: UserRuntime) -> None:
         holders: dict[str, int] = {}
 
         @runtime.async_for(range(4))
@@ -72,7 +80,7 @@ def test_loops_nest_without_waiting_for_each_other(cluster: RunIn) -> None:
 
 
 def test_an_inner_loop_runs_on_the_worker_of_the_outer_item(cluster: RunIn) -> None:
-    async def main(runtime: Any) -> None:
+    async def main(runtime: UserRuntime) -> None:
         inside: list[bool] = []
         both = asyncio.Barrier(2)
 
@@ -96,7 +104,7 @@ def test_an_inner_loop_runs_on_the_worker_of_the_outer_item(cluster: RunIn) -> N
 
 
 def test_a_failing_item_gives_its_worker_back(cluster: RunIn) -> None:
-    async def main(runtime: Any) -> None:
+    async def main(runtime: UserRuntime) -> None:
         ended: list[int] = []
         failing = asyncio.Event()
 
@@ -189,13 +197,13 @@ def test_an_item_whose_worker_was_lost_runs_again(run_script: Any) -> None:
 def test_a_barrier_waits_for_calls_made_inside_calls(
     cluster: RunIn, tmp_path: Any
 ) -> None:
-    async def main(runtime: Any) -> None:
+    async def main(runtime: UserRuntime) -> None:
         first, second = runtime.workers
         slow = s.Slow.options(runtime=second).remote()
         caller = s.Caller.options(runtime=first).remote(slow)
         over = s.Caller.options(runtime=second).remote(caller)
         await over.fire("fire", "hold", str(tmp_path / "go"))
-        with pytest.raises(TimeoutError, match="not reached in 0.05 s"):
+        with pytest.raises(TimeoutError, match=r"not reached in 0\.05 s"):
             await runtime.barrier(0.05)
         with pytest.raises(TimeoutError):
             await runtime.barrier(timeout=0)
@@ -209,7 +217,7 @@ def test_a_barrier_waits_for_calls_made_inside_calls(
 
 
 def test_what_is_registered_runs_at_the_next_barrier(cluster: RunIn) -> None:
-    async def main(runtime: Any) -> None:
+    async def main(runtime: UserRuntime) -> None:
         counter = s.Counter.remote()
         seen: list[int] = []
 
@@ -233,13 +241,13 @@ def test_what_is_registered_runs_at_the_next_barrier(cluster: RunIn) -> None:
             await runtime.barrier()
         await runtime.barrier()
         with pytest.raises(TypeError, match="coroutine function"):
-            runtime.register_barrier_task(3)
+            runtime.register_barrier_task(3)  # type: ignore[arg-type]
 
     cluster(main)
 
 
 def test_the_runtime_knows_its_workers(cluster: RunIn) -> None:
-    async def main(runtime: Any) -> None:
+    async def main(runtime: UserRuntime) -> None:
         assert [w.uid for w in runtime.workers] == ["worker:0:0", "worker:0:1"]
         assert runtime.workers[1].indices == (0, 1)
         assert runtime.num_workers == 2

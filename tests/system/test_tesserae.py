@@ -256,14 +256,20 @@ def test_attributes_are_read_and_set_in_order_with_calls(cluster: RunIn) -> None
     cluster(main)
 
 
+def forget(counter: Any) -> None:
+    assert repr(counter.add)
+    _ = counter.n
+    del _
+    gc.collect()
+
+
 def test_a_remote_attribute_that_is_not_awaited_gives_one_warning(
     cluster: RunIn,
 ) -> None:
     async def main(runtime: Any) -> None:
         counter = s.Counter.remote()
         with pytest.warns(RuntimeWarning, match=r"await proxy\.n") as warned:
-            counter.n
-            gc.collect()
+            forget(counter)
         assert len(warned) == 1
         for mistake in (
             lambda: counter.n + 1,  # type: ignore[operator]
@@ -296,7 +302,7 @@ def test_the_object_protocol_is_forwarded(cluster: RunIn) -> None:
         with pytest.raises(KeyError):
             await box["a"].result()
         with pytest.raises(TypeError, match="cannot wait"):
-            "b" in box
+            _ = "b" in box
         assert await box.__adjoint__().result() == "adjoint"
         assert await box._half().result() == 0.5
         with pytest.raises(AttributeError, match="private"):
