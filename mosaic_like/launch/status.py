@@ -103,8 +103,8 @@ async def _joined(cluster: Found) -> AsyncIterator[Head]:
             socket_path.unlink()
 
 
-async def describe(cluster: Found) -> dict[str, Any]:
-    """What there is to say of it, as it goes into JSON."""
+async def describe(cluster: Found) -> dict[str, Any] | None:
+    """What there is to say of it, as it goes into JSON; None if it has just ended."""
     about: dict[str, Any] = {
         "id": cluster.id,
         "pid": cluster.key.pid,
@@ -117,7 +117,13 @@ async def describe(cluster: Found) -> dict[str, Any]:
         async with _joined(cluster) as head:
             for kind in ("head", "node", "worker"):
                 about[f"{kind}s"] = _members(head, kind)
-    except ConnectError as error:
+    except Exception as error:  # also of the socket, when its directory goes
+        try:
+            _look(cluster.path)
+        except (ConnectError, OSError):
+            return None
+        if not isinstance(error, ConnectError):
+            raise
         about["error"] = str(error)
     return about
 
@@ -134,7 +140,8 @@ def show(where: str | None, *, as_json: bool) -> int:
     clusters = find(where)
 
     async def ask() -> list[dict[str, Any]]:
-        return [await describe(cluster) for cluster in clusters]
+        found = [await describe(cluster) for cluster in clusters]
+        return [about for about in found if about is not None]
 
     found = asyncio.run(ask())
     if as_json:

@@ -95,9 +95,8 @@ class RemoteMethod:
         runtime = handle.runtime
         if _SCALARS.issuperset(map(type, args)):
             # As the serializer does it, without the calls on the way there.
-            payload = marshal.dumps(args, 2)
-            if len(payload) > COUNTED_BYTES:
-                payload = Payload(payload)
+            data = marshal.dumps(args, 2)
+            payload = data if len(data) <= COUNTED_BYTES else Payload(data)
         else:
             payload = runtime.dump_call(self, args, kwargs)
         return TaskProxy(runtime, runtime.submit(handle, self._name, payload))

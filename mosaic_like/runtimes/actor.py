@@ -16,12 +16,10 @@ import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
 
 from .. import ids
 from ..comms import direct
 from ..comms import messages as wire
-from ..comms.exceptions import dump_error, load_error
 from ..comms.serialization import PLAIN, Payload, Serializer
 from ..core.caller import (
     COUNTED_BYTES,
@@ -31,31 +29,21 @@ from ..core.caller import (
     Arrived,
     Call,
     CallerState,
-    Stream,
     rare,
     references,
 )
-from ..core.placement import STRATEGIES, RoundRobin, Strategy
-from ..core.references import Grant, Grants
+from ..core.references import Grants
 from ..core.task import CANCEL_EVENT, DONE, ERROR_EVENT, FAILED, Task
 from ..core.worker import WorkerState
-from ..errors import (
-    MonitorLost,
-    MosaicError,
-    NodeLost,
-    RuntimeDisconnectedError,
-    TaskCancelledError,
-    UpstreamError,
-    Verdict,
-    WorkerDied,
-)
-from ..proxies.outputs import AFTER, TaskOutput
-from ..proxies.task import TaskHandle, TaskProxy
-from ..proxies.tessera import TesseraHandle, ordered_only, proxy_of
+from ..proxies.task import TaskProxy
+from ..proxies.tessera import TesseraHandle, ordered_only
 from .base import Base
-from .executor import CURRENT, ArgumentFailed, Built, Executor, Handed, Outcome, Raised
+from .executor import CURRENT, Built, Executor, Handed, Outcome, Raised
+from .failures import Failures
 from .peers import Peer
+from .placing import Placing
 from .streams import Intakes, Producing
+from .values import Values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,7 +61,6 @@ get_ident = threading.get_ident
 current_task = CURRENT.get
 
 _DIRECT_KINDS = (PLAIN - {bytes}) | {TaskProxy}
-BUILTIN_ERRORS = {wire.ERROR: RuntimeError, wire.GONE: LookupError}
 
 
 class ActorRuntime(Base):
@@ -86,24 +73,33 @@ class ActorRuntime(Base):
         self.unused: str | None = None  # see session: only what starts one has a text
         self.serializer = Serializer()
         self.caller = CallerState(self)
-        self.streams: WeakValueDictionary[int, Stream] = WeakValueDictionary()
         self.dropped: deque[Call | TesseraHandle] = deque()
         self.peers.dropped = self.dropped
         self.peers.on_dropped = self._drain_dropped
-        self.peers.before = self._before
+        self.peers.before = self.before
         self.executor = Executor(self, loop, main_thread=self.main_thread)
-        self.strategy: Strategy = RoundRobin()
-        self._foreign: dict[int, Stream] = {}  # for tasks of others, by owner
-        self._unplaced: deque[Callable[[], bool]] = deque()
-        self._labels: dict[str, int] = {}
-        self._classes: dict[type, bytes | Payload] = {}
+        self.placing = Placing(self)
+        self.streams = self.placing.streams
+        self.create = self.placing.create
+        self.values = Values(self)
+        self.failures = Failures(self)
+        # What the states, the executor and the proxies ask for.
+        self.value_of = self.values.of
+        self.error_of = self.values.error
+        self.load_call = self.values.call
+        self.load_class = self.values.cls
+        self.dump_result = self.serializer.dumps
+        self.dump_error = self.failures.raised
+        self.cancelled = self.failures.cancelled
+        self.cancelled_error = self.failures.cancelled_here
+        self.lost_error = self.failures.lost
+        self.failure = self.failures.refused
         self._inbox: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._completions: deque[tuple[Task, Outcome]] = deque()
         self._awake = False
         self._ident = threading.get_ident()
         self._other_loops: dict[asyncio.AbstractEventLoop, list[Callable[[], Any]]] = {}
-        self._causes: dict[int, tuple[wire.Member, str]] = {}
-        self._made: dict[int, int] = {}  # tesserae made, by incarnation
+        self.causes: dict[int, tuple[wire.Member, str]] = {}
         self.cluster_lost = ""  # why nothing can be made any more
         self.intakes = Intakes(self)
         self.printed: Any = ()  # only workers capture what is printed
@@ -112,16 +108,13 @@ class ActorRuntime(Base):
 
     def joined_cluster(self, settings: bytes) -> None:
         self.peers.on_tick = self.on_tick
-        self._uids = ids.uids(self.incarnation)
+        self.uids = ids.uids(self.incarnation)
         self.worker = WorkerState(
             self, self.executor, self.caller, self.peers.by_incarnation
         )
         self._producing = Producing(self, self.worker.producers)
         self.grants = Grants(self.incarnation, self.worker.holders, self._wake_tick)
-        self.strategy = STRATEGIES[self.config.monitor_strategy]()
-        if isinstance(self.strategy, RoundRobin):
-            # The first head begins with the first worker; workers with their next.
-            self.strategy = RoundRobin(max(0, self.incarnation - 4))
+        self.placing.joined()
         worker, caller = self.worker, self.caller
         holders = worker.holders
         self.handlers.update(
@@ -188,7 +181,7 @@ class ActorRuntime(Base):
             except Exception:
                 logger.exception("%s: %r", self.uid, function)
 
-    def _count_inside(self, root: int) -> None:
+    def count_inside(self, root: int) -> None:
         # Threads may lose a count to each other, but never all of them: it changes.
         maker = ids.maker(root)
         if maker in self.made_inside:
@@ -206,189 +199,17 @@ class ActorRuntime(Base):
         self.caller.now_s = now()  # one reading of the clock for all that it ends
         super()._deliver(peer, batch, buffers)
 
-    def delivered(self) -> None:
-        self.caller.release_credited()
-
-    # -- making tesserae ---------------------------------------------------------------
-
-    def create(
-        self,
-        cls: type,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        options: wire.Options,
-        where: Any = None,
-        depth: int = 2,
-    ) -> TesseraHandle:
-        """Make a tessera; its class and arguments are pickled now, here.
-
-        Args:
-            cls: the user's class.
-            args, kwargs: of its constructor.
-            options: how it runs; its name is filled in.
-            where: None for the strategy's choice, a Member, or ``self`` for here.
-            depth: of the frame of who asks.
-        """
-        payload = self.serializer.dumps_call(
-            args, kwargs, describe=lambda: (cls.__qualname__, ())
-        )
-        class_data = self._classes.get(cls)
-        if class_data is None:
-            class_data = self.serializer.dumps(cls, what=f"class {cls.__qualname__}")
-            self._classes[cls] = class_data
-        number = self._labels[cls.__name__] = self._labels.get(cls.__name__, 0) + 1
-        options.name = f"{cls.__name__}#{number}"
-        tessera = next(self._uids)
-        stream = Stream(tessera, options.name)
-        self.streams[tessera] = stream
-        frame = sys._getframe(depth)
-        call = Call(
-            next(self._uids),
-            stream,
-            "__init__",
-            frame.f_code,
-            frame.f_lasti,
-            time.time(),
-        )
-        call.hold = DROPPED  # it has no proxy: its owner may forget it when it ends
-        handle = TesseraHandle(self, tessera, stream, call, None)
-        task = CURRENT.get()
-        extra = None
-        if task is not None:
-            extra = wire.Extra(ancestors=[*task.ancestors, task.uid])
-            call.root = extra.ancestors[0]
-            if self.made_inside:
-                self._count_inside(call.root)
-        if self.on_loop:
-            if self._inbox:
-                contextvars.Context().run(self._drain)  # not in the user's
-            self._place(handle, class_data, payload, options, where, extra)
-        else:
-            self.post(self._place, handle, class_data, payload, options, where, extra)
-        return handle
-
-    def _place(
-        self,
-        handle: TesseraHandle,
-        class_data: Any,
-        payload: Any,
-        options: wire.Options,
-        where: Any,
-        extra: wire.Extra | None,
-    ) -> None:
-        call = handle.call
-        assert call is not None  # it was made here
-
-        def try_now() -> bool:
-            cause = self._no_place(where)
-            if cause is not None:
-                # Known by the owner that it would have had, so that calls which
-                # mention it go out, and fail as they do for a lost one.
-                stream = handle.stream
-                stream.owner = stream.owner or self._owner_in(where)
-                self.caller.calls[call.uid] = call
-                call.hold = RELEASED
-                self.caller.stream_failed(stream, cause)
-                self.caller.lose(call, cause)
-                return True
-            outbox = self._choose(where)
-            if outbox is None:
-                return False
-            if type(payload) is not bytes and not all(h.owner for h in payload.handles):
-                return False
-            stream = handle.stream
-            self.caller.placed(stream, outbox)
-            self._made[outbox.incarnation] = self._made.get(outbox.incarnation, 0) + 1
-            cls = class_data
-            if type(cls) is not bytes:
-                self._before(outbox, cls)
-                cls = cls.data
-            self.caller.create(call, cls, payload, options, extra)
-            self.caller.release_held(stream)
-            return True
-
-        if self._unplaced or not try_now():
-            self._unplaced.append(try_now)
-            self._place_waiting()
+    def catch_up(self) -> None:
+        """Do now what other threads have posted; on the loop's, inside user code."""
+        if self._inbox:
+            contextvars.Context().run(self._drain)  # not in the user's
 
     def resolve_worker(self, where: Any) -> Any:
         raise NotImplementedError  # see UserRuntime
 
-    def _no_place(self, where: Any) -> Any:
-        """Why nothing can be made there; None if it can, now or later."""
-        if where is self:
-            return None
-        if self.cluster_lost:
-            return MonitorLost(
-                f"nothing can be made any more: {self.cluster_lost}; end the program, "
-                "or start another runtime after mosaic.stop()",
-                "monitor",
-                Verdict.NOT_STARTED,
-                self.cluster_lost,
-            )
-        if where is None:
-            return None
-        if isinstance(where, Stream):
-            return where.error
-        return self._causes.get(where.incarnation)
+    def delivered(self) -> None:
+        self.caller.release_credited()
 
-    def _owner_in(self, where: Any) -> int:
-        if where is None:
-            return ids.MONITOR_INCARNATION
-        owner: int = where.owner if isinstance(where, Stream) else where.incarnation
-        return owner
-
-    def _choose(self, where: Any) -> Peer | None:
-        if where is self:
-            return self.outbox(self.incarnation)  # type: ignore[no-any-return]
-        if isinstance(where, Stream):  # of a tessera: beside it
-            return self.outbox(where.owner)
-        if where is not None:
-            return self.outbox(where.incarnation)
-        workers = self.of_kind("worker")
-        if not workers:
-            return None
-        return self.outbox(self.strategy.choose(workers, self._load_at).incarnation)
-
-    def _load_at(self, incarnation: int) -> int:
-        return self._made.get(incarnation, 0)
-
-    def _place_waiting(self) -> None:
-        for _ in range(len(self._unplaced)):
-            attempt = self._unplaced.popleft()
-            if not attempt():
-                self._unplaced.append(attempt)
-        # Calls that mention what has its place now.
-        for stream in list(self.streams.values()):
-            if stream.held:
-                self.caller.release_held(stream)
-
-    def stream_of(self, uid: int, owner: int, label: str) -> Stream:
-        """To call a tessera that somebody else made, or that was met before."""
-        stream = self.streams.get(uid)
-        if stream is None:
-            stream = self.streams[uid] = Stream(uid, label)
-            self._aim(stream, owner)
-        return stream
-
-    def _aim(self, stream: Stream, owner: int) -> None:
-        outbox = self.outbox(owner)
-        if outbox is not None:
-            self.caller.placed(stream, outbox)
-            return
-        stream.owner = owner
-        if self.is_lost(owner):
-            stream.error = self._causes.get(owner, (None, "it is gone"))
-        else:
-            self._unplaced.append(lambda: self._aim_later(stream, owner))
-
-    def _aim_later(self, stream: Stream, owner: int) -> bool:
-        """The owner was not announced when a reference to it came."""
-        outbox = self.outbox(owner)
-        if outbox is not None:
-            self.caller.placed(stream, outbox)
-            self.caller.release_held(stream)
-        return outbox is not None or self.is_lost(owner)
     # -- calls -------------------------------------------------------------------------
 
     def submit(
@@ -402,7 +223,7 @@ class ActorRuntime(Base):
         """Send a call: the hot path."""
         frame = getframe(depth)
         call = Call(
-            next(self._uids), handle.stream, method, frame.f_code, frame.f_lasti, now()
+            next(self.uids), handle.stream, method, frame.f_code, frame.f_lasti, now()
         )
         task = current_task()
         if task is not None:
@@ -411,7 +232,7 @@ class ActorRuntime(Base):
             extra.ancestors = ancestors = [*task.ancestors, task.uid]
             call.root = ancestors[0]
             if self.made_inside:
-                self._count_inside(call.root)
+                self.count_inside(call.root)
         if self.stopping:
             self._refuse(call)
         if get_ident() != self._ident:
@@ -449,7 +270,7 @@ class ActorRuntime(Base):
         task = handle.proxy
         payload = self.serializer.dumps_call((task, *args), kwargs)
         owner = task._call.stream.owner
-        stream = self._foreign_stream(owner)
+        stream = self.placing.foreign(owner)
         extra.kind = wire.RESULT_CALL
         target = TesseraHandle(self, 0, stream, None, handle)
         call = self.submit(target, method, payload, extra, 3)
@@ -540,8 +361,8 @@ class ActorRuntime(Base):
     def uid_of(self, incarnation: int) -> str:
         """The uid of a runtime; empty if it is not known."""
         member = self.members.get(incarnation)
-        if member is None and incarnation in self._causes:
-            member = self._causes[incarnation][0]
+        if member is None and incarnation in self.causes:
+            member = self.causes[incarnation][0]
         if member is None and incarnation == self.incarnation:
             return self.uid
         return "" if member is None else member.uid
@@ -704,7 +525,7 @@ class ActorRuntime(Base):
         """It was here, or was lost before this runtime came; not: is still to come."""
         if incarnation in self.members:
             return False
-        return incarnation in self._causes or incarnation < self.incarnation
+        return incarnation in self.causes or incarnation < self.incarnation
 
     def arrived(self, message: Any, buffers: Any, sender: int) -> Any:
         extra = message.extra
@@ -733,39 +554,6 @@ class ActorRuntime(Base):
                 ]
         return self.grants.delivered(references, sender)
 
-    def lost_error(self, call: Call, cause: Any) -> bytes:
-        if isinstance(cause, MosaicError):
-            return dump_error(cause, self.serializer)
-        member, how = cause if type(cause) is tuple else (None, str(cause))
-        name = f"{call.stream.label}.{call.method}"
-        uid = "" if member is None else member.uid
-        kind: type[RuntimeDisconnectedError] = RuntimeDisconnectedError
-        where = "its runtime"
-        if member is not None:
-            where = f"{ids.short(uid)} ({member.host}, pid {member.pid})"
-            if uid.startswith("worker"):
-                kind = WorkerDied
-            elif uid.startswith("node"):
-                kind = NodeLost
-        verdict = Verdict.NOT_STARTED if call.hold == RELEASED else Verdict.MAYBE_RAN
-        error = kind(
-            f"{where} is lost: {how}; {name} "
-            + ("was not sent" if verdict is Verdict.NOT_STARTED else "may have run")
-            + ". Its tesserae are gone: make them again",
-            uid,
-            verdict,
-            how,
-        )
-        return dump_error(error, self.serializer)
-
-    def cancelled_error(self, call: Call, reason: str) -> bytes:
-        name = f"{call.stream.label}.{call.method}"
-        why = f": {reason}" if reason else ""
-        error = TaskCancelledError(
-            f"{name} was cancelled before it started{why}", ids.task_name(call.uid)
-        )
-        return dump_error(error, self.serializer)
-
     def _on_waiting(self, message: wire.Waiting, buffers: Any, sender: int) -> None:
         task = self.worker.tasks.get(message.uid)
         if task is not None and not task.settled:
@@ -788,60 +576,10 @@ class ActorRuntime(Base):
     # -- Owner: what WorkerState asks for ----------------------------------------------
 
     def awaited_call(self, reference: wire.Reference) -> Call:
-        stream = self._foreign_stream(reference.owner)
+        stream = self.placing.foreign(reference.owner)
         call = Call(reference.uid, stream, "", None, 0, 0.0)
         call.hold = RELEASED  # its grant is in the payload
         return call
-
-    def _foreign_stream(self, owner: int) -> Stream:
-        stream = self._foreign.get(owner)
-        if stream is None:
-            stream = self._foreign[owner] = Stream(0, "task")
-        if stream.outbox is None and stream.error is None:
-            self._aim(stream, owner)
-        return stream
-
-    def failure(self, task: Task, reason: int, why: Any) -> bytes:
-        name = f"{task.tessera.options.name}.{task.method}"
-        uid = ids.task_name(task.uid)
-        error: BaseException
-        if isinstance(why, (Task, Call)):
-            cause = self._error_of_argument(why)
-            if isinstance(cause, UpstreamError) and cause.__cause__ is not None:
-                cause = cause.__cause__  # the first one: chains of these are long
-            if reason == wire.CANCELLED:
-                error = TaskCancelledError(f"{name}: an argument was cancelled", uid)
-            else:
-                error = UpstreamError(
-                    f"{name} was not called: an argument of it failed "
-                    f"({type(cause).__name__}: {cause})",
-                    uid,
-                )
-            error.__cause__ = cause
-        elif reason == wire.CANCELLED:
-            text = f": {why}" if why else ""
-            error = TaskCancelledError(f"{name} was cancelled{text}", uid)
-        elif reason == wire.GONE and self.stopping:
-            # It was closed with all others: nobody has to look for a mistake.
-            error = RuntimeDisconnectedError(
-                f"{name}: {ids.short(self.uid)} is stopping with its cluster",
-                self.uid,
-                Verdict.NOT_STARTED,
-                "its cluster is stopping",
-            )
-        elif reason == wire.LOST:
-            error = RuntimeDisconnectedError(f"{name}: {why}")
-        else:
-            error = BUILTIN_ERRORS.get(reason, MosaicError)(f"{name}: {why}")
-        return dump_error(error, self.serializer)
-
-    def _error_of_argument(self, argument: Task | Call) -> BaseException:
-        if isinstance(argument, Task):
-            known = argument.outcome
-            data = argument.raw.error if known is None else known.data
-        else:
-            data = argument.result
-        return load_error(data, self.serializer)
 
     def cancel_running(self, task: Task) -> None:
         self.executor.cancel(task)
@@ -850,47 +588,6 @@ class ActorRuntime(Base):
         self.executor.tessera_gone(tessera)
 
     # -- executor.Port -----------------------------------------------------------------
-
-    def load_call(self, task: Task) -> tuple[Sequence[Any], dict[str, Any]]:
-        arrived = task.buffers
-        data = task.data
-        if type(arrived) is not Arrived:
-            return self.serializer.loads_call(data)
-        arguments = task.arguments
-        if data[0] == direct.DIRECT:
-            return direct.load(data, lambda i: self._value_of(arguments[i])), {}
-        args, kwargs = self.serializer.loads_call(
-            data, arrived.buffers, self._resolver(arrived.grants, arguments)
-        )
-        if arguments is not None:
-            args = tuple(arg for arg in args if arg is not AFTER)
-        return args, kwargs
-
-    def load_class(self, task: Task) -> type:
-        cls: type = self.serializer.loads(task.rare)
-        task.rare = None
-        return cls
-
-    def dump_result(self, value: Any) -> bytes | Payload:
-        return self.serializer.dumps(value)
-
-    def dump_error(self, error: BaseException, task: Task) -> bytes:
-        where = f"{ids.short(self.uid)} ({self.me.host}, pid {self.me.pid})"
-        name = f"{task.tessera.options.name}.{task.method}"
-        note = f"  in {name} on {where} · task {ids.task_name(task.uid)}"
-        note += f" · attempt {self.executor.attempt(task)}"
-        return dump_error(error, self.serializer, note=note)
-
-    def cancelled(self, task: Task, *, started: bool) -> bytes:
-        """The error of a call that was cancelled."""
-        name = f"{task.tessera.options.name}.{task.method}"
-        why = f": {task.cancelled}" if task.cancelled else ""
-        when = "while it ran" if started else "before it started"
-        verdict = Verdict.MAYBE_RAN if started else Verdict.NOT_STARTED
-        error = TaskCancelledError(
-            f"{name} was cancelled {when}{why}", ids.task_name(task.uid), verdict
-        )
-        return dump_error(error, self.serializer)
 
     def send_printed(self) -> None:
         """Only workers capture what is printed."""
@@ -928,7 +625,7 @@ class ActorRuntime(Base):
         kind: Any = type(outcome)
         if kind is bytes or kind is Payload:
             if kind is Payload and not self.placed(outcome):
-                self._unplaced.append(lambda: self._ended_later(task, outcome))
+                self.placing.later(lambda: self._ended_later(task, outcome))
                 return
             worker.finished(task, outcome)
             if task is task.tessera.closing:
@@ -950,94 +647,9 @@ class ActorRuntime(Base):
             if task is tessera.closing:
                 worker.closed(tessera)
 
-    # -- values ------------------------------------------------------------------------
-
-    def _resolver(self, handles: Any, arguments: Any) -> Callable[..., Any]:
-        """What stands for the references of a payload.
-
-        Args:
-            handles: grants, or the handles of a payload that was made here.
-            arguments: of a call: tasks are replaced by their values.
-        """
-
-        def resolve(index: int, args: tuple[Any, ...]) -> Any:
-            what = args[0]
-            handle = handles[index]
-            if what == "tessera":
-                if type(handle) is Grant:
-                    stream = self.stream_of(handle.uid, handle.owner, args[2])
-                    handle = TesseraHandle(self, handle.uid, stream, None, handle)
-                return proxy_of(args[1], handle)
-            if arguments is None:
-                if isinstance(handle, TaskHandle):
-                    proxy = handle.proxy
-                else:
-                    proxy = self._task(handle)
-                return proxy if what == "task" else TaskOutput.rebuild(proxy, args)
-            if what == "after":
-                return AFTER
-            if what == "done":
-                return None
-            value = self._value_of(arguments[index])
-            return value if what == "task" else TaskOutput.pick(value, args[1])
-
-        return resolve
-
-    def _task(self, grant: Grant) -> TaskProxy[Any]:
-        """A proxy for a task that another runtime made."""
-        stream = self._foreign_stream(grant.owner)
-        call = Call(grant.uid, stream, "", None, 0, 0.0)
-        rare(call).grant = grant
-        return TaskProxy(self, call)
-
-    def _value_of(self, argument: Task | Call) -> Any:
-        if isinstance(argument, Task):
-            payload = argument.result
-            if payload is None:
-                payload = argument.raw
-            if type(payload) is Raised or argument.state > DONE:
-                ended = argument.outcome if payload is None else payload
-                cancelled = ended.reason == wire.CANCELLED
-                reason = wire.CANCELLED if cancelled else wire.UPSTREAM
-                raise ArgumentFailed(argument, reason)
-            if type(payload) is not Payload:
-                data = argument.outcome.data if payload is None else payload
-                return self.serializer.loads(data)
-            return self.serializer.loads(
-                payload.data, payload.buffers, self._resolver(payload.handles, None)
-            )
-        return self._load(argument.result)
-
-    def _load(self, result: Any) -> Any:
-        if type(result) is bytes:
-            return self.serializer.loads(result)
-        return self.serializer.loads(
-            result.data, result.buffers, self._resolver(result.grants, None)
-        )
-
-    def value_of(self, call: Call) -> Any:
-        """The value of a call that is done and whose value is here."""
-        result = call.result
-        if type(result) is bytes:
-            return self.serializer.loads(result)
-        item = rare(call)
-        if not item.cached:
-            item.value = self._load(result)
-            item.cached = True
-        return item.value
-
-    def error_of(self, call: Call) -> BaseException:
-        """The error of a call that ended without a value, rebuilt each time.
-
-        A kept one would gather the frames of all who raise it, and keep them alive.
-        """
-        if call.rare is not None:
-            call.rare.unheard = False
-        return load_error(call.result, self.serializer)
-
     # -- sending -----------------------------------------------------------------------
 
-    def _before(self, peer: Peer, payload: Any) -> None:
+    def before(self, peer: Peer, payload: Any) -> None:
         """What must go first: grants of what it mentions, and definitions."""
         if payload.handles:
             mentioned = references(payload)
@@ -1050,11 +662,10 @@ class ActorRuntime(Base):
     # -- membership --------------------------------------------------------------------
 
     def member_joined(self, member: wire.Member) -> None:
-        if self._unplaced:
-            self._place_waiting()
+        self.placing.place_waiting()
 
     def member_lost(self, member: wire.Member, cause: str) -> None:
-        self._causes[member.incarnation] = (member, cause)
+        self.causes[member.incarnation] = (member, cause)
         live = [
             m.incarnation
             for m in self.members.values()
@@ -1064,12 +675,8 @@ class ActorRuntime(Base):
             self._send_to_owners(self.grants.lost(member.incarnation, live))
             self.worker.lost(member.incarnation)
             self.worker.holders.lost(member.incarnation, live)
-        for stream in list(self.streams.values()):
-            if stream.owner == member.incarnation:
-                self.caller.stream_failed(stream, (member, cause))
-        foreign = self._foreign.get(member.incarnation)
-        if foreign is not None:
-            self.caller.stream_failed(foreign, (member, cause))
+        for stream in self.placing.streams_to(member.incarnation):
+            self.caller.stream_failed(stream, (member, cause))
         self.caller.lost(member.incarnation, (member, cause))
 
 

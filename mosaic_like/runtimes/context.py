@@ -80,7 +80,7 @@ def current_tessera() -> TesseraProxy[Any]:
     else:
         runtime.post(table.grant, tessera.uid, me, me)
     grant = Grant(tessera.uid, me, me, runtime.grants)
-    stream = runtime.stream_of(tessera.uid, me, tessera.options.name)
+    stream = runtime.placing.met(tessera.uid, me, tessera.options.name)
     handle = TesseraHandle(runtime, tessera.uid, stream, None, grant)
     return proxy_of(type(tessera.instance), handle)
 

@@ -100,7 +100,7 @@ class Head(UserRuntime):
         if self.stopping or self.cluster_lost:
             return
         self.cluster_lost = cause
-        self._place_waiting()
+        self.placing.place_waiting()
         self._membership_changed()
         self.loop.call_later(ANSWERS_S, self._lose_all)
 

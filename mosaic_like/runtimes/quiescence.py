@@ -64,7 +64,7 @@ class Quiescence:
     async def reached(self) -> None:
         """Wait for all calls made until now and those made inside them."""
         runtime = self._runtime
-        up_to = next(runtime._uids)
+        up_to = next(runtime.uids)
         before = None
         while True:
             await self._quiet_here(runtime.incarnation, up_to)

@@ -293,7 +293,7 @@ class Intakes:
                 self._credit(call, credit)
             else:
                 self._runtime.post(self._credit, call, credit)
-        return self._runtime._load(item)
+        return self._runtime.values.item(item)
 
     def _credit(self, call: Call, items: int) -> None:
         outbox = call.stream.outbox

@@ -128,7 +128,7 @@ class UserRuntime(ActorRuntime):
         for member in workers:
             if member.uid == uid:
                 return member
-        for member, cause in self._causes.values():
+        for member, cause in self.causes.values():
             if member.uid == uid:
                 raise WorkerDied(f"{uid} is lost: {cause}; choose another", uid)
         known = ", ".join(m.uid for m in workers) or "none"
@@ -169,7 +169,7 @@ class UserRuntime(ActorRuntime):
         if member is None and incarnation == self.incarnation:
             return self.me
         if member is None:
-            lost, cause = self._causes.get(incarnation, (None, "it is gone"))
+            lost, cause = self.causes.get(incarnation, (None, "it is gone"))
             uid = name if lost is None else lost.uid
             raise WorkerDied(f"{uid} is lost: {cause}; choose another", uid)
         return member
@@ -178,7 +178,7 @@ class UserRuntime(ActorRuntime):
         workers = self.of_kind("worker")
         if not workers or name == self.config.monitor_strategy:
             return None
-        return STRATEGIES[name]().choose(workers, self._load_at)  # type: ignore[return-value]
+        return STRATEGIES[name]().choose(workers, self.placing.load_at)  # type: ignore[return-value]
 
     def deal(self, count: int) -> list[Any]:
         """Workers for so many tesserae, in turn; None where there is none."""

@@ -66,7 +66,11 @@ class Program:
 
     def ready(self, timeout_s: float = 20.0) -> Program:
         """Wait for its first line."""
-        self.about = json.loads(self.line(timeout_s))
+        try:
+            self.about = json.loads(self.line(timeout_s))
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def line(self, timeout_s: float = 20.0, error: bool = False) -> str:

@@ -1,0 +1,163 @@
+"""The errors that a runtime makes for calls, as bytes that travel."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from .. import ids
+from ..comms import messages as wire
+from ..comms.exceptions import dump_error, load_error
+from ..core.caller import RELEASED, Call
+from ..core.task import Task
+from ..errors import (
+    MosaicError,
+    NodeLost,
+    RuntimeDisconnectedError,
+    TaskCancelledError,
+    UpstreamError,
+    Verdict,
+    WorkerDied,
+)
+
+if TYPE_CHECKING:
+    from .actor import ActorRuntime
+
+_KINDS = MappingProxyType({wire.ERROR: RuntimeError, wire.GONE: LookupError})
+
+
+def _name(call: Call) -> str:
+    return f"{call.stream.label}.{call.method}"
+
+
+def _task_name(task: Task) -> str:
+    return f"{task.tessera.options.name}.{task.method}"
+
+
+class Failures:
+    """Says what happened, where, why and what to do now."""
+
+    def __init__(self, runtime: ActorRuntime) -> None:
+        self._runtime = runtime
+        self._serializer = runtime.serializer
+
+    def raised(self, error: BaseException, task: Task) -> bytes:
+        """What user code has raised, with a note that says where."""
+        runtime = self._runtime
+        where = f"{ids.short(runtime.uid)} ({runtime.me.host}, pid {runtime.me.pid})"
+        note = f"  in {_task_name(task)} on {where} · task {ids.task_name(task.uid)}"
+        note += f" · attempt {runtime.executor.attempt(task)}"
+        return dump_error(error, self._serializer, note=note)
+
+    def cancelled(self, task: Task, *, started: bool) -> bytes:
+        """A call was cancelled at its owner."""
+        why = f": {task.cancelled}" if task.cancelled else ""
+        when = "while it ran" if started else "before it started"
+        verdict = Verdict.MAYBE_RAN if started else Verdict.NOT_STARTED
+        error = TaskCancelledError(
+            f"{_task_name(task)} was cancelled {when}{why}",
+            ids.task_name(task.uid),
+            verdict,
+        )
+        return dump_error(error, self._serializer)
+
+    def cancelled_here(self, call: Call, reason: str) -> bytes:
+        """A call was cancelled before it was sent."""
+        why = f": {reason}" if reason else ""
+        error = TaskCancelledError(
+            f"{_name(call)} was cancelled before it started{why}",
+            ids.task_name(call.uid),
+        )
+        return dump_error(error, self._serializer)
+
+    def lost(self, call: Call, cause: Any) -> bytes:
+        """The runtime that had to answer a call is gone.
+
+        Args:
+            call: which.
+            cause: an error, the member and how it ended, or why there is none.
+        """
+        if isinstance(cause, MosaicError):
+            return dump_error(cause, self._serializer)
+        member, how = cause if type(cause) is tuple else (None, str(cause))
+        uid = "" if member is None else member.uid
+        kind: type[RuntimeDisconnectedError] = RuntimeDisconnectedError
+        where = "its runtime"
+        if member is not None:
+            where = f"{ids.short(uid)} ({member.host}, pid {member.pid})"
+            if uid.startswith("worker"):
+                kind = WorkerDied
+            elif uid.startswith("node"):
+                kind = NodeLost
+        verdict = Verdict.NOT_STARTED if call.hold == RELEASED else Verdict.MAYBE_RAN
+        what = "was not sent" if verdict is Verdict.NOT_STARTED else "may have run"
+        error = kind(
+            f"{where} is lost: {how}; {_name(call)} {what}. "
+            "Its tesserae are gone: make them again",
+            uid,
+            verdict,
+            how,
+        )
+        return dump_error(error, self._serializer)
+
+    def refused(self, task: Task, reason: int, why: Any) -> bytes:
+        """A call ended at its owner without having run.
+
+        Args:
+            task: which.
+            reason: one of those of ``messages.Failed``.
+            why: text, or the argument that failed.
+        """
+        if isinstance(why, (Task, Call)):
+            error: BaseException = self._upstream(task, reason, why)
+        else:
+            error = self._refused(task, reason, why)
+        return dump_error(error, self._serializer)
+
+    def _upstream(
+        self, task: Task, reason: int, argument: Task | Call
+    ) -> BaseException:
+        name, uid = _task_name(task), ids.task_name(task.uid)
+        cause = load_error(_error_of(argument), self._serializer)
+        if isinstance(cause, UpstreamError) and cause.__cause__ is not None:
+            cause = cause.__cause__  # the first one: chains of these are long
+        error: BaseException
+        if reason == wire.CANCELLED:
+            error = TaskCancelledError(f"{name}: an argument was cancelled", uid)
+        else:
+            error = UpstreamError(
+                f"{name} was not called: an argument of it failed "
+                f"({type(cause).__name__}: {cause})",
+                uid,
+            )
+        error.__cause__ = cause
+        return error
+
+    def _refused(self, task: Task, reason: int, why: Any) -> BaseException:
+        runtime = self._runtime
+        name, uid = _task_name(task), ids.task_name(task.uid)
+        if reason == wire.CANCELLED:
+            text = f": {why}" if why else ""
+            return TaskCancelledError(f"{name} was cancelled{text}", uid)
+        if reason == wire.GONE and runtime.stopping:
+            # It was closed with all others: nobody has to look for a mistake.
+            return RuntimeDisconnectedError(
+                f"{name}: {ids.short(runtime.uid)} is stopping with its cluster",
+                runtime.uid,
+                Verdict.NOT_STARTED,
+                "its cluster is stopping",
+            )
+        if reason == wire.LOST:
+            return RuntimeDisconnectedError(f"{name}: {why}")
+        return _KINDS.get(reason, MosaicError)(f"{name}: {why}")
+
+
+def _error_of(argument: Task | Call) -> bytes:
+    """The error of an argument that failed, as it came."""
+    data: bytes
+    if isinstance(argument, Task):
+        known = argument.outcome
+        data = argument.raw.error if known is None else known.data
+    else:
+        data = argument.result
+    return data

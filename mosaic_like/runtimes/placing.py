@@ -1,0 +1,250 @@
+"""Where tesserae go, and how they are met: the streams of one runtime.
+
+Making a tessera finds it a worker, or waits until there is one. A tessera or task of
+another runtime is met when a reference to it arrives; its stream is made then, and
+waits if its owner has not been announced.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from .. import ids
+from ..comms import messages as wire
+from ..core.caller import DROPPED, RELEASED, Call, Stream
+from ..core.placement import STRATEGIES, RoundRobin, Strategy
+from ..errors import MonitorLost, Verdict
+from ..proxies.tessera import TesseraHandle
+from .executor import CURRENT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..comms.serialization import Payload
+    from .actor import ActorRuntime
+    from .peers import Peer
+
+
+class Placing:
+    """The streams of a runtime and what waits for a place."""
+
+    def __init__(self, runtime: ActorRuntime) -> None:
+        self._runtime = runtime
+        self.streams: WeakValueDictionary[int, Stream] = WeakValueDictionary()
+        self._foreign: dict[int, Stream] = {}  # for tasks of others, by owner
+        self._meeting = threading.Lock()
+        self._unplaced: deque[Callable[[], bool]] = deque()
+        self._labels: dict[str, int] = {}
+        self._classes: WeakKeyDictionary[type, bytes | Payload] = WeakKeyDictionary()
+        self._made: dict[int, int] = {}  # tesserae made, by incarnation
+        self._strategy: Strategy = RoundRobin()
+
+    def joined(self) -> None:
+        """The runtime has its incarnation and its configuration."""
+        runtime = self._runtime
+        self._strategy = STRATEGIES[runtime.config.monitor_strategy]()
+        if isinstance(self._strategy, RoundRobin) and runtime.uid != "head":
+            # Not all runtimes begin with the same worker.
+            self._strategy = RoundRobin(runtime.incarnation)
+
+    def create(
+        self,
+        cls: type,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: wire.Options,
+        where: Any = None,
+        depth: int = 2,
+    ) -> TesseraHandle:
+        """Make a tessera; its class and arguments are pickled now, here.
+
+        Args:
+            cls: the user's class.
+            args, kwargs: of its constructor.
+            options: how it runs; its name is filled in.
+            where: None for the strategy's choice, a Member, or ``self`` for here.
+            depth: of the frame of who asks.
+        """
+        payload = self._runtime.serializer.dumps_call(
+            args, kwargs, describe=lambda: (cls.__qualname__, ())
+        )
+        class_data = self._classes.get(cls)
+        if class_data is None:
+            class_data = self._runtime.serializer.dumps(cls, what=f"class {cls.__qualname__}")
+            self._classes[cls] = class_data
+        number = self._labels[cls.__name__] = self._labels.get(cls.__name__, 0) + 1
+        options.name = f"{cls.__name__}#{number}"
+        tessera = next(self._runtime.uids)
+        stream = Stream(tessera, options.name)
+        self.streams[tessera] = stream
+        frame = sys._getframe(depth)
+        call = Call(
+            next(self._runtime.uids),
+            stream,
+            "__init__",
+            frame.f_code,
+            frame.f_lasti,
+            time.time(),
+        )
+        call.hold = DROPPED  # it has no proxy: its owner may forget it when it ends
+        handle = TesseraHandle(self._runtime, tessera, stream, call, None)
+        task = CURRENT.get()
+        extra = None
+        if task is not None:
+            extra = wire.Extra(ancestors=[*task.ancestors, task.uid])
+            call.root = extra.ancestors[0]
+            if self._runtime.made_inside:
+                self._runtime.count_inside(call.root)
+        if self._runtime.on_loop:
+            self._runtime.catch_up()
+            self._place(handle, class_data, payload, options, where, extra)
+        else:
+            self._runtime.post(self._place, handle, class_data, payload, options, where, extra)
+        return handle
+
+    def _place(
+        self,
+        handle: TesseraHandle,
+        class_data: Any,
+        payload: Any,
+        options: wire.Options,
+        where: Any,
+        extra: wire.Extra | None,
+    ) -> None:
+        call = handle.call
+        assert call is not None  # it was made here
+
+        def try_now() -> bool:
+            cause = self._no_place(where)
+            if cause is not None:
+                # Known by the owner that it would have had, so that calls which
+                # mention it go out, and fail as they do for a lost one.
+                stream = handle.stream
+                stream.owner = stream.owner or self._owner_in(where)
+                self._runtime.caller.calls[call.uid] = call
+                call.hold = RELEASED
+                self._runtime.caller.stream_failed(stream, cause)
+                self._runtime.caller.lose(call, cause)
+                return True
+            outbox = self._choose(where)
+            if outbox is None:
+                return False
+            if type(payload) is not bytes and not all(h.owner for h in payload.handles):
+                return False
+            stream = handle.stream
+            self._runtime.caller.placed(stream, outbox)
+            self._made[outbox.incarnation] = self._made.get(outbox.incarnation, 0) + 1
+            cls = class_data
+            if type(cls) is not bytes:
+                self._runtime.before(outbox, cls)
+                cls = cls.data
+            self._runtime.caller.create(call, cls, payload, options, extra)
+            self._runtime.caller.release_held(stream)
+            return True
+
+        if self._unplaced or not try_now():
+            self._unplaced.append(try_now)
+            self.place_waiting()
+
+    def _no_place(self, where: Any) -> Any:
+        """Why nothing can be made there; None if it can, now or later."""
+        if where is self._runtime:
+            return None
+        if self._runtime.cluster_lost:
+            return MonitorLost(
+                f"nothing can be made any more: {self._runtime.cluster_lost}; end the program, "
+                "or start another runtime after mosaic.stop()",
+                "monitor",
+                Verdict.NOT_STARTED,
+                self._runtime.cluster_lost,
+            )
+        if where is None:
+            return None
+        if isinstance(where, Stream):
+            return where.error
+        return self._runtime.causes.get(where.incarnation)
+
+    def _owner_in(self, where: Any) -> int:
+        if where is None:
+            return ids.MONITOR_INCARNATION
+        owner: int = where.owner if isinstance(where, Stream) else where.incarnation
+        return owner
+
+    def _choose(self, where: Any) -> Peer | None:
+        if where is self._runtime:
+            return self._runtime.outbox(self._runtime.incarnation)  # type: ignore[no-any-return]
+        if isinstance(where, Stream):  # of a tessera: beside it
+            return self._runtime.outbox(where.owner)
+        if where is not None:
+            return self._runtime.outbox(where.incarnation)
+        workers = self._runtime.of_kind("worker")
+        if not workers:
+            return None
+        return self._runtime.outbox(self._strategy.choose(workers, self.load_at).incarnation)
+
+    def later(self, attempt: Callable[[], bool]) -> None:
+        """Try this whenever somebody has joined, until it says that it is done."""
+        self._unplaced.append(attempt)
+
+    def streams_to(self, owner: int) -> list[Stream]:
+        """All that lead to a runtime."""
+        streams = (*self.streams.values(), *self._foreign.values())
+        return [stream for stream in streams if stream.owner == owner]
+
+    def load_at(self, incarnation: int) -> int:
+        """Tesserae that this runtime has made there."""
+        return self._made.get(incarnation, 0)
+
+    def place_waiting(self) -> None:
+        """Somebody has joined, or nobody will: try again."""
+        for _ in range(len(self._unplaced)):
+            attempt = self._unplaced.popleft()
+            if not attempt():
+                self._unplaced.append(attempt)
+        # Calls that mention what has its place now.
+        for stream in list(self.streams.values()):
+            if stream.held:
+                self._runtime.caller.release_held(stream)
+
+    def met(self, uid: int, owner: int, label: str) -> Stream:
+        """To call a tessera that somebody else made, or that was met before."""
+        # Asked on the thread that unpickles, too: two streams would number twice.
+        with self._meeting:
+            stream = self.streams.get(uid)
+            if stream is None:
+                stream = self.streams[uid] = Stream(uid, label)
+                self._aim(stream, owner)
+            return stream
+
+    def _aim(self, stream: Stream, owner: int) -> None:
+        outbox = self._runtime.outbox(owner)
+        if outbox is not None:
+            self._runtime.caller.placed(stream, outbox)
+            return
+        stream.owner = owner
+        if self._runtime.is_lost(owner):
+            stream.error = self._runtime.causes.get(owner, (None, "it is gone"))
+        else:
+            self._unplaced.append(lambda: self._aim_later(stream, owner))
+
+    def _aim_later(self, stream: Stream, owner: int) -> bool:
+        """The owner was not announced when a reference to it came."""
+        outbox = self._runtime.outbox(owner)
+        if outbox is not None:
+            self._runtime.caller.placed(stream, outbox)
+            self._runtime.caller.release_held(stream)
+        return outbox is not None or self._runtime.is_lost(owner)
+
+    def foreign(self, owner: int) -> Stream:
+        """To ask a runtime for tasks that others made."""
+        stream = self._foreign.get(owner)
+        if stream is None:
+            stream = self._foreign[owner] = Stream(0, "task")
+        if stream.outbox is None and stream.error is None:
+            self._aim(stream, owner)
+        return stream

@@ -1,0 +1,145 @@
+"""Values out of payloads: what stands for the tesserae and tasks that they mention.
+
+Called on the thread that runs user code, because unpickling is user code too, and on
+whatever thread asks a proxy for its value.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..comms import direct
+from ..comms import messages as wire
+from ..comms.exceptions import load_error
+from ..comms.serialization import Payload
+from ..core.caller import Arrived, Call, rare
+from ..core.references import Grant
+from ..core.task import DONE, Task
+from ..proxies.outputs import AFTER, TaskOutput
+from ..proxies.task import TaskHandle, TaskProxy
+from ..proxies.tessera import TesseraHandle, proxy_of
+from .executor import ArgumentFailed, Raised
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .actor import ActorRuntime
+
+
+class Values:
+    """The loading side of one runtime's serializer."""
+
+    def __init__(self, runtime: ActorRuntime) -> None:
+        self._runtime = runtime
+        self._serializer = runtime.serializer
+
+    def call(self, task: Task) -> tuple[Sequence[Any], dict[str, Any]]:
+        """The arguments of a call; tasks among them are replaced by their values."""
+        arrived = task.buffers
+        data = task.data
+        if type(arrived) is not Arrived:
+            return self._serializer.loads_call(data)
+        arguments = task.arguments
+        if data[0] == direct.DIRECT:
+            return direct.load(data, lambda i: self._of_argument(arguments[i])), {}
+        args, kwargs = self._serializer.loads_call(
+            data, arrived.buffers, self._resolver(arrived.grants, arguments)
+        )
+        if arguments is not None:
+            args = tuple(arg for arg in args if arg is not AFTER)
+        return args, kwargs
+
+    def cls(self, task: Task) -> type:
+        """The class that a constructor is called of."""
+        cls: type = self._serializer.loads(task.rare)
+        task.rare = None
+        return cls
+
+    def of(self, call: Call) -> Any:
+        """The value of a call that is done and whose value is here."""
+        result = call.result
+        if type(result) is bytes:
+            return self._serializer.loads(result)
+        item = rare(call)
+        if not item.cached:
+            item.value = self._load(result)
+            item.cached = True
+        return item.value
+
+    def item(self, result: Any) -> Any:
+        """What came with a message: an item of a stream."""
+        return self._load(result)
+
+    def error(self, call: Call) -> BaseException:
+        """The error of a call that ended without a value, rebuilt each time.
+
+        A kept one would gather the frames of all who raise it, and keep them alive.
+        """
+        if call.rare is not None:
+            call.rare.unheard = False
+        return load_error(call.result, self._serializer)
+
+    # -- references --------------------------------------------------------------------
+
+    def _resolver(self, handles: Any, arguments: Any) -> Callable[..., Any]:
+        """What stands for the references of a payload.
+
+        Args:
+            handles: grants, or the handles of a payload that was made here.
+            arguments: of a call: tasks are replaced by their values.
+        """
+
+        def resolve(index: int, args: tuple[Any, ...]) -> Any:
+            what = args[0]
+            handle = handles[index]
+            if what == "tessera":
+                if type(handle) is Grant:
+                    handle = self._tessera(handle, args[2])
+                return proxy_of(args[1], handle)
+            if arguments is None:
+                is_own = isinstance(handle, TaskHandle)
+                proxy = handle.proxy if is_own else self._task(handle)
+                return proxy if what == "task" else TaskOutput.rebuild(proxy, args)
+            if what == "after":
+                return AFTER
+            if what == "done":
+                return None
+            value = self._of_argument(arguments[index])
+            return value if what == "task" else TaskOutput.pick(value, args[1])
+
+        return resolve
+
+    def _tessera(self, grant: Grant, label: str) -> TesseraHandle:
+        runtime = self._runtime
+        stream = runtime.placing.met(grant.uid, grant.owner, label)
+        return TesseraHandle(runtime, grant.uid, stream, None, grant)
+
+    def _task(self, grant: Grant) -> TaskProxy[Any]:
+        """A proxy for a task that another runtime made."""
+        stream = self._runtime.placing.foreign(grant.owner)
+        call = Call(grant.uid, stream, "", None, 0, 0.0)
+        rare(call).grant = grant
+        return TaskProxy(self._runtime, call)
+
+    def _of_argument(self, argument: Task | Call) -> Any:
+        if not isinstance(argument, Task):
+            return self._load(argument.result)
+        payload = argument.raw if argument.result is None else argument.result
+        if type(payload) is Raised or argument.state > DONE:
+            ended = argument.outcome if payload is None else payload
+            cancelled = ended.reason == wire.CANCELLED
+            reason = wire.CANCELLED if cancelled else wire.UPSTREAM
+            raise ArgumentFailed(argument, reason)
+        if type(payload) is not Payload:
+            data = argument.outcome.data if payload is None else payload
+            return self._serializer.loads(data)
+        return self._serializer.loads(
+            payload.data, payload.buffers, self._resolver(payload.handles, None)
+        )
+
+    def _load(self, result: Any) -> Any:
+        if type(result) is bytes:
+            return self._serializer.loads(result)
+        return self._serializer.loads(
+            result.data, result.buffers, self._resolver(result.grants, None)
+        )
