@@ -358,7 +358,7 @@ async def end(head: Head, cluster: Cluster) -> None:
                 )
         if head.stopped.done():
             lines = head.stopped.result()
-            await head.flushed(0.2)
+            await head.flushed(0.2, "monitor")
     head.close()
     await cluster.stopped()
     for line in lines:

@@ -21,6 +21,7 @@ import platform
 import re
 import rlcompleter
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -110,6 +111,13 @@ class Console(code.InteractiveConsole):
         super().__init__(names, filename="<console>")
         self.compile.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         self._loop = asyncio.new_event_loop()
+        self._interrupted = 0
+        # A signal that comes just before the loop begins to wait would not end the
+        # wait: it writes here too.
+        self._woken, self._wake = socket.socketpair()
+        self._woken.setblocking(False)
+        self._wake.setblocking(False)
+        self._loop.add_reader(self._woken, self._woken.recv, 4096)
 
     def close(self) -> None:
         """Cancel the tasks that are left, and close the loop."""
@@ -122,7 +130,10 @@ class Console(code.InteractiveConsole):
                 asyncio.wait(left, timeout=1.0) if left else _idle()
             )
             loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.remove_reader(self._woken)
         loop.close()
+        self._woken.close()
+        self._wake.close()
 
     def runcode(self, code: types.CodeType) -> None:
         """Run what was typed; only SystemExit leaves it."""
@@ -157,13 +168,14 @@ class Console(code.InteractiveConsole):
             if asyncio.current_task(loop) or self._interrupted > _PATIENCE:
                 raise KeyboardInterrupt
             task.cancel()
-            loop.call_soon_threadsafe(_nothing)  # the loop wakes and looks
 
+        fd = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         before = signal.signal(signal.SIGINT, on_interrupt)
         try:
             loop.run_until_complete(task)
         finally:
             signal.signal(signal.SIGINT, before)
+            signal.set_wakeup_fd(fd)
             if not task.done():
                 # Ctrl-C hit another task's step, or this one swallows everything.
                 task.cancel()
@@ -182,10 +194,6 @@ class Console(code.InteractiveConsole):
         sys.last_type, sys.last_value = type(error), error
         sys.last_traceback = error.__traceback__
         self.write("".join(traceback.format_exception(error)))
-
-
-def _nothing() -> None:
-    """To wake a loop."""
 
 
 async def _idle() -> None:

@@ -106,7 +106,7 @@ class RemoteMethod:
     ) -> TaskProxy[Any]:
         method = self._method
         options = dict(self._extra or {})
-        for name in ("max_retries", "timeout", "eager", "runtime", "silence"):
+        for name in ("max_retries", "eager", "silence"):
             # Options of the original are taken from the call only where they cannot
             # be the user's.
             if name in kwargs and not method.takes(name):

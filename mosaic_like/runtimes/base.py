@@ -7,6 +7,7 @@ is here, and from then on announces who joins and who is lost, to all in one ord
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -223,12 +224,21 @@ class Base:
     def on_stop(self, message: wire.Stop, buffers: Any, sender: int) -> None:
         """The order to end."""
 
-    async def flushed(self, timeout_s: float = 1.0) -> None:
-        """Wait until what was sent has been acknowledged, but not for long."""
-        self.peers.flush_all()
-        deadline_s = self.loop.time() + timeout_s
-        while not self.peers.quiet and self.loop.time() < deadline_s:
-            await asyncio.sleep(0.002)
+    async def flushed(self, timeout_s: float, *kinds: str) -> None:
+        """Wait until what was sent has been acknowledged, but not for long.
+
+        Args:
+            timeout_s: seconds.
+            kinds: by whom, such as ``monitor``; others may be gone already.
+        """
+        waited = [
+            peer
+            for peer in self.peers.by_incarnation.values()
+            if peer.uid.split(":")[0] in kinds
+        ]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self.peers.acknowledged(waited)
 
     def close(self) -> None:
         """End all connections."""

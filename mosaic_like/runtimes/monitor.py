@@ -165,7 +165,7 @@ async def _run(loop: asyncio.AbstractEventLoop, spec: Spec, pidfd: int) -> None:
     monitor = Monitor(loop, spec)
     monitor.start(pidfd)
     await monitor.ended
-    await monitor.flushed(0.5)
+    await monitor.flushed(0.5, "head")
     monitor.close()
 
 

@@ -215,7 +215,7 @@ async def _run(
     try:
         await node.start(pidfd)
         await node.ended
-        await node.flushed(0.5)
+        await node.flushed(0.5, "monitor")
     except asyncio.CancelledError:
         raise SystemExit(1) from None  # the program has died while it was joining
     except ConnectError as error:

@@ -207,6 +207,7 @@ class Peers:
         # Calls are made inside user code, whose context must not live on in readers
         # and timers: it would keep alive whatever that code was called with.
         self.context = contextvars.Context()
+        self._heard: asyncio.Future[None] | None = None  # of who waits for any packet
         self.closed = False
         self.ticking = False
         # While a packet is delivered, or completions are taken in, what is sent is
@@ -280,7 +281,12 @@ class Peers:
         if peer is None:
             peer = self._peer(token)
         try:
-            if not peer.link.unwrap(packet, self.loop.time()):
+            is_new = peer.link.unwrap(packet, self.loop.time())
+            if self._heard is not None:
+                if not self._heard.done():
+                    self._heard.set_result(None)
+                self._heard = None
+            if not is_new:
                 if not self.ticking and peer.link.acknowledge_at is not None:
                     self.tick_soon()
                 return
@@ -335,17 +341,17 @@ class Peers:
     # -- the end -----------------------------------------------------------------------
 
     def flush_all(self) -> None:
+        """Send what is gathered and what is owed: somebody may wait for either."""
         for peer in list(self.by_token.values()):
             peer.flush()
+            peer.acknowledge()
 
-    @property
-    def quiet(self) -> bool:
-        """All that was sent to living peers has been acknowledged."""
-        return not any(
-            peer.link.unacknowledged
-            for peer in self.by_token.values()
-            if peer.link.state is LinkState.UP
-        )
+    async def acknowledged(self, peers: list[Peer]) -> None:
+        """Send what is left, and wait until these have it."""
+        self.flush_all()
+        while any(p.link.unacknowledged for p in peers if p.link.state is LinkState.UP):
+            self._heard = self.loop.create_future()
+            await self._heard
 
     def close(self) -> None:
         """Send what is left and end all connections."""

@@ -58,6 +58,7 @@ class Worker(UserRuntime):
         self.stdout = LineStream(lambda task, text: self._print(1, task, text), 1)
         self.stderr = LineStream(lambda task, text: self._print(2, task, text), 2)
         self.ended = loop.create_future()
+        self._ended_some = asyncio.Event()  # calls, while all stops
         self._reports = RunningReports(self.executor.running, self._report)
         self._running_s = self.config.stop_timeout_s  # that calls have when all stops
 
@@ -98,6 +99,8 @@ class Worker(UserRuntime):
 
     def _drain(self) -> None:
         super()._drain()
+        if self.stopping:
+            self._ended_some.set()
         if self.printed:
             self._send_some()
 
@@ -152,7 +155,7 @@ class Worker(UserRuntime):
 
     async def _flush_printed(self) -> None:
         self.send_printed()
-        await self.flushed(EXIT_S)
+        await self.flushed(EXIT_S, "head")
 
     def _head_of(self, task: Task | None) -> int | None:
         """The head inside whose call this was printed, else the first there is."""
@@ -189,7 +192,7 @@ class Worker(UserRuntime):
         outbox = None if node is None else self.outbox(node.incarnation)
         if outbox is not None:
             outbox.send(wire.Stopped(lines))
-        await self.flushed(0.5)
+        await self.flushed(0.5, "node", "head")
         self.ended.set_result(None)
 
     @property
@@ -238,11 +241,28 @@ class Worker(UserRuntime):
                 )
 
     async def _until(self, condition: Any, deadline_s: float) -> bool:
+        """Wait for what only the end of some call can bring; False if it is late."""
         while not condition():
-            if self.loop.time() > deadline_s:
-                return False
-            await asyncio.sleep(0.001)
+            self._ended_some.clear()
+            try:
+                async with asyncio.timeout_at(deadline_s):
+                    await self._ended_some.wait()
+            except TimeoutError:
+                return bool(condition())
         return True
+
+    def _ended(self, task: Task, outcome: Outcome) -> None:
+        super()._ended(task, outcome)
+        self._ended_some.set()
+
+    def tessera_gone(self, tessera: Tessera) -> None:
+        super().tessera_gone(tessera)
+        self._ended_some.set()
+
+    def delivered(self) -> None:
+        super().delivered()
+        if self.stopping:
+            self._ended_some.set()
 
 
 class _Start:

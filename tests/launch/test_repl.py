@@ -54,7 +54,8 @@ class Prompt:
     def until_prompt(self) -> str:
         """What is said up to the next prompt."""
         self.child.expect_exact(">>> ")
-        return self.child.before.replace("\r\n", "\n")
+        said: str = self.child.before
+        return said.replace("\r\n", "\n")
 
     def type(self, text: str) -> str:
         """Type a statement; what is said to it, without the echo."""
@@ -90,7 +91,8 @@ class Prompt:
         """Wait until it has ended; its exit status."""
         self.child.expect(pexpect.EOF)
         self.child.wait()
-        return self.child.exitstatus
+        status: int = self.child.exitstatus
+        return status
 
 
 Open = Callable[..., Prompt]
