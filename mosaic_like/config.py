@@ -24,11 +24,14 @@ import msgspec
 PORTED: Final[Mapping[str, str]] = MappingProxyType(
     {
         "asyncio_loop": "the running loop is used",
+        "dump_init": "the key file is always written",
         "pubsub_port": "news comes over the monitor's own port",
     }
 )
 
 _ENVIRONMENT_PREFIX = "MOSAIC_"
+_ONE_HOST = "leave it out: all processes are on this machine"
+_IPC = "leave it out: processes of one machine talk over files closed to others"
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 _KINDS = {
@@ -52,6 +55,10 @@ class Option:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     optional: bool = False
+    default: Any = None
+    # Of an option whose feature is still to come: what to do without it. It may then
+    # have no value but its default, so that nothing is accepted and ignored.
+    not_yet: str = ""
 
     @property
     def environment(self) -> str:
@@ -75,6 +82,7 @@ class Option:
         Raises:
             TypeError: it is not of the option's kind.
             ValueError: it is out of range or not one of the choices.
+            NotImplementedError: what it asks for is still to come.
         """
         if value is None and self.optional:
             return None
@@ -95,6 +103,8 @@ class Option:
             allowed = True
         if not allowed:
             raise ValueError(f"{source}: found {value!r}, expected {self.expected}")
+        if self.not_yet and kept != self.default:
+            raise NotImplementedError(f"{source}={value!r}: not yet; {self.not_yet}")
         return kept
 
     def parse(self, text: str) -> Any:
@@ -138,6 +148,8 @@ class Option:
 def _option(default: Any, kind: type, help: str, **more: Any) -> Any:
     """A field of Config; the field's own name becomes the option's."""
     metadata = {"kind": kind, "help": help, "optional": default is None, **more}
+    if not callable(default):
+        metadata["default"] = default
     if callable(default):
         return dataclasses.field(default_factory=default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -224,9 +236,14 @@ class Config:
         str,
         "where nodes come from",
         choices=("local", "interactive", "cluster", "dynamic"),
+        not_yet="leave it out, or at a prompt write await mosaic.interactive('on')",
     )
-    node_list: tuple[str, ...] = _option((), tuple, "hosts to start nodes on")
-    reuse_head: bool = _option(False, bool, "the head's host gets workers too")
+    node_list: tuple[str, ...] = _option(
+        (), tuple, "hosts to start nodes on", not_yet=_ONE_HOST
+    )
+    reuse_head: bool = _option(
+        False, bool, "the head's host gets workers too; with one host it always does"
+    )
     monitor_strategy: str = _option(
         "round-robin",
         str,
@@ -235,17 +252,25 @@ class Config:
     )
 
     # addresses
-    address: str | None = _option(None, str, "host name or address to listen on")
+    address: str | None = _option(
+        None, str, "host name or address to listen on", not_yet=_IPC
+    )
     port: int | None = _option(
-        None, int, "tcp port to listen on", minimum=0, maximum=65535
+        None, int, "tcp port to listen on", minimum=0, maximum=65535, not_yet=_IPC
     )
-    monitor_address: str | None = _option(None, str, "the monitor's host to join")
+    monitor_address: str | None = _option(
+        None, str, "the monitor's host to join", not_yet="use mosaic.connect(key file)"
+    )
     monitor_port: int | None = _option(
-        None, int, "the monitor's tcp port", minimum=0, maximum=65535
+        None,
+        int,
+        "the monitor's tcp port",
+        minimum=0,
+        maximum=65535,
+        not_yet="use mosaic.connect(key file)",
     )
-    insecure: bool = _option(False, bool, "tcp without keys and encryption")
-    dump_init: bool = _option(
-        False, bool, "write the key file, so that other programs can connect"
+    insecure: bool = _option(
+        False, bool, "tcp without keys and encryption", not_yet=_IPC
     )
 
     # time
@@ -263,12 +288,7 @@ class Config:
         "a worker silent for longer is taken for dead; None: never",
         unit="seconds",
         minimum=0,
-    )
-    suspect_after_s: float = _option(
-        5.0, float, "silence that makes a node suspect", unit="seconds", minimum=0.1
-    )
-    lost_after_s: float = _option(
-        15.0, float, "silence that makes a node lost", unit="seconds", minimum=0.1
+        not_yet="leave it out: a worker is lost when its process has ended",
     )
     stop_timeout_s: float = _option(
         2.0,
@@ -277,18 +297,11 @@ class Config:
         unit="seconds",
         minimum=0,
     )
-    wait: bool = _option(False, bool, "stay until the cluster is stopped from outside")
-
-    # flow
-    credit_calls: int = _option(
-        10_000, int, "calls under way on each stream", unit="calls", minimum=1
-    )
-    credit_bytes: int = _option(
-        256 << 20,
-        int,
-        "arguments under way between two runtimes",
-        unit="bytes",
-        minimum=1,
+    wait: bool = _option(
+        False,
+        bool,
+        "stay until the cluster is stopped from outside",
+        not_yet="leave it out: a cluster lives as long as its head",
     )
 
     # what people see
@@ -299,8 +312,15 @@ class Config:
         choices=("debug", "perf", "info", "warning", "error"),
     )
     quiet: bool = _option(False, bool, "no start line")
-    profile: bool = _option(False, bool, "record the times of every call")
-    dashboard: bool = _option(False, bool, "serve the page")
+    profile: bool = _option(
+        False,
+        bool,
+        "record the times of every call",
+        not_yet="leave it out; task.history has the times of one call",
+    )
+    dashboard: bool = _option(
+        False, bool, "serve the page", not_yet="leave it out; mrun status tells what runs"
+    )
     full_traceback: bool = _option(False, bool, "show our own frames in tracebacks")
 
     # workers
@@ -315,11 +335,6 @@ class Config:
         if self.num_threads == 0:
             share = max(1, usable_cores() // self.num_workers)
             object.__setattr__(self, "num_threads", share)
-        if self.lost_after_s <= self.suspect_after_s:
-            raise ValueError(
-                f"lost_after_s: found {self.lost_after_s:g}, expected more than "
-                f"suspect_after_s, {self.suspect_after_s:g}"
-            )
 
     @classmethod
     def make(cls, **options: Any) -> Self:
@@ -330,6 +345,7 @@ class Config:
         Raises:
             TypeError: an option is unknown or not of its kind.
             ValueError: an option has a value that is not allowed.
+            NotImplementedError: an option asks for what is still to come.
         """
         known = {option.name: option for option in cls.options()}
         for name in options:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import mosaic_like
 from mosaic_like.config import PORTED, Config, Option, usable_cores
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NAMES = [option.name for option in Config.options()]
 
@@ -68,8 +67,7 @@ def test_none_counts_as_not_given_where_it_is_no_value(
         ("quiet", "Off", False),
         ("timeout", "1.5", 1.5),
         ("timeout", "none", None),
-        ("node_list", "a, b,,c", ("a", "b", "c")),
-        ("address", "host-1", "host-1"),
+        ("monitor_strategy", "least-loaded", "least-loaded"),
     ],
 )
 def test_the_environment_is_read_by_kind(
@@ -131,7 +129,6 @@ def test_a_value_of_the_wrong_kind_is_a_type_error(
         ("timeout", -1, "-1, expected a number of seconds, at least 0 or None"),
         ("timeout", float("nan"), "nan, expected a number"),
         ("log_level", "loud", "'loud', expected 'debug' or 'perf'"),
-        ("lost_after_s", 5.0, "5, expected more than suspect_after_s, 5"),
     ],
 )
 def test_a_value_out_of_range_is_a_value_error(
@@ -153,7 +150,44 @@ def test_a_config_cannot_be_changed() -> None:
 
 
 def test_options_for_porting_are_accepted_and_do_nothing() -> None:
-    assert Config.make(asyncio_loop=object(), pubsub_port=3) == Config.make()
+    ported = {"asyncio_loop": object(), "pubsub_port": 3, "dump_init": True}
+    assert Config.make(**ported) == Config.make()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("mode", "cluster"),
+        ("node_list", ["a", "b"]),
+        ("address", "host-1"),
+        ("monitor_port", 3000),
+        ("worker_timeout", 10),
+        ("wait", True),
+        ("profile", True),
+        ("dashboard", True),
+    ],
+)
+def test_what_is_still_to_come_is_refused_and_not_ignored(
+    name: str, value: Any
+) -> None:
+    with pytest.raises(NotImplementedError, match=f"^{name}=.*: not yet; .{{10}}"):
+        Config.make(**{name: value})
+
+
+def test_what_is_still_to_come_may_be_left_at_its_default() -> None:
+    waiting = {option.name: option.default for option in Config.options()
+               if option.not_yet}  # fmt: skip
+    assert "mode" in waiting
+    assert Config.make(**waiting) == Config.make()
+
+
+def test_every_option_is_read_or_refused() -> None:
+    package = Path(mosaic_like.__file__).parent
+    code = "".join(path.read_text() for path in package.rglob("*.py"))
+    unread = {o.name for o in Config.options() if f"config.{o.name}" not in code}
+    refused = {option.name for option in Config.options() if option.not_yet}
+    # With one host its own workers are the only ones there are.
+    assert unread - refused == {"reuse_head"}
 
 
 def test_workers_share_the_usable_cores() -> None:
@@ -164,7 +198,7 @@ def test_workers_share_the_usable_cores() -> None:
 
 
 def test_a_child_gets_the_same_config(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = Config.make(num_workers=3, node_list=["a", "b"], timeout=None)
+    config = Config.make(num_workers=3, quiet=True, timeout=None)
     monkeypatch.setenv("MOSAIC_LOG_LEVEL", "debug")
     assert Config.from_bytes(config.to_bytes()) == config
 
@@ -173,17 +207,15 @@ def test_a_child_gets_the_same_config(monkeypatch: pytest.MonkeyPatch) -> None:
     workers=st.integers(1, 10_000),
     threads=st.integers(1, 10_000),
     timeout=st.none() | st.floats(0, 1e9),
-    nodes=st.lists(st.text()),
     quiet=st.booleans(),
 )
 def test_every_config_survives_the_way_to_a_child(
-    workers: int, threads: int, timeout: float | None, nodes: list[str], quiet: bool
+    workers: int, threads: int, timeout: float | None, quiet: bool
 ) -> None:
     config = Config(
         num_workers=workers,
         num_threads=threads,
         timeout=timeout,
-        node_list=tuple(nodes),
         quiet=quiet,
     )
     assert Config.from_bytes(config.to_bytes()) == config

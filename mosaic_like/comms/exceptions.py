@@ -175,7 +175,7 @@ def _notes(exc: BaseException) -> list[str]:
 
 def _trimmed(tb: TracebackType | None) -> TracebackType | None:
     """Without the runtime's own frames at its beginning."""
-    if os.environ.get("MOSAIC_FULL_TRACEBACK") == "1":
+    if os.environ.get(FULL_TRACEBACK) == "1":
         return tb
     rest = tb
     while rest is not None:

@@ -102,6 +102,8 @@ class Node(Base):
         environment: dict[str, str | None] = {
             name: threads for name in THREAD_VARIABLES if name not in os.environ
         }
+        if self.config.full_traceback:
+            environment[FULL_TRACEBACK] = "1"
         try:
             self._children[uid] = self._server.spawn(
                 "mosaic_like.runtimes.worker:main",
