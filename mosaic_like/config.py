@@ -30,6 +30,8 @@ PORTED: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 _ENVIRONMENT_PREFIX = "MOSAIC_"
+# Read where errors are written down, which is far from any Config; nodes set it.
+FULL_TRACEBACK: Final = "MOSAIC_FULL_TRACEBACK"
 _ONE_HOST = "leave it out: all processes are on this machine"
 _IPC = "leave it out: processes of one machine talk over files closed to others"
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -319,7 +321,10 @@ class Config:
         not_yet="leave it out; task.history has the times of one call",
     )
     dashboard: bool = _option(
-        False, bool, "serve the page", not_yet="leave it out; mrun status tells what runs"
+        False,
+        bool,
+        "serve the page",
+        not_yet="leave it out; mrun status tells what runs",
     )
     full_traceback: bool = _option(False, bool, "show our own frames in tracebacks")
 

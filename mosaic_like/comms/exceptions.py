@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ..config import FULL_TRACEBACK
 from ..errors import RemoteError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ Who sends what to whom:
     calls       Create, Submit, Cancel, Release, Retain, Subscribe, Fetch,
                 Credit, Waiting ->owner     Done, Failed, Value, Item, Running <-owner
     values      Define: a class or function that travels by value, once to each peer
-    processes   Exited, Stop, Stopped, Restart   between node, monitor and head
+    processes   Exited, Stop, Stopped            between node, monitor and head
     barrier     Quiesce, Quiet   between a runtime that waits and all others
     output      Output: lines that a method printed or logged
 """
@@ -293,10 +293,6 @@ class Stopped(Message, tag=52):
     lines: list[str]  # what could not be closed, for people
 
 
-class Restart(Message, tag=53):
-    """To a node: replace your workers."""
-
-
 # -- barrier ---------------------------------------------------------------------------
 
 
@@ -350,7 +346,6 @@ AnyMessage = (
     | Exited
     | Stop
     | Stopped
-    | Restart
     | Quiesce
     | Quiet
     | Output

@@ -228,6 +228,7 @@ class CallerState:
                 self._send_payload(call, payload, extra, number)
                 return
         if stream.error is not None:
+            stream.number += 1  # it has been called: this call says what is wrong
             call.hold = RELEASED
             self.lose(call, stream.error)
         else:

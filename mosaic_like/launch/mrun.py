@@ -268,7 +268,7 @@ def _dashed(name: str) -> str:
 def _config(options: dict[str, Any]) -> Config:
     try:
         return Config.make(**options)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, NotImplementedError) as error:
         raise click.UsageError(str(error)) from None
 
 

@@ -439,8 +439,9 @@ class ActorRuntime(Base):
 
     def unheard(self, call: Call) -> None:
         if call.method == "__init__":
-            return  # every call on the tessera says it again
-        if call.hold == DROPPED:
+            # Every call on the tessera says it again; see _drop_handle.
+            rare(call).unheard = True
+        elif call.hold == DROPPED:
             self._complain(call)
         else:
             rare(call).unheard = True
@@ -500,6 +501,14 @@ class ActorRuntime(Base):
         outbox = handle.stream.outbox
         if isinstance(outbox, Peer):
             outbox.releases.append(handle.uid)
+        call = handle.call
+        if call is None or call.state == DONE or handle.stream.number:
+            return
+        # Nothing was ever called on it, so nothing else says that it was not made.
+        if call.state < DONE:
+            self._watch(call, lambda: self._complain(call))
+        elif call.rare is not None and call.rare.unheard:
+            self._complain(call)
 
     def on_tick(self) -> bool:
         """The timer has passed: tell what was dropped."""

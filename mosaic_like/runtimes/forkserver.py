@@ -230,13 +230,13 @@ class _Server:
         self._report(self._owner, Ready(self._pid))
         while self._children or any(c.reading for c in self._connections.values()):
             events = self._poll.poll()
-            # First: what a dead node still asked for must not be done.
+            # In this order, or the end of a child between the two would wake nobody.
+            with contextlib.suppress(BlockingIOError):
+                self._woken.recv(4096)
+            # Before the requests: what a dead node still asked for must not be done.
             self._reap()
             for fd, event in events:
-                if fd == self._woken.fileno():
-                    with contextlib.suppress(BlockingIOError):
-                        self._woken.recv(4096)
-                elif fd == self._owner_pidfd:
+                if fd == self._owner_pidfd:
                     self._poll.unregister(fd)  # it stays readable
                     self._disconnect(self._owner)
                 elif connection := self._connections.get(fd):

@@ -9,6 +9,7 @@ What is not raised now is tried again by the loop.
 
 from __future__ import annotations
 
+import queue
 import signal
 import threading
 from typing import TYPE_CHECKING
@@ -26,6 +27,20 @@ SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + (
 
 _PACKAGE = __name__.partition(".")[0]
 _LOCKING = ("logging", "threading", "queue", _PACKAGE)
+# Of that code, where a thread stands still: it may be interrupted inside these, which
+# give back what they hold. Their locks are the user's own, or the wait would not last.
+_WAITING = (
+    threading.Condition.wait,
+    threading.Condition.wait_for,
+    threading.Event.wait,
+    threading.Semaphore.acquire,
+    threading.Barrier.wait,
+    threading.Thread.join,
+    getattr(threading.Thread, "_wait_for_tstate_lock", None),
+    queue.Queue.get,
+    queue.Queue.put,
+    queue.Queue.join,
+)
 
 
 class Interrupted(BaseException):
@@ -42,6 +57,7 @@ class Interrupts:
 
     def __init__(self, runners: Collection[CodeType]) -> None:
         self._runners = frozenset(runners)
+        self._waiting = frozenset(getattr(f, "__code__", None) for f in _WAITING)
         self._target: Task | None = None
         self._thread = threading.main_thread().ident
 
@@ -62,9 +78,14 @@ class Interrupts:
         while frame is not None:
             if frame.f_code in self._runners:
                 break  # above it is only user code
-            if frame.f_globals.get("__name__", "").partition(".")[0] in _LOCKING:
+            if frame.f_code not in self._waiting and _holds_locks(frame):
                 return
             frame = frame.f_back
         if frame is not None and frame.f_locals.get("task") is target:
             self._target = None
             raise Interrupted
+
+
+def _holds_locks(frame: FrameType) -> bool:
+    name = frame.f_globals.get("__name__", "")
+    return isinstance(name, str) and name.partition(".")[0] in _LOCKING

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from ..comms import messages as wire
-from ..config import Config
+from ..config import FULL_TRACEBACK, Config
 from ..core.node import MOST, PERIOD_S, Replacements
 from ..errors import ConnectError, MosaicError
 from ..ids import MONITOR_INCARNATION, short
@@ -53,7 +53,6 @@ class Node(Base):
         self._hurry = False
         self.ended = loop.create_future()
         self.handlers[wire.Stopped] = self._on_stopped
-        self.handlers[wire.Restart] = self._on_restart
 
     async def start(self, owner_pidfd: int) -> None:
         """Join the cluster and start the workers."""
@@ -137,10 +136,6 @@ class Node(Base):
             )
         else:
             self.loop.call_later(delay_s, self._spawn, uid)
-
-    def _on_restart(self, message: Any, buffers: Any, sender: int) -> None:
-        for child in self._children.values():
-            self._server.kill(child.pid)
 
     # -- the end -----------------------------------------------------------------------
 

@@ -51,6 +51,9 @@ class Peer:
         self._messages: list[Any] = []
         self._buffers: list[Any] = []
         self._loopback = token == peers.token
+        self._turning = False  # `_turn` will come by
+        self._lone = not self._loopback  # the last turn had one message
+        self._went_alone = False
 
     def __repr__(self) -> str:
         return f"<Peer {self.uid or self.token.hex()} {self.link.state.value}>"
@@ -67,21 +70,48 @@ class Peer:
             peers = self._peers
             if peers.gathering:
                 peers.gathering_peers.append(self)
-            else:
-                peers.loop.call_soon(self.flush, context=peers.context)
+            elif not self._turning:
+                self._turning = True
+                if self._lone:
+                    # Out before the loop comes by: what the caller does meanwhile,
+                    # such as to await, is done while the message is on its way.
+                    self._went_alone = True
+                    self._send_batch()
+                peers.loop.call_soon(self._turn, context=peers.context)
         elif count >= BATCH_MESSAGES and not self._loopback:
             self.flush()
         if payload is not None and payload.nbytes > _LARGE_BYTES:
             self.flush()
 
+    def _turn(self) -> None:
+        """The end of a turn of the loop in which something was sent.
+
+        Who sends one message in a turn probably waits for the answer, so the next goes
+        at once; who sends several gains by waiting for all of them.
+        """
+        self._turning = False
+        count = len(self._messages)
+        self._lone = count <= 1 - self._went_alone and not self._loopback
+        self._went_alone = False
+        if self._peers.dropped:
+            self._drop()
+        if count:
+            self._send_batch()
+
     def flush(self) -> None:
-        """Send what has been gathered."""
+        """Send what has been gathered, and tell what was dropped."""
+        if self._peers.dropped:
+            self._drop()
+        self._send_batch()
+
+    def _drop(self) -> None:
+        self._peers.on_dropped()
+        if not self._peers.ticking:
+            self._peers.tick_soon()  # some of it goes to others
+
+    def _send_batch(self) -> None:
         peers = self._peers
         messages = self._messages
-        if peers.dropped:
-            peers.on_dropped()
-            if not peers.ticking:
-                peers.tick_soon()  # some of it goes to others
         if self.releases:
             messages.append(wire.Release(self.releases))
             self.releases = []

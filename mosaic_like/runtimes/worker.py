@@ -323,12 +323,12 @@ def main(argument: bytes, fds: list[int], control: int | None) -> None:
     if config.worker_gc_threshold:
         gc.set_threshold(config.worker_gc_threshold, 20, 50)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    os.register_at_fork(after_in_child=_forked)
+    leave = os._exit
     start = _Start()
+    os.register_at_fork(after_in_child=lambda: _forked(start.worker, leave))
     thread = threading.Thread(target=_serve, args=(spec, start), name="mosaic loop")
     thread.start()
     start.ready.wait()
-    leave = os._exit
     if start.worker is not None:
         os._exit = _exit_of(start.worker)  # type: ignore[assignment]
     if start.worker is not None and not start.failed:
@@ -353,9 +353,32 @@ def _exit_of(worker: Worker) -> Callable[[int], NoReturn]:
     return _exit
 
 
-def _forked() -> None:
-    """In a child that user code forked: it is no worker and has no runtime."""
+def _forked(worker: Worker | None, leave: Callable[[int], NoReturn]) -> None:
+    """In a child that user code forked: it is no worker and has no runtime.
+
+    It may go on with the method that forked it, and where that ends so does the child:
+    else it would take the worker's calls, and never go.
+    """
     session.use(None)
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    if worker is None:
+        return
 
+    def end(status: int) -> NoReturn:
+        for stream in (sys.__stdout__, sys.__stderr__):
+            with contextlib.suppress(Exception):
+                if stream is not None:
+                    stream.flush()
+        leave(status)
 
+    def raised(error: BaseException, task: Task) -> NoReturn:
+        status = 1
+        if isinstance(error, SystemExit) and isinstance(error.code, int | None):
+            status = (error.code or 0) & 0xFF
+        else:
+            with contextlib.suppress(BaseException):
+                traceback.print_exception(error, file=sys.__stderr__)
+        end(status)
+
+    worker.dump_error = raised  # type: ignore[method-assign]
+    worker.completed = lambda task, outcome: end(0)  # type: ignore[method-assign]

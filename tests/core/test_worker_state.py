@@ -372,7 +372,7 @@ ACTORS = {
     [
         (Head, MEMBERSHIP | ACTORS | {"Output", "Stopped"}),
         (Worker, MEMBERSHIP | ACTORS),
-        (Node, MEMBERSHIP | {"Stopped", "Restart"}),
+        (Node, MEMBERSHIP | {"Stopped"}),
         (Monitor, MEMBERSHIP | {"Hello", "Exited", "Stopped"}),
     ],
 )
@@ -389,5 +389,5 @@ def test_each_message_that_a_runtime_may_get_has_a_handler(
 
 def test_every_message_is_for_somebody() -> None:
     known = {kind.__name__ for kind in wire.AnyMessage.__args__}
-    rest = {"Output", "Stopped", "Restart", "Hello", "Exited"}
+    rest = {"Output", "Stopped", "Hello", "Exited"}
     assert known == MEMBERSHIP | ACTORS | rest
