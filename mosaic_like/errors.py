@@ -5,7 +5,7 @@
     ├── AddressInUse (OSError)              the port or socket path is taken
     ├── ProtocolError                       a peer sent what it may not send
     ├── InvalidTransitionError              an event that its state does not allow
-    ├── RemoteError                         a remote exception that cannot be rebuilt here
+    ├── RemoteError                         a remote exception, not to be rebuilt here
     ├── RuntimeDisconnectedError            the process that had it is gone
     │   ├── WorkerDied
     │   │   └── WorkerOutOfMemory

@@ -1,7 +1,7 @@
-"""A plugin of mypy: what ``@tessera`` gives to a class, with the constructor's arguments.
+"""A plugin of mypy: what ``@tessera`` gives a class, with the constructor's arguments.
 
 mypy ignores what a class decorator returns. With ``plugins = mosaic_like.mypy`` in its
-configuration it knows ``Klass.remote``, ``.local``, ``.options`` and ``.select_worker``,
+configuration it knows ``Klass.remote``, ``local``, ``options`` and ``select_worker``,
 and checks their arguments. Nothing else imports this file: mypy does.
 """
 

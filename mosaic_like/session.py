@@ -6,6 +6,7 @@ by the worker itself. Nothing else may be kept here.
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -15,6 +16,7 @@ class _Slot:
     # Held while one is started for the whole process, so that two threads that do it
     # at once get the same one.
     lock = threading.RLock()
+    watches_forks = False
 
 
 _slot = _Slot()
@@ -47,6 +49,18 @@ def peek() -> Any:
 def use(runtime: Any) -> None:
     """Make it the current one; None: there is none any more."""
     _slot.runtime = runtime
+    if runtime is not None and not _slot.watches_forks:
+        _slot.watches_forks = True
+        os.register_at_fork(after_in_child=_forked)
+
+
+def _forked() -> None:
+    """In a child that the program forked: the runtime is its parent's."""
+    runtime = _slot.runtime
+    _slot.runtime = None
+    _slot.lock = threading.RLock()  # a thread that is not here may have held it
+    if runtime is not None and runtime.unused is None:
+        runtime.forked()
 
 
 def forget(runtime: Any) -> None:

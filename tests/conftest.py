@@ -25,12 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
+import uvloop
 import zmq
-
-try:
-    import uvloop
-except ImportError:
-    uvloop = None
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -91,9 +87,8 @@ def _warm_up() -> None:
 
     That is the signal pipe of uvloop, and the thread of pyzmq that frees buffers.
     """
-    if uvloop is not None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(asyncio.sleep(0))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(asyncio.sleep(0))
     with zmq.Context() as context, context.socket(zmq.PAIR) as pair:
         pair.bind("inproc://warm")
         with context.socket(zmq.PAIR) as other:

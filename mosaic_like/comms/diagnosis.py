@@ -182,6 +182,8 @@ def type_name(value: Any) -> str:
 
 def find(root: Any, target: Any, deadline_s: float) -> list[_Link] | None:
     """The links from ``root`` to that very ``target``; None: not found in time."""
+    from .serialization import Referent
+
     if root is target:
         return []
     # Each node with how it was reached; nodes are kept, so that no id is used twice.
@@ -192,6 +194,8 @@ def find(root: Any, target: Any, deadline_s: float) -> list[_Link] | None:
         for label, child in _children(nodes[position][0]):
             if child is target:
                 return _links(nodes, position, (label, child))
+            if isinstance(child, Referent):
+                continue  # it travels as a reference: what it holds is not pickled
             if id(child) not in seen and not isinstance(child, _LEAVES):
                 seen.add(id(child))
                 nodes.append((child, position, label))

@@ -297,7 +297,7 @@ class Stopped(Message, tag=52):
 
 
 class Quiesce(Message, tag=54):
-    """Answer when no call is on its way that was made inside my calls up to this one."""
+    """Answer when no call is on its way that was made inside mine up to this one."""
 
     round: int
     up_to: int

@@ -278,7 +278,7 @@ class ZmqChannel:
         self._is_open = False
         self._send = _drop
         self._transport.loop.remove_reader(self._monitor_fd)
-        # In this order: libzmq's own thread blocks for ever, and all connections of this
+        # In this order: libzmq's own thread blocks for ever, and all connections of the
         # process with it, when it has an event to tell and the other end is closed.
         self._dealer.disable_monitor()
         self._monitor.close()

@@ -493,10 +493,11 @@ class CallerState:
         call.result = result
         call.settled_s = self.now_s
         self._uncount(call)
+        if state != DONE and (call.waiters is None or call.hold == HELD):
+            # Who waits may look no further than that it has ended.
+            self._port.unheard(call)
         if call.waiters is not None:
             self._port.settled(call)
-        elif state != DONE:
-            self._port.unheard(call)
         if call.hold == DROPPED:
             self._port.release(call)
 

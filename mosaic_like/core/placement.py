@@ -18,7 +18,9 @@ class Worker(Protocol):
     def incarnation(self) -> int: ...
 
 
-Load = Callable[[int], int]  # calls in flight to an incarnation, and tesserae made there
+Load = Callable[
+    [int], int
+]  # calls in flight to an incarnation, and tesserae made there
 
 
 class RoundRobin:
@@ -38,7 +40,7 @@ class RoundRobin:
 
 
 class LeastLoaded:
-    """The worker with the fewest tesserae and calls of this runtime; first of equals."""
+    """The worker with the fewest tesserae of this runtime; the first of equals."""
 
     def choose(self, workers: Sequence[Worker], load: Load) -> Worker:
         return min(workers, key=lambda worker: load(worker.incarnation))

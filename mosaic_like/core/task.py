@@ -156,7 +156,9 @@ class Task(msgspec.Struct, gc=False, eq=False):
         return f"<Task {name} {STATES[self.state]}>"
 
 
-def received(submit: Submit, caller: int, tessera: Tessera, buffers: Any = None) -> Task:
+def received(
+    submit: Submit, caller: int, tessera: Tessera, buffers: Any = None
+) -> Task:
     """The task of a message."""
     return Task(
         submit.uid, caller, tessera, submit.method, submit.data, submit.extra, buffers

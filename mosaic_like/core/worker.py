@@ -184,7 +184,8 @@ class WorkerState:
         number = message.number
         numbers = tessera.numbers
         if number != numbers.get(sender, 0) and number:
-            why = f"call {number} of its stream came where {numbers.get(sender, 0)} was due"
+            due = numbers.get(sender, 0)
+            why = f"call {number} of its stream came where {due} was due"
             self._fail(task, wire.ERROR, why)
             return
         numbers[sender] = number + 1
@@ -460,7 +461,7 @@ class WorkerState:
         else:
             self._tell(to, task.outcome, task.result)
 
-    # -- those who ask ---------------------------------------------------------------------
+    # -- those who ask -----------------------------------------------------------------
 
     def subscribe(self, uid: int, sender: int) -> None:
         """A holder wants to learn the end of a task."""

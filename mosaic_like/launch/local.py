@@ -238,8 +238,8 @@ class Stopping:
         self._hold = hold
         self._future: Any = None
         loop = hold.head.loop
-        if loop.is_closed():
-            return  # it has ended
+        if loop.is_closed() or os.getpid() != hold.maker:
+            return  # it has ended, or is not that of this process but of its parent
         try:
             here = asyncio.get_running_loop()
         except RuntimeError:
@@ -342,6 +342,7 @@ async def end(head: Head, cluster: Cluster) -> None:
     """Stop the cluster in order."""
     from ..comms import messages as wire
 
+    head.peers.on_dropped()  # what failed unasked is told before that is no news
     head.stopping = True
     lines: list[str] = []
     gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()

@@ -171,7 +171,7 @@ def _flag(*names: str, heading: str, help: str) -> Callable[[Any], Any]:
 )
 @_workers
 @_flag("-l", "--local", heading=_RUN, help="On this machine [default]")
-@_flag("--profile", heading=_RUN, help="Record the times of every call")
+@_flag("--profile", heading=_RUN, help="Record the times of every call (not yet)")
 @_flag("--debug", heading=_LOG, help="The runtime's log: everything")
 @_flag("--perf", heading=_LOG, help="The runtime's log: times too")
 @_flag("--info", heading=_LOG, help="The runtime's log: what matters [default]")
@@ -269,7 +269,8 @@ def _config(options: dict[str, Any]) -> Config:
     try:
         return Config.make(**options)
     except (TypeError, ValueError, NotImplementedError) as error:
-        raise click.UsageError(str(error)) from None
+        root = click.get_current_context().find_root()  # not that of a hidden command
+        raise click.UsageError(str(error), ctx=root) from None
 
 
 # Not among the sub-commands: it is what all other words are.

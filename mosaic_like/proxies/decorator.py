@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .marked import Marker, RemoteArray, TesseraClass
+    from .tessera import TesseraHandle
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,6 +36,7 @@ _KNOWN: dict[str, tuple[type, ...] | None] = {
     "thread": (bool,),
     "expose": (tuple, list),
     "max_retries": (int,),
+    "silence": None,
 }
 # Those of the original that are taken from the constructor's keywords too.
 _IN_CALL = ("runtime", "len", "is_async", "max_retries", "eager", "silence")
@@ -68,10 +70,23 @@ def check_options(options: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"option 'max_retries': found {options['max_retries']}, expected at least 0"
         )
+    if "silence" in options:
+        options["silence"] = _silence(options["silence"])
     ways = [n for n in ("is_async", "inline", "thread") if options.get(n)]
     if "thread" in ways and len(ways) > 1:
         raise ValueError(f"options {ways} exclude each other")
     return options
+
+
+def _silence(value: Any) -> tuple[type[BaseException], ...]:
+    if isinstance(value, bool):
+        return (Exception,) if value else ()
+    kinds = tuple(value) if isinstance(value, tuple | list) else (value,)
+    if not all(isinstance(k, type) and issubclass(k, BaseException) for k in kinds):
+        raise TypeError(
+            f"option 'silence': found {value!r}, expected exception classes or a bool"
+        )
+    return kinds
 
 
 class RemoteClass(Generic[P, T]):
@@ -146,6 +161,8 @@ def tessera(cls: Any = None, /, **options: Any) -> Any:
         thread: the tessera has a thread of its own.
         expose: names beginning with an underscore that may be called.
         max_retries: how often a method that raises runs again, at once.
+        silence: exceptions of which nothing is logged when nobody asks for them: a
+            class, a tuple of classes, or True for all; in the program that makes it.
 
     Raises:
         TypeError: an unknown option, or not a class.
@@ -252,12 +269,12 @@ def _remote(
     length = options.get("len")
     if length is None:
         handle = runtime.create(cls, args, kwargs, _wire(options), where, depth)
-        return proxy_of(cls, handle)
+        return _made(cls, handle, options)
     places = runtime.deal(length) if where is None else [where] * length
     members = []
     for place in places:  # no comprehension: that is a frame of its own before 3.12
         handle = runtime.create(cls, args, kwargs, _wire(options), place, depth)
-        members.append(proxy_of(cls, handle))
+        members.append(_made(cls, handle, options))
     return ArrayProxy(members, [getattr(place, "incarnation", 0) for place in places])
 
 
@@ -271,6 +288,12 @@ def _local(
     runtime = session.current()
     options, kwargs = _checked(cls, options, args, dict(kwargs))
     handle = runtime.create(cls, args, kwargs, _wire(options), runtime, depth)
+    return _made(cls, handle, options)
+
+
+def _made(cls: Any, handle: TesseraHandle, options: dict[str, Any]) -> Any:
+    if options.get("silence"):
+        handle.runtime.silence(handle.stream, options["silence"])
     return proxy_of(cls, handle)
 
 

@@ -1,7 +1,7 @@
 """What type checkers see of a class that is marked by ``@tessera``.
 
 No type checker lets a decorator add a name to a class and leave it as it is. mypy is
-told by the plugin ``mosaic_like.mypy``; for pyright, which does look at what the decorator
+told by the plugin ``mosaic_like.mypy``; for pyright, which looks at what the decorator
 returns, the class becomes a ``TesseraClass``: constructor and ``remote`` are checked,
 other names of the class are ``Any``. None of this is there at run time.
 """
@@ -18,14 +18,12 @@ from .tessera import TesseraProxy
 P = ParamSpec("P")
 T = TypeVar("T")
 
-
 class RemoteArray(Protocol[P, T]):
     """A class with ``len=n``: what it makes is an array."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ArrayProxy[T]: ...
     def remote(self, *args: P.args, **kwargs: P.kwargs) -> ArrayProxy[T]: ...
     def options(self, **options: Any) -> RemoteArray[P, T]: ...
-
 
 class OptionsOf(Protocol[P, T]):
     """``Klass.options``."""
@@ -35,12 +33,10 @@ class OptionsOf(Protocol[P, T]):
     @overload
     def __call__(self, **options: Any) -> RemoteClass[P, T]: ...
 
-
 class SelectWorker(Protocol):
     """``Klass.select_worker``."""
 
     def __call__(self, runtime: Any = None) -> Awaitable[str]: ...
-
 
 class TesseraClass(Any, Generic[P, T]):  # type: ignore[misc]  # it has any other name
     """The class, as pyright sees it."""
@@ -58,7 +54,6 @@ class TesseraClass(Any, Generic[P, T]):  # type: ignore[misc]  # it has any othe
     def options(cls, **options: Any) -> RemoteClass[P, Self]: ...
     @classmethod
     async def select_worker(cls, runtime: Any = None) -> str: ...
-
 
 class Marker(Protocol):
     """``@tessera(option=...)``."""

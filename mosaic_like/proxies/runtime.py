@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..comms.messages import Extra, Options
-    from ..core.caller import Call
+    from ..core.caller import Call, Stream
     from .stream import Intakes
 
 
@@ -40,9 +40,7 @@ class Runtime(Protocol):
     def on_other_loop(
         self, loop: asyncio.AbstractEventLoop, then: Callable[[], Any]
     ) -> None: ...
-    def block(
-        self, call: Call, timeout: float | None, value: bool = False
-    ) -> None: ...
+    def block(self, call: Call, timeout: float | None, value: bool = False) -> None: ...
     def waits_on_main(self) -> bool: ...
     def block_until(
         self, condition: Callable[[], bool], call: Call, timeout: float | None
@@ -80,4 +78,7 @@ class Runtime(Protocol):
         where: Any = None,
         depth: int = 2,
     ) -> Any: ...
+    def silence(
+        self, stream: Stream, kinds: tuple[type[BaseException], ...]
+    ) -> None: ...
     def resolve_worker(self, where: Any) -> Any: ...

@@ -62,9 +62,7 @@ class TaskHandle:
         return self.proxy._call.stream.owner
 
 
-class TaskProxy(
-    Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False
-):
+class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
     """A task that was submitted; gives its value to those who ask.
 
     ``await task`` waits until it has ended and gives the task itself, because the value
@@ -236,7 +234,7 @@ class TaskProxy(
         return 0 if pending else held
 
     def cancel(self, reason: str | None = None) -> bool:
-        """Ask that it ends: not started, it never runs; a coroutine gets CancelledError.
+        """Ask that it ends: not started, it never runs; a coroutine is cancelled.
 
         Returns:
             False if it has ended already.
@@ -261,7 +259,7 @@ class TaskProxy(
 
     @property
     def remote(self) -> RemoteResult:
-        """``task.remote.method(...)``: a method of the value, run where the value is."""
+        """``task.remote.method(...)``: a method of the value, run where that is."""
         return RemoteResult(self)
 
     @property
@@ -332,7 +330,9 @@ class TaskProxy(
             return f"<Task {self.name} · {STATES[call.state]}>"
         rare = call.rare
         if rare is not None and rare.running_s:
-            return f"<Task {self.name} · running {time.time() - rare.running_s:.1f} s{at}>"
+            return (
+                f"<Task {self.name} · running {time.time() - rare.running_s:.1f} s{at}>"
+            )
         return f"<Task {self.name} · pending{at}>"
 
     # -- mistakes ----------------------------------------------------------------------
@@ -359,7 +359,8 @@ class TaskProxy(
         if name.startswith("_"):
             raise AttributeError(f"a task has no attribute {name!r}")
         raise AttributeError(
-            f"{name!r}: " + _FORGOT.format(self.name, f"; t.remote.{name} runs it there")
+            f"{name!r}: "
+            + _FORGOT.format(self.name, f"; t.remote.{name} runs it there")
         )
 
     def _operator(self, other: Any) -> Any:

@@ -197,9 +197,7 @@ class RemoteAttribute:
         self._awaited = True
         handle = self._proxy._mosaic_handle
         runtime = handle.runtime
-        call = runtime.submit(
-            handle, self._name, NOTHING, Extra(kind=GET_ATTRIBUTE)
-        )
+        call = runtime.submit(handle, self._name, NOTHING, Extra(kind=GET_ATTRIBUTE))
         return (yield from TaskProxy(runtime, call).result().__await__())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -213,7 +211,11 @@ class RemoteAttribute:
         raise AttributeError(
             f"{schema.name} has no method {self._name!r}"
             + schema.nearest(self._name)
-            + ("; its value is read by await" if self._name in schema.attributes else "")
+            + (
+                "; its value is read by await"
+                if self._name in schema.attributes
+                else ""
+            )
         )
 
     def __del__(self) -> None:
@@ -476,4 +478,3 @@ def ordered_only(args: tuple[Any, ...]) -> tuple[Any, ...]:
     if any(type(arg) is TaskDone for arg in args):
         return tuple(After(arg) if type(arg) is TaskDone else arg for arg in args)
     return args
-

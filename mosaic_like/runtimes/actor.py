@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from .. import ids
 from ..comms import direct
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..config import Config
+    from ..core.caller import Stream
     from ..core.streams import Producer
     from ..core.tessera import Tessera
 
@@ -83,6 +85,9 @@ class ActorRuntime(Base):
         self.create = self.placing.create
         self.values = Values(self)
         self.failures = Failures(self)
+        # Of which failures nothing is logged when nobody asks for them.
+        self._silenced: WeakKeyDictionary[Stream, tuple[type[BaseException], ...]]
+        self._silenced = WeakKeyDictionary()
         # What the states, the executor and the proxies ask for.
         self.value_of = self.values.of
         self.error_of = self.values.error
@@ -367,6 +372,23 @@ class ActorRuntime(Base):
             return self.uid
         return "" if member is None else member.uid
 
+    def forked(self) -> None:
+        """In a child that the program forked: the cluster is not the child's.
+
+        What has ended can still be read; nothing else would ever end here, and what
+        the child sent would come between the batches of its parent.
+        """
+
+        def refuse(*_: Any) -> Any:
+            raise RuntimeError(
+                f"this process was forked from that of {self.uid}, and has no runtime: "
+                "start one here with mosaic.init(), or make the calls before the fork"
+            )
+
+        self.stopping = True
+        self._refuse = refuse  # type: ignore[method-assign, assignment]
+        self.when_settled = refuse  # type: ignore[method-assign, assignment]
+
     def _refuse(self, call: Call) -> None:
         raise RuntimeError(
             f"{call.stream.label}.{call.method}: this runtime has stopped; start "
@@ -387,7 +409,7 @@ class ActorRuntime(Base):
 
     def when_settled(self, call: Call, then: Callable[[], Any]) -> None:
         """Call it on the loop's thread when the call has ended; from any thread."""
-        if self.on_loop:
+        if self.on_loop or (call.state >= DONE and self.loop.is_closed()):
             self._watch(call, then)
         else:
             self.post(self._watch, call, then)
@@ -437,6 +459,10 @@ class ActorRuntime(Base):
             except Exception:
                 logger.exception("a callback of %s.%s", call.stream.label, call.method)
 
+    def silence(self, stream: Stream, kinds: tuple[type[BaseException], ...]) -> None:
+        """Log nothing of such failures of this tessera."""
+        self._silenced[stream] = kinds
+
     def unheard(self, call: Call) -> None:
         if call.method == "__init__":
             # Every call on the tessera says it again; see _drop_handle.
@@ -455,6 +481,8 @@ class ActorRuntime(Base):
         if call.rare is not None and call.rare.reason == wire.REASONS[wire.UPSTREAM]:
             return  # the call at fault says it
         error = self.error_of(call)
+        if isinstance(error, self._silenced.get(call.stream, ())):
+            return
         place = place_of(call)
         logger.error(
             "%s.%s, called at %s, failed and nobody asked for its result",
@@ -720,4 +748,3 @@ def place_of(call: Call) -> str:
             line = start
         break
     return f"{code.co_filename}:{line}"
-

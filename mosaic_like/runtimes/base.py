@@ -179,8 +179,9 @@ class Base:
         await future
 
     def of_kind(self, kind: str) -> list[wire.Member]:
-        """All members whose uid begins so, in the order of their indices."""
-        found = [m for m in self.members.values() if m.uid.split(":")[0] == kind]
+        """All members whose uid begins so, this one too, in order of their indices."""
+        members = (*self.members.values(), self.me)
+        found = [m for m in members if m.uid.split(":")[0] == kind]
         return sorted(found, key=lambda m: [int(i) for i in m.uid.split(":")[1:]])
 
     # -- sending and receiving ---------------------------------------------------------

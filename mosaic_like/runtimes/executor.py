@@ -522,9 +522,7 @@ class Executor:
                     self._deferred.append(item)
         return True
 
-    def _run_needed(
-        self, waiter: Task, ended: Callable[[], bool], call: Call
-    ) -> None:
+    def _run_needed(self, waiter: Task, ended: Callable[[], bool], call: Call) -> None:
         """Run what was put off and is needed by now."""
         for task in [t for t in self._deferred if self._needed(t, waiter, call)]:
             if ended():
@@ -650,7 +648,9 @@ class Executor:
         ):
             raise AttributeError(f"{name!r} is private: it is never remote")
         if task.extra is not None and task.extra.kind in _ATTRIBUTES:
-            raise TypeError(f"{name!r} is a coroutine method: call it and await the task")
+            raise TypeError(
+                f"{name!r} is a coroutine method: call it and await the task"
+            )
         arguments, keywords = self._port.load_call(task)
         return getattr(task.tessera.instance, name)(*arguments, **keywords)
 
@@ -717,4 +717,3 @@ class _Thread:
 
 def _dump(port: Port, value: Any) -> Outcome:
     return port.dump_result(value)  # type: ignore[no-any-return]
-

@@ -10,7 +10,9 @@ from ..comms import messages as wire
 from ..comms.exceptions import dump_error, load_error
 from ..core.caller import RELEASED, Call
 from ..core.task import Task
+from ..core.worker import CONSTRUCTOR
 from ..errors import (
+    MonitorLost,
     MosaicError,
     NodeLost,
     RuntimeDisconnectedError,
@@ -32,6 +34,17 @@ def _name(call: Call) -> str:
 
 def _task_name(task: Task) -> str:
     return f"{task.tessera.options.name}.{task.method}"
+
+
+def no_cluster(why: str, verdict: Verdict = Verdict.NOT_STARTED) -> MonitorLost:
+    """For what would have been made in a cluster that is no more."""
+    return MonitorLost(
+        f"nothing can be made any more: {why}; end the program, or start another "
+        "runtime after mosaic.stop()",
+        "monitor",
+        verdict,
+        why,
+    )
 
 
 class Failures:
@@ -79,6 +92,9 @@ class Failures:
         """
         if isinstance(cause, MosaicError):
             return dump_error(cause, self._serializer)
+        lost = self._runtime.cluster_lost
+        if lost and call.method == CONSTRUCTOR:
+            return dump_error(no_cluster(lost, Verdict.MAYBE_RAN), self._serializer)
         member, how = cause if type(cause) is tuple else (None, str(cause))
         uid = "" if member is None else member.uid
         kind: type[RuntimeDisconnectedError] = RuntimeDisconnectedError

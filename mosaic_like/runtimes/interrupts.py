@@ -35,6 +35,8 @@ _WAITING = (
     threading.Event.wait,
     threading.Semaphore.acquire,
     threading.Barrier.wait,
+    getattr(threading.Barrier, "_wait", None),
+    getattr(threading.Barrier, "_enter", None),
     threading.Thread.join,
     getattr(threading.Thread, "_wait_for_tstate_lock", None),
     queue.Queue.get,

@@ -175,4 +175,3 @@ def main(argument: bytes, fds: list[int], control: int | None) -> None:
     tune_collector(50_000)
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(_run(runner.get_loop(), spec, fds[-1] if fds else -1))
-

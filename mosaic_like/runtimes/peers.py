@@ -147,9 +147,7 @@ class Peer:
             return
         peers = self._peers
         routing_id = link.opened(peers.loop.time())
-        self._channel = peers.transport.connect(
-            self.address, routing_id, self._broken
-        )
+        self._channel = peers.transport.connect(self.address, routing_id, self._broken)
         self._resend()
 
     def _resend(self) -> None:
@@ -349,7 +347,7 @@ class Peers:
     # -- the timer ---------------------------------------------------------------------
 
     def tick_soon(self) -> None:
-        """Start the timer; on the loop's thread. It stops when nothing is to be done."""
+        """Start the timer, on the loop's thread; it stops when nothing is due."""
         if not self.ticking and not self.closed:
             self.ticking = True
             self.loop.call_later(TICK_S, self._tick, context=self.context)

@@ -18,9 +18,9 @@ from .. import ids
 from ..comms import messages as wire
 from ..core.caller import DROPPED, RELEASED, Call, Stream
 from ..core.placement import STRATEGIES, RoundRobin, Strategy
-from ..errors import MonitorLost, Verdict
 from ..proxies.tessera import TesseraHandle
 from .executor import CURRENT
+from .failures import no_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +75,9 @@ class Placing:
         )
         class_data = self._classes.get(cls)
         if class_data is None:
-            class_data = self._runtime.serializer.dumps(cls, what=f"class {cls.__qualname__}")
+            class_data = self._runtime.serializer.dumps(
+                cls, what=f"class {cls.__qualname__}"
+            )
             self._classes[cls] = class_data
         number = self._labels[cls.__name__] = self._labels.get(cls.__name__, 0) + 1
         options.name = f"{cls.__name__}#{number}"
@@ -104,7 +106,9 @@ class Placing:
             self._runtime.catch_up()
             self._place(handle, class_data, payload, options, where, extra)
         else:
-            self._runtime.post(self._place, handle, class_data, payload, options, where, extra)
+            self._runtime.post(
+                self._place, handle, class_data, payload, options, where, extra
+            )
         return handle
 
     def _place(
@@ -156,13 +160,7 @@ class Placing:
         if where is self._runtime:
             return None
         if self._runtime.cluster_lost:
-            return MonitorLost(
-                f"nothing can be made any more: {self._runtime.cluster_lost}; end the program, "
-                "or start another runtime after mosaic.stop()",
-                "monitor",
-                Verdict.NOT_STARTED,
-                self._runtime.cluster_lost,
-            )
+            return no_cluster(self._runtime.cluster_lost)
         if where is None:
             return None
         if isinstance(where, Stream):
@@ -185,7 +183,9 @@ class Placing:
         workers = self._runtime.of_kind("worker")
         if not workers:
             return None
-        return self._runtime.outbox(self._strategy.choose(workers, self.load_at).incarnation)
+        return self._runtime.outbox(
+            self._strategy.choose(workers, self.load_at).incarnation
+        )
 
     def later(self, attempt: Callable[[], bool]) -> None:
         """Try this whenever somebody has joined, until it says that it is done."""

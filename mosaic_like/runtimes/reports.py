@@ -7,12 +7,13 @@ passes, at what runs, and tells the caller once when it is the same as a while a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ..comms.messages import Running
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from ..core.task import Task
 
 REPORT_AFTER_S = 0.05

@@ -109,8 +109,7 @@ class Worker(UserRuntime):
         self._sending_later = False
         while self.printed:
             if any(
-                peer.link.unacknowledged_bytes > OUTPUT_BYTES
-                for peer in self._heads()
+                peer.link.unacknowledged_bytes > OUTPUT_BYTES for peer in self._heads()
             ):
                 if not self._sending_later:
                     self._sending_later = True
@@ -210,8 +209,11 @@ class Worker(UserRuntime):
         for tessera in tesserae:
             if not await self._until(lambda t=tessera: not t.active, deadline_s):
                 running = next(
-                    (t for t in self.worker.tasks.values() if t.tessera is tessera
-                     and t.state == RUNNING),
+                    (
+                        t
+                        for t in self.worker.tasks.values()
+                        if t.tessera is tessera and t.state == RUNNING
+                    ),
                     None,
                 )
                 name = "" if running is None else f".{running.method}"
@@ -308,6 +310,8 @@ def _configure_logging(level: str) -> None:
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.WARNING if level == "info" else level.upper())
+    # That of mosaic.logger(), whose lines are shown from this level on.
+    logging.getLogger(__name__.partition(".")[0]).setLevel(level.upper())
 
 
 def main(argument: bytes, fds: list[int], control: int | None) -> None:
@@ -359,7 +363,6 @@ def _forked(worker: Worker | None, leave: Callable[[int], NoReturn]) -> None:
     It may go on with the method that forked it, and where that ends so does the child:
     else it would take the worker's calls, and never go.
     """
-    session.use(None)
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     if worker is None:
         return
@@ -380,5 +383,5 @@ def _forked(worker: Worker | None, leave: Callable[[int], NoReturn]) -> None:
                 traceback.print_exception(error, file=sys.__stderr__)
         end(status)
 
-    worker.dump_error = raised  # type: ignore[method-assign]
+    worker.dump_error = raised
     worker.completed = lambda task, outcome: end(0)  # type: ignore[method-assign]

@@ -121,8 +121,8 @@ mosaic.run(main, num_workers=1)
 def test_the_second_ctrl_c_reaches_code_that_holds_the_loop() -> None:
     script = """
 async def main(runtime):
-    ready(runtime)
     try:
+        ready(runtime)
         time.sleep(60)
     except KeyboardInterrupt:
         print("interrupted", flush=True)
