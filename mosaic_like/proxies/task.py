@@ -343,6 +343,11 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
     def __bool__(self) -> bool:
         raise self._forgot()
 
+    def __format__(self, spec: str) -> str:
+        if spec:  # such as .2f: of a value
+            raise self._forgot()
+        return repr(self)
+
     def __iter__(self) -> Any:
         raise self._forgot()
 

@@ -15,6 +15,7 @@ from ..comms.serialization import Payload
 from ..core.caller import Arrived, Call, rare
 from ..core.references import Grant
 from ..core.task import DONE, Task
+from ..errors import SerializationError
 from ..proxies.outputs import AFTER, TaskOutput
 from ..proxies.task import TaskHandle, TaskProxy
 from ..proxies.tessera import TesseraHandle, proxy_of
@@ -58,12 +59,18 @@ class Values:
     def of(self, call: Call) -> Any:
         """The value of a call that is done and whose value is here."""
         result = call.result
-        if type(result) is bytes:
-            return self._serializer.loads(result)
-        item = rare(call)
-        if not item.cached:
-            item.value = self._load(result)
-            item.cached = True
+        try:
+            if type(result) is bytes:
+                return self._serializer.loads(result)
+            item = rare(call)
+            if not item.cached:
+                item.value = self._load(result)
+                item.cached = True
+        except SystemExit as error:  # no value may end the program that asks for it
+            raise SerializationError(
+                f"the result of {call.stream.label}.{call.method} cannot be rebuilt: "
+                f"to unpickle it raised SystemExit({error.code!r})"
+            ) from error
         return item.value
 
     def item(self, result: Any) -> Any:

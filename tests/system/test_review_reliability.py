@@ -14,12 +14,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import mosaic_like as mosaic
-from mosaic_like.errors import TaskCancelledError
+from mosaic_like.errors import SerializationError, TaskCancelledError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from specimens import RunIn
+
+
+class Exits:
+    """Ends the program that unpickles it."""
+
+    def __reduce__(self) -> Any:
+        return sys.exit, (3,)
 
 
 class Rude:
@@ -37,6 +44,9 @@ class Rude:
                 raise ValueError("in the child")
             return -1
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    def make_exits(self) -> Exits:
+        return Exits()
 
     async def fork_in_a_coroutine(self) -> int:
         return self.fork("exit")
@@ -68,6 +78,14 @@ def test_a_forked_child_ends_with_the_method_that_forked_it(
         pid = await rude.pid().result()
         assert await rude.fork(how).result() == status
         assert await rude.pid().result() == pid
+
+    cluster(main)
+
+
+def test_a_result_that_exits_when_it_is_unpickled_is_an_error(cluster: RunIn) -> None:
+    async def main(runtime: Any) -> None:
+        with pytest.raises(SerializationError, match=r"Rude#\d+.make_exits cannot be"):
+            await mosaic.remote(Rude)().make_exits().result()
 
     cluster(main)
 

@@ -365,6 +365,7 @@ def test_a_forgotten_await_is_named(cluster: RunIn) -> None:
             lambda: 2 * task,
             lambda: -task,
             lambda: float(task),
+            lambda: f"{task:.2f}",
         ):
             with pytest.raises(TypeError, match="await"):
                 mistake()
