@@ -530,7 +530,8 @@ class Runtime:
                 releases, box.releases = box.releases, []
                 box.send(wire.Release(releases))
                 told = True
-        return told
+        # What was freed just now may have held others.
+        return told or bool(self.grants._fallen) or bool(self.dropped)
 
     def lose(self, incarnation: int) -> None:
         """The monitor says that it is lost."""

@@ -8,23 +8,15 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from specimens import RunIn, Warm
 
 import mosaic_like as mosaic
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from specimens import RunIn
 
 LIMIT_S = 25.0
-
-
-@mosaic.tessera
-class _Warm:
-    """Opens the connections that every test would open otherwise."""
-
-    def touch(self, data: bytes) -> bytes:
-        return data
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +26,7 @@ def cluster() -> Iterator[RunIn]:
     over = threading.Event()
 
     async def hold(runtime: Any) -> None:
-        warm = [_Warm.options(runtime=w).remote() for w in runtime.workers]
+        warm = [Warm.options(runtime=w).remote() for w in runtime.workers]
         # Large: the first one also starts pyzmq's thread for buffers.
         await mosaic.gather(w.touch(bytes(200_000)) for w in warm)
         del warm

@@ -16,6 +16,17 @@ RunIn = Callable[[Callable[[Any], Awaitable[Any]]], Any]
 
 
 @mosaic.tessera
+class Warm:
+    """Opens the connections that every test would open otherwise.
+
+    Not in conftest: there are two modules of that name, and a worker imports one.
+    """
+
+    def touch(self, data: bytes) -> bytes:
+        return data
+
+
+@mosaic.tessera
 class Counter:
     """Counts."""
 
