@@ -522,6 +522,7 @@ class Runtime:
                 item.hold = DROPPED
             else:
                 self.release(item)
+            item = None  # it may be the last that holds a grant
         messages = self.grants.drain()
         self.to_owners(messages)
         told = bool(messages)
