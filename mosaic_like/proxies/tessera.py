@@ -93,12 +93,14 @@ class RemoteMethod:
             return self._call_checked(args, kwargs)
         handle = self._handle
         runtime = handle.runtime
-        if _SCALARS.issuperset(map(type, args)):
+        for arg in args:
+            if type(arg) not in _SCALARS:
+                payload = runtime.dump_call(self, args, kwargs)
+                break
+        else:
             # As the serializer does it, without the calls on the way there.
             data = marshal.dumps(args, 2)
             payload = data if len(data) <= COUNTED_BYTES else Payload(data)
-        else:
-            payload = runtime.dump_call(self, args, kwargs)
         return TaskProxy(runtime, runtime.submit(handle, self._name, payload))
 
     def _call_checked(

@@ -107,7 +107,8 @@ class ActorRuntime(Base):
         self.causes: dict[int, tuple[wire.Member, str]] = {}
         self.cluster_lost = ""  # why nothing can be made any more
         self.intakes = Intakes(self)
-        self.printed: Any = ()  # only workers capture what is printed
+        # What is printed and not sent, in containers; only workers capture it.
+        self.talk: tuple[Any, Any, Any] = (), (), ()
         # Calls made inside those of runtimes that wait in a barrier, by incarnation.
         self.made_inside: dict[int, int] = {}
 
@@ -165,7 +166,7 @@ class ActorRuntime(Base):
         self._awake = False  # first: what comes from now on wakes again
         self.peers.gathering += 1
         completions = self._completions
-        printed = self.printed
+        printed = self.talk[0]
         while completions:
             task, outcome = completions.popleft()
             if printed:  # before it ended, so this goes first
@@ -629,7 +630,13 @@ class ActorRuntime(Base):
     def send_printed(self) -> None:
         """Only workers capture what is printed."""
 
+    def finish_lines(self, task: Task, outcome: Outcome) -> None:
+        """The same: what is left of its last lines goes before its end is told."""
+
     def completed(self, task: Task, outcome: Outcome) -> None:
+        lines, out, err = self.talk
+        if lines or out or err:
+            self.finish_lines(task, outcome)
         if get_ident() == self._ident:
             if type(outcome) is bytes and task.tessera.closing is None:
                 self.worker.finished(task, outcome)

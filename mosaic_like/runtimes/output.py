@@ -74,7 +74,7 @@ class LineStream(io.TextIOBase):
         self._clock = clock
         # What is printed inside a garbage collection may come while it is held.
         self._lock = threading.RLock()
-        self._parts: dict[int, str] = {}  # by call or thread: the line so far
+        self.parts: dict[int, str] = {}  # by call or thread: the line so far
         self._bars: dict[int, float] = {}  # when a line that is written over was shown
         self.pending = False  # some line has not ended: asked after each call
         self.buffer = _Bytes(self)
@@ -104,7 +104,7 @@ class LineStream(io.TextIOBase):
         task = CURRENT.get()
         key = key_of(task)
         with self._lock:
-            whole = self._parts.pop(key, "") + text
+            whole = self.parts.pop(key, "") + text
             if "\r" in whole:
                 done, rest = self._written_over(key, whole)
             else:
@@ -113,8 +113,8 @@ class LineStream(io.TextIOBase):
             if len(rest) > _LONGEST:
                 done, rest = f"{done}{rest}\n", ""
             if rest:
-                self._parts[key] = rest
-            self.pending = bool(self._parts)
+                self.parts[key] = rest
+            self.pending = bool(self.parts)
         if done:
             self._write_lines(task, done)
         return len(text)
@@ -148,16 +148,17 @@ class LineStream(io.TextIOBase):
         """The call has ended: its last line too."""
         key = key_of(task)
         with self._lock:
-            rest = self._parts.pop(key, "").rstrip("\r")
+            rest = self.parts.pop(key, "").rstrip("\r")
             self._bars.pop(key, None)
-            self.pending = bool(self._parts)
+            self.pending = bool(self.parts)
         if rest:
             self._write_lines(task, rest + "\n")
 
     def finish_all(self) -> None:
         """All ends: also the lines of threads."""
         with self._lock:
-            parts, self._parts = self._parts, {}
+            parts = dict(self.parts)
+            self.parts.clear()
             self.pending = False
         for rest in parts.values():
             self._write_lines(None, rest.rstrip("\r") + "\n")
@@ -205,17 +206,17 @@ class Printed:
     """Lines on their way from the threads that print to the loop that sends them."""
 
     def __init__(self) -> None:
-        self._lines: deque[tuple[int, Task | None, str]] = deque()
+        self.lines: deque[tuple[int, Task | None, str]] = deque()
         self._size = 0
         self._changed = threading.Condition(threading.RLock())
 
     def __bool__(self) -> bool:
-        return bool(self._lines)
+        return bool(self.lines)
 
     def put(self, stream: int, task: Task | None, text: str) -> None:
         """Add lines; from any thread."""
         with self._changed:
-            self._lines.append((stream, task, text))
+            self.lines.append((stream, task, text))
             self._size += len(text)
 
     def wait(self) -> None:
@@ -229,7 +230,7 @@ class Printed:
     def take(self) -> tuple[int, Task | None, str]:
         """The next lines, joined as far as one call printed them to one stream."""
         with self._changed:
-            lines = self._lines
+            lines = self.lines
             stream, task, text = lines.popleft()
             parts = [text]
             size = len(text)

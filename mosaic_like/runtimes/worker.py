@@ -57,6 +57,7 @@ class Worker(UserRuntime):
         self._sending_later = False
         self.stdout = LineStream(lambda task, text: self._print(1, task, text), 1)
         self.stderr = LineStream(lambda task, text: self._print(2, task, text), 2)
+        self.talk = self.printed.lines, self.stdout.parts, self.stderr.parts
         self.ended = loop.create_future()
         self._ended_some = asyncio.Event()  # calls, while all stops
         self._reports = RunningReports(self.executor.running, self._report)
@@ -87,15 +88,13 @@ class Worker(UserRuntime):
         if not self.on_loop and not self.stopping:
             self.printed.wait()
 
-    def completed(self, task: Task, outcome: Outcome) -> None:
+    def finish_lines(self, task: Task, outcome: Outcome) -> None:
         # The line of a stream goes on with its next item.
-        if self.stdout.pending and not isinstance(outcome, Yielded | Paused):
+        if not isinstance(outcome, Yielded | Paused):
             self.stdout.finish(task)
-        if self.stderr.pending and not isinstance(outcome, Yielded | Paused):
             self.stderr.finish(task)
         if self.printed and self.on_loop:
             self.send_printed()
-        super().completed(task, outcome)
 
     def _drain(self) -> None:
         super()._drain()
