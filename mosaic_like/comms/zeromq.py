@@ -173,6 +173,11 @@ class ZmqTransport:
         """A channel has closed."""
         self._channels.discard(channel)
 
+    def poll(self) -> None:
+        """Hand over now what has arrived, for who cannot let the loop come by."""
+        if not self._is_closed:
+            self._drain()
+
     def _drain(self) -> None:
         """Hand over what has arrived.
 

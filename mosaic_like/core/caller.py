@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 CALL_CREDIT = 10_000  # calls of one stream that are on their way or not finished
 BYTE_CREDIT = 256 << 20  # of arguments on their way to one runtime
+LOOK_EVERY = 256  # calls held, for what gives credit back
 # Smaller ones are not counted: the calls' own credit bounds them.
 COUNTED_BYTES = 4096
 
@@ -176,6 +177,9 @@ class Caller(Protocol):
     def settled(self, call: Call) -> None:
         """A call that somebody waits for has ended."""
 
+    def credit_spent(self) -> None:
+        """Many calls are held: a good moment to see what has ended."""
+
     def unheard(self, call: Call) -> None:
         """A call has failed and nobody waits for it."""
 
@@ -235,6 +239,8 @@ class CallerState:
             if stream.held is _NONE_HELD:
                 stream.held = deque()
             stream.held.append((call, payload, extra, target))
+            if not len(stream.held) % LOOK_EVERY:
+                self._port.credit_spent()
             if type(payload) is not bytes:
                 self._starved[stream] = None
 

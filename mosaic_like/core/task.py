@@ -97,6 +97,11 @@ _MOVES = tuple(
 )
 
 
+# Two columns of it, for the moves that every call makes.
+STARTED = tuple(moves[START] for moves in _MOVES)
+FINISHED = tuple(moves[FINISH] for moves in _MOVES)
+
+
 def following(state: int, event: int) -> int:
     """The state after an event; InvalidTransitionError if the table has none."""
     new = _MOVES[state][event]

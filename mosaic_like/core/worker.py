@@ -24,6 +24,7 @@ from .task import (
     DONE,
     ERROR_EVENT,
     FINISH,
+    FINISHED,
     PENDING,
     QUEUED,
     READY,
@@ -198,6 +199,16 @@ class WorkerState:
             self._gather(task, message, sender)
             if task.settled:
                 return
+        elif tessera.state is _LISTENING and not tessera.queue and not tessera.blocked:
+            # What `enqueue` comes to where nothing is before the call: the hot path.
+            lane = tessera.lanes.get(method)
+            if lane is not None and (
+                not tessera.active or lane == MAIN == tessera.lane
+            ):
+                task.lane = tessera.lane = lane
+                tessera.active += 1
+                self._runner.start(task)
+                return
         if tessera.state is not _LISTENING and self._refused(task):
             return
         tessera.enqueue(task)
@@ -322,7 +333,10 @@ class WorkerState:
         """User code has returned a value, bytes or a payload: the hot path."""
         tessera = task.tessera
         tessera.active -= 1
-        task.move(FINISH)
+        state = FINISHED[task.state]
+        if state < 0:
+            task.move(FINISH)  # raises
+        task.state = state
         if tessera.queue:
             tessera.dispatch()
         if (

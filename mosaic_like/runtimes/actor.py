@@ -101,6 +101,7 @@ class ActorRuntime(Base):
         self.failure = self.failures.refused
         self._inbox: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._completions: deque[tuple[Task, Outcome]] = deque()
+        self._looking = False  # at what has come, inside user code
         self._awake = False
         self._ident = threading.get_ident()
         self._other_loops: dict[asyncio.AbstractEventLoop, list[Callable[[], Any]]] = {}
@@ -455,10 +456,29 @@ class ActorRuntime(Base):
         waiters = call.waiters
         call.waiters = None
         for then in waiters:
+            if self._looking:  # inside user code, which nothing may run in between
+                self.loop.call_soon(then, context=self.context)
+                continue
             try:
                 then()
             except Exception:
                 logger.exception("a callback of %s.%s", call.stream.label, call.method)
+
+    def credit_spent(self) -> None:
+        """Take in what has come, although the loop has not come by.
+
+        A program that makes many calls without awaiting would else stand still with
+        its workers, each in turn: it makes calls while they have run out of them, and
+        they run calls while it waits. Where tesserae live here it is left to the loop:
+        their methods must not run inside somebody's code.
+        """
+        if self.peers.gathering or not self.on_loop or self.worker.tesserae:
+            return
+        self._looking = True
+        try:
+            contextvars.Context().run(self.transport.poll)
+        finally:
+            self._looking = False
 
     def silence(self, stream: Stream, kinds: tuple[type[BaseException], ...]) -> None:
         """Log nothing of such failures of this tessera."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..comms import messages as wire
 from ..comms.serialization import PLAIN
-from ..core.task import RUNNING, START, Task
+from ..core.task import RUNNING, START, STARTED, Task
 from ..core.tessera import INLINE, LOOP, MAIN, THREAD, Tessera
 from ..core.worker import CLOSE_METHOD, CONSTRUCTOR
 from ..errors import CycleError, SerializationError
@@ -265,7 +265,10 @@ class Executor:
 
     def _run_plain(self, task: Task) -> None:
         """Run a plain call from its start to the news of its end; on its thread."""
-        task.move(START)
+        state = STARTED[task.state]
+        if state < 0:
+            task.move(START)  # raises
+        task.state = state
         if task.cancelled is not None:
             self._port.completed(task, self._cancelled(task, started=False))
             return

@@ -268,6 +268,8 @@ class Runtime:
         for then in waiters:
             then()
 
+    def credit_spent(self) -> None: ...
+
     def unheard(self, call: Call) -> None:
         pass
 
