@@ -15,7 +15,7 @@ from .. import session
 from ..comms.messages import Options
 from .array import ArrayProxy
 from .schema import OPTIONS_ATTRIBUTE, schema_of
-from .tessera import TesseraProxy, proxy_of
+from .tessera import TesseraProxy, check_eager, proxy_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -249,7 +249,9 @@ def _checked(
     for name in _IN_CALL:
         if name in kwargs and not constructor.takes(name):
             value = kwargs.pop(name)
-            if name in _KNOWN:
+            if name == "eager":
+                check_eager(value)
+            elif name in _KNOWN:
                 options = check_options({**options, name: value})
     if kwargs or not constructor.low <= len(args) <= constructor.high:
         constructor.check(cls.__name__, args, kwargs)

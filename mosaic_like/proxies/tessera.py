@@ -108,11 +108,12 @@ class RemoteMethod:
     ) -> TaskProxy[Any]:
         method = self._method
         options = dict(self._extra or {})
-        for name in ("max_retries", "eager", "silence"):
+        for name in ("max_retries", "eager"):
             # Options of the original are taken from the call only where they cannot
             # be the user's.
             if name in kwargs and not method.takes(name):
                 options[name] = kwargs.pop(name)
+        check_eager(options.pop("eager", True))
         method.check(self._schema.name, args, kwargs)
         handle = self._handle
         runtime = handle.runtime
@@ -183,6 +184,19 @@ def _retries(value: Any) -> int:
     if value < 0:
         raise ValueError(f"option 'max_retries': found {value}, expected at least 0")
     return value
+
+
+def check_eager(eager: Any) -> None:
+    """Refuse the laziness of the original, where calls waited until they were awaited.
+
+    Raises:
+        TypeError: ``eager`` is false.
+    """
+    if not eager:
+        raise TypeError(
+            "eager=False is not possible: a call is sent at once; "
+            "make it where it is to be made"
+        )
 
 
 class RemoteAttribute:

@@ -123,6 +123,23 @@ def test_names_of_the_user_win(cluster: RunIn) -> None:
     cluster(main)
 
 
+def test_options_of_the_original_work_or_are_refused(cluster: RunIn) -> None:
+    async def main(runtime: Any) -> None:
+        make: Any = s.Counter.remote  # type checkers do not know such keywords
+        counter = make(1, eager=True)
+        assert await counter.add(1, eager=True).result() == 2
+        with pytest.raises(TypeError, match="sent at once"):
+            counter.add(1, eager=False)
+        with pytest.raises(TypeError, match="sent at once"):
+            make(1, eager=False)
+        for name in ("timeout", "silence", "runtime"):
+            with pytest.raises(TypeError, match=name):
+                counter.add(1, **{name: 1})
+        assert await counter.value().result() == 2
+
+    cluster(main)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
