@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
-import threading
 import time
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -474,10 +473,3 @@ def _future(
         # Another loop of this process: the runtime's thread hands it over.
         watch(lambda: runtime.on_other_loop(loop, settle))
     return future
-
-
-def blocking_wait(runtime: Runtime, call: Call, timeout: float | None) -> bool:
-    """Block this thread until the call has ended; False if that takes too long."""
-    event = threading.Event()
-    runtime.when_settled(call, event.set)
-    return event.wait(timeout)

@@ -19,7 +19,7 @@ from types import CoroutineType, NoneType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..comms import messages as wire
-from ..comms.serialization import PLAIN
+from ..comms.serialization import PLAIN, Payload
 from ..core.task import RUNNING, START, STARTED, Task
 from ..core.tessera import INLINE, LOOP, MAIN, THREAD, Tessera
 from ..core.worker import CLOSE_METHOD, CONSTRUCTOR
@@ -88,15 +88,6 @@ class Port(Protocol):
         """Of a call that asks for a stream; from any thread."""
 
 
-class Value:
-    """The task returned: plain bytes, or a payload."""
-
-    __slots__ = ("data",)
-
-    def __init__(self, data: Any) -> None:
-        self.data = data
-
-
 class Built:
     """The constructor returned."""
 
@@ -125,7 +116,7 @@ class Handed:
         self.coroutine = coroutine
 
 
-Outcome = bytes | Value | Built | Raised | Handed | Paused | Yielded
+Outcome = bytes | Payload | Built | Raised | Handed | Paused | Yielded
 
 
 class Wake:

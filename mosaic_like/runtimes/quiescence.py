@@ -73,10 +73,6 @@ class Quiescence:
                 return
             before = made
 
-    def waits_for(self) -> int:
-        """How many calls of this runtime are on their way."""
-        return len(self._runtime.caller.calls)
-
     async def _ask_all(self, up_to: int) -> dict[int, int]:
         runtime = self._runtime
         self._rounds += 1

@@ -35,20 +35,6 @@ WAIT_S = 20.0
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _what_libraries_keep_open() -> None:
-    """libuv's signal pipe, and pyzmq's thread for shared buffers, stay for ever."""
-    uvloop.new_event_loop().close()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(asyncio.sleep(0))
-    with zmq.Context() as context, context.socket(zmq.PAIR) as pair:
-        pair.bind("inproc://warm")
-        with context.socket(zmq.PAIR) as other:
-            other.connect("inproc://warm")
-            other.send(bytes(ZERO_COPY_BYTES), copy=False)
-            pair.recv()
-
-
 @pytest.fixture(params=LOOPS)
 def loop_factory(request: pytest.FixtureRequest) -> Any:
     return LOOPS[request.param]
