@@ -6,6 +6,8 @@
     ├── ProtocolError                       a peer sent what it may not send
     ├── InvalidTransitionError              an event that its state does not allow
     ├── RemoteError                         a remote exception, not to be rebuilt here
+    ├── StaleError                          a copy of a parameter is not as its root
+    │   └── ConflictError                   changed on both sides
     ├── RuntimeDisconnectedError            the process that had it is gone
     │   ├── WorkerDied
     │   │   └── WorkerOutOfMemory
@@ -95,6 +97,33 @@ class RemoteError(MosaicError):
     def __str__(self) -> str:
         text = f"{self.type_name}: {self.message}" if self.message else self.type_name
         return f"{text} ({self.reason})" if self.reason else text
+
+
+class StaleError(MosaicError):
+    """A copy of a parameter is not as its root, so that data would be lost or old.
+
+    Args:
+        message: the parameter, what differs and what to do now.
+        attributes: those that differ.
+        versions: of these, what the root has.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        attributes: tuple[str, ...] = (),
+        versions: dict[str, int] | None = None,
+    ) -> None:
+        super().__init__(message, attributes, versions)
+        self.attributes = attributes
+        self.versions = versions or {}
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ConflictError(StaleError):
+    """An attribute of a parameter was changed in a copy and at its root."""
 
 
 class RuntimeDisconnectedError(MosaicError):

@@ -91,6 +91,8 @@ class ValuePickler(Gatherer, cloudpickle.Pickler):  # type: ignore[misc]
             return self.mention(obj)
         if kind is Bulk:
             return self.bulk(obj)
+        if kind is memoryview:
+            return self.memory(obj)
         if kind in self.arrays:
             return self.array(obj)
         return super().reducer_override(obj)

@@ -11,9 +11,16 @@ from __future__ import annotations
 
 import pickle
 import sys
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .messages import Shared
 
 LARGE_BYTES = 64 * 1024  # from here on a buffer travels beside the bytes
+SEGMENT_BYTES = 256 * 1024  # of a payload, from which they go into shared memory
+_FORMATS = frozenset("cbB?hHiIlLqQnNefdP")  # that a memoryview can be cast to
 
 
 class Handle(Protocol):
@@ -37,6 +44,41 @@ class Referent:
         raise NotImplementedError
 
 
+class Mapped:
+    """Base of what shared memory is seen through: nobody writes to it meanwhile."""
+
+    __slots__ = ()
+
+
+class Stored(Protocol):
+    """The large buffers of a payload, in segments."""
+
+    @property
+    def handles(self) -> tuple[Handle, ...]:
+        """The segments, in the order of ``wire.places``."""
+
+    @property
+    def wire(self) -> Shared:
+        """As it goes over the wire."""
+
+    def views(self) -> tuple[memoryview, ...]:
+        """The buffers, in order, read-only; they keep their segments."""
+
+
+class Segments(Protocol):
+    """Shared memory for the buffers of payloads; from any thread."""
+
+    def store(
+        self, views: Sequence[memoryview], bases: Sequence[Any]
+    ) -> Stored | None:
+        """Copy them; None if there is no shared memory now: they travel as frames.
+
+        Args:
+            views: contiguous bytes.
+            bases: of each, the unchanging object whose memory it is, or None.
+        """
+
+
 class Payload:
     """A pickled value with what does not fit into bytes.
 
@@ -45,9 +87,10 @@ class Payload:
         handles: what it mentions, by index; kept alive by being here.
         definitions: digests of what a peer must have been told before.
         buffers: the large buffers, in order.
+        shared: the large buffers, if they are in segments: the last handles.
     """
 
-    __slots__ = ("buffers", "data", "definitions", "handles")
+    __slots__ = ("buffers", "data", "definitions", "handles", "shared")
 
     def __init__(
         self,
@@ -55,15 +98,33 @@ class Payload:
         handles: tuple[Handle, ...] = (),
         definitions: tuple[bytes, ...] = (),
         buffers: tuple[bytes | memoryview, ...] = (),
+        shared: Stored | None = None,
     ) -> None:
         self.data = data
         self.handles = handles
         self.definitions = definitions
         self.buffers = buffers
+        self.shared = shared
 
     @property
     def nbytes(self) -> int:
-        return len(self.data) + sum(memoryview(b).nbytes for b in self.buffers)
+        size = len(self.data)
+        if self.shared is not None:
+            return size + sum(nbytes for _, _, nbytes in self.shared.wire.layout)
+        return size + sum(memoryview(b).nbytes for b in self.buffers)
+
+    @property
+    def inside(self) -> tuple[bytes | memoryview, ...]:
+        """The large buffers for who reads it in this process."""
+        return self.buffers if self.shared is None else self.shared.views()
+
+    def framed(self) -> Payload:
+        """The same for who cannot open its segments."""
+        if self.shared is None:
+            return self
+        handles = self.handles[: -len(self.shared.handles)]
+        views = self.shared.views()
+        return Payload(self.data, handles, self.definitions, views)
 
     def __repr__(self) -> str:
         return (
@@ -89,6 +150,14 @@ class Bulk:
 
     def __init__(self, value: bytes | bytearray) -> None:
         self.value = value
+
+
+def viewed(buffer: Any, form: str, shape: tuple[int, ...]) -> memoryview:
+    """Builds the read-only view that a memoryview arrives as."""
+    view = memoryview(buffer).toreadonly().cast("B")
+    if len(shape) == 1 or not view.nbytes:
+        return view.cast(form)  # type: ignore[call-overload] # any format it was of
+    return view.cast(form, shape)  # type: ignore[call-overload] # the same
 
 
 def masked_array(cls: Any, data: Any, state: tuple[Any, ...]) -> Any:
@@ -119,6 +188,7 @@ class Gatherer:
     """The state of one pickling, and the reducers that fill it."""
 
     immutable: tuple[type, ...] = (bytes,)
+    segments: Segments | None = None
 
     def __init__(self) -> None:
         self.own = True
@@ -126,23 +196,43 @@ class Gatherer:
         self.handles: dict[tuple[int, int], int] = {}
         self.kept: list[Handle] = []
         self.definitions: dict[bytes, None] = {}
-        self.buffers: list[bytes | memoryview] = []
+        self.views: list[memoryview] = []
         self.copies: list[Any] = []
 
     def only_bytes(self) -> bool:
-        return not (self.kept or self.definitions or self.buffers)
+        return not (self.kept or self.definitions or self.views)
 
     def take(self, data: bytes) -> Payload:
         """The payload, and a clean state for the next value."""
-        payload = Payload(
-            data, tuple(self.kept), tuple(self.definitions), tuple(self.buffers)
-        )
+        handles = tuple(self.kept)
+        shared = self._store()
+        buffers: tuple[bytes | memoryview, ...] = ()
+        if shared is not None:
+            handles += shared.handles
+        elif self.views:
+            buffers = tuple(map(self._own, self.views))
+        payload = Payload(data, handles, tuple(self.definitions), buffers, shared)
         self.handles = {}
         self.kept = []
         self.definitions = {}
-        self.buffers = []
+        self.views = []
         self.copies = []
         return payload
+
+    def _store(self) -> Stored | None:
+        """The buffers in shared memory, if they are large enough together."""
+        views = self.views
+        if (
+            self.segments is None
+            or not views
+            or sum(view.nbytes for view in views) < SEGMENT_BYTES
+        ):
+            return None
+        return self.segments.store(views, [self._base(view) for view in views])
+
+    def _own(self, view: memoryview) -> bytes | memoryview:
+        # Who made the call may change the array right after it.
+        return bytes(view) if self.own and self._base(view) is None else view
 
     def mention(self, referent: Referent) -> tuple[Any, ...]:
         # By the class: on a proxy every public name belongs to the user's object.
@@ -176,32 +266,39 @@ class Gatherer:
         state = array._mask, array._fill_value, array._hardmask, info
         return masked_array, (kind, array.data, state)
 
+    def memory(self, view: memoryview) -> tuple[Any, ...]:
+        """A memoryview arrives as a read-only one of the same format and shape."""
+        if view.format.lstrip("@") not in _FORMATS:
+            raise TypeError(
+                f"a memoryview of format {view.format!r} cannot travel: pass the array "
+                "that it views, or cast it to bytes"
+            )
+        buffer = pickle.PickleBuffer(view if view.c_contiguous else view.tobytes())
+        return viewed, (buffer, view.format, view.shape)
+
     def set_aside(self, buffer: pickle.PickleBuffer) -> bool:
         """The pickler's buffer callback: False takes the buffer out of the bytes."""
         view = buffer.raw()
         if view.nbytes < LARGE_BYTES:
             return True
-        if self.own and not self._cannot_change(view):
-            # Who made the call may change the array right after it.
-            self.buffers.append(bytes(view))
-        else:
-            self.buffers.append(view)
+        self.views.append(view)
         return False
 
-    def _cannot_change(self, view: memoryview) -> bool:
+    def _base(self, view: memoryview) -> Any:
+        """What the memory belongs to, if nobody can change it; else None."""
         owner: Any = view.obj
         if any(owner is copy for copy in self.copies):
-            return True
+            return owner
         if not view.readonly:
-            return False
+            return None
         # An array that came in a message stands on the message's own bytes.
         for _ in range(8):
-            if type(owner) in self.immutable:
-                return True
+            if type(owner) in self.immutable or isinstance(owner, Mapped):
+                return owner
             if type(owner) is memoryview:
                 owner = owner.obj
             elif type(owner) in self.arrays:
                 owner = owner.base
             else:
-                return False
-        return False
+                return None
+        return None

@@ -10,10 +10,14 @@ Who sends what to whom:
                 LossSeen ->all
     calls       Create, Submit, Cancel, Release, Retain, Subscribe, Fetch,
                 Credit, Waiting ->owner     Done, Failed, Value, Item, Running <-owner
+                Interrupt ->node of an owner that does not end a call
     values      Define: a class or function that travels by value, once to each peer
+    segments    Adopt, Locate ->warehouse   Returned, Located <-warehouse
     processes   Exited, Stop, Stopped            between node, monitor and head
     barrier     Quiesce, Quiet   between a runtime that waits and all others
     output      Output: lines that a method printed or logged
+    names       Claim, AskNames ->monitor   Claimed, Names <-monitor
+                Named, Shared, Unnamed ->monitor   Share <-monitor: with owners
 """
 
 from __future__ import annotations
@@ -28,12 +32,27 @@ GET_ATTRIBUTE = 1
 SET_ATTRIBUTE = 2
 STREAM = 3  # a generator method: answered by Items, then Done
 RESULT_CALL = 4  # a method of a task's value: ``tessera`` is the uid of that task
-CLOSE = 5  # the tessera: after what is queued
-KILL = 6  # the tessera: now
+APPLY = 5  # the first argument, a function, on the others; no tessera
+CLOSE = 6  # the tessera: after what is queued
+KILL = 7  # the tessera: now
+# These go to a warehouse; their method is the key, if they have one.
+PUT = 8  # keep this value for who holds the task
+PUT_KEY = 9  # and under a key that is free
+GET_KEY = 10  # the value of the task is the one that is under the key now
+TAKE_KEY = 11  # the same, None if there is none; its key is taken until it is replaced
+REPLACE_KEY = 12  # by the value of the first reference, a task; the second took it
+DROP_KEY = 13
+DROP = 14  # the value of the task whose uid is in the data
+
+# How a plain method that runs is stopped.
+FLAG = 0  # it is to look at current_task().cancelled
+RAISE = 1  # by an exception
+KILL_WORKER = 2  # by that, and with its worker if it does not end
 
 # What a reference points to.
 TASK = 0
 TESSERA = 1
+SEGMENT = 2  # shared memory that a warehouse owns
 
 # Why a task Failed.
 ERROR = 0
@@ -58,6 +77,26 @@ class Reference(msgspec.Struct, array_like=True, gc=False, frozen=True):
     owner: int  # incarnation of the runtime where it lives
 
 
+class Place(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    """Where a segment can be opened: a descriptor of a process on the same host.
+
+    Numbers of processes and descriptors are used again: who opens it compares the rest.
+    """
+
+    pid: int
+    fd: int
+    device: int
+    inode: int
+    size: int  # bytes
+
+
+class Shared(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    """The large buffers of a payload, where they stand in segments."""
+
+    places: list[Place]  # of the references that are segments, in their order
+    layout: list[tuple[int, int, int]]  # of each buffer: which place, offset, bytes
+
+
 class Extra(msgspec.Struct, array_like=True, gc=False):
     """What only some payloads and calls have."""
 
@@ -69,9 +108,12 @@ class Extra(msgspec.Struct, array_like=True, gc=False):
     ancestors: list[
         int
     ] = []  # the calls inside which this one was made, outermost first
-    remaining_s: float | None = None  # of the time that the caller has for it
+    remaining_s: float | None = None  # of the time that the calls around it have
     ordered: bool = True
     max_retries: int | None = None  # of a method that raises; None: the tessera's
+    shared: Shared | None = None  # instead of buffers beside the bytes
+    timeout_s: float | None = None  # that each attempt has
+    interrupt: int | None = None  # FLAG, RAISE or KILL; None: the tessera's
 
 
 class Options(msgspec.Struct, array_like=True, gc=False):
@@ -84,13 +126,17 @@ class Options(msgspec.Struct, array_like=True, gc=False):
     thread: bool = False
     expose: list[str] = []
     max_retries: int = 0
+    timeout_s: float | None = None  # of each call
+    interrupt: int = RAISE
+    unique: str = ""  # the name under which it is found; empty: it has none
+    detached: bool = False  # it outlives its maker
 
 
 class Member(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """A runtime of the cluster, as the monitor announces it."""
 
     incarnation: int
-    uid: str  # head, monitor, node:0, worker:0:1
+    uid: str  # head, monitor, node:0, worker:0:1, warehouse:0
     token: bytes  # its random identity on the links
     address: str  # where its ROUTER is bound
     host: str
@@ -105,7 +151,7 @@ class Hello(Message, tag=1):
 
     protocol: int
     python: str  # major.minor
-    kind: str  # head, node, worker
+    kind: str  # head, node, worker, warehouse
     uid: str  # asked for; empty: the monitor chooses
     token: bytes
     address: str
@@ -182,6 +228,8 @@ class Failed(Message, tag=13):
 class Cancel(Message, tag=14):
     uid: int
     reason: str
+    kind: int = CANCELLED  # or TIMEOUT: its caller's clock says so
+    attempt: int = 0  # of a TIMEOUT: which one is over; 0: all that there may be
 
 
 class Running(Message, tag=15):
@@ -189,6 +237,7 @@ class Running(Message, tag=15):
 
     uid: int
     for_s: float
+    attempt: int = 1
 
 
 class Subscribe(Message, tag=16):
@@ -231,6 +280,18 @@ class Waiting(Message, tag=21):
     uid: int
 
 
+class Interrupt(Message, tag=22):
+    """A call was asked to end, and nothing is heard of it: send its worker the signal.
+
+    A C call that holds the interpreter lets the worker's own loop do nothing.
+    """
+
+    uid: int
+    owner: int  # incarnation of the worker
+    kind: int = CANCELLED  # or TIMEOUT
+    kill: bool = False  # end the worker instead
+
+
 # -- who holds what --------------------------------------------------------------------
 
 
@@ -267,6 +328,38 @@ class Holding(Message, tag=33):
 class Define(Message, tag=40):
     digest: bytes
     blob: bytes
+
+
+# -- segments --------------------------------------------------------------------------
+
+
+class Adopt(Message, tag=41):
+    """Keep this segment open; uid 0: only tell whether you can open it."""
+
+    uid: int
+    place: Place
+
+
+class Returned(Message, tag=42):
+    """Nobody holds these segments any more: you may use their memory again."""
+
+    uids: list[int]
+
+
+class Locate(Message, tag=43):
+    """I could not open this segment; where is it now?"""
+
+    uid: int
+    content: bool = False  # I can open nothing of yours: send what is in it
+
+
+class Located(Message, tag=44):
+    """The answer: a place, or its content beside the bytes, or why there is neither."""
+
+    uid: int
+    place: Place | None = None
+    why: str = ""
+    extra: Extra | None = None
 
 
 # -- processes -------------------------------------------------------------------------
@@ -310,6 +403,79 @@ class Quiet(Message, tag=55):
     made: int
 
 
+# -- names -----------------------------------------------------------------------------
+
+
+class NameEntry(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    """A name that is taken."""
+
+    name: str
+    cls: str  # module and qualified name
+    owner: int  # incarnation; 0 while it is being made
+    detached: bool
+
+
+class Claim(Message, tag=70):
+    """I want the tessera of this name; if there is none I make it, with this uid."""
+
+    name: str
+    cls: str  # module and qualified name
+    tessera: int
+    detached: bool
+
+
+class Claimed(Message, tag=71):
+    """The answer: make it, you hold that one, or why not."""
+
+    claim: int  # uid of the Claim
+    tessera: int
+    owner: int  # 0: you are to make it
+    built: bool = False
+    why: str = ""
+
+
+class Named(Message, tag=72):
+    """The tessera of a name has come to me."""
+
+    name: str
+    tessera: int
+
+
+class Unnamed(Message, tag=73):
+    """The tessera of a name is gone, or will never be."""
+
+    name: str
+    tessera: int
+
+
+class Share(Message, tag=74):
+    """Let this runtime hold your tessera of that name."""
+
+    name: str
+    tessera: int
+    holder: int
+    claim: int
+
+
+class Shared(Message, tag=75):
+    """It holds it."""
+
+    name: str
+    tessera: int
+    claim: int
+    built: bool  # its constructor has ended
+
+
+class AskNames(Message, tag=76):
+    """Which names are taken?"""
+
+
+class Names(Message, tag=77):
+    """The answer."""
+
+    entries: list[NameEntry]
+
+
 # -- output ----------------------------------------------------------------------------
 
 
@@ -338,17 +504,30 @@ AnyMessage = (
     | Item
     | Credit
     | Waiting
+    | Interrupt
     | Release
     | ReleaseGrants
     | Retain
     | Holding
     | Define
+    | Adopt
+    | Returned
+    | Locate
+    | Located
     | Exited
     | Stop
     | Stopped
     | Quiesce
     | Quiet
     | Output
+    | Claim
+    | Claimed
+    | Named
+    | Unnamed
+    | Share
+    | Shared
+    | AskNames
+    | Names
 )
 
 PROTOCOL = 1

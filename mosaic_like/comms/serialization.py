@@ -9,7 +9,8 @@ that identity holds inside one call. Nothing here knows proxies or links.
     plain         one of PLAIN exactly, or arguments of these and no keywords
     payload       references, definitions and large buffers beside the bytes
 
-Arrays of 64 KiB and more arrive as read-only views of the message: copy to write.
+Arrays of 64 KiB and more arrive as read-only views of the message, or of shared memory
+if they have 256 KiB together: copy to write. A memoryview arrives as a read-only one.
 ``bytes`` and ``bytearray`` of that size go beside the bytes when they are an argument
 or result themselves; inside a container pickle has no hook for them, and copies.
 """
@@ -26,7 +27,15 @@ from typing import Any
 from ..errors import MosaicError
 from . import gathering
 from .definitions import MAIN_MODULES, Definitions, is_importable
-from .gathering import LARGE_BYTES, Bulk, Gatherer, Handle, Payload, Referent
+from .gathering import (
+    LARGE_BYTES,
+    Bulk,
+    Gatherer,
+    Handle,
+    Payload,
+    Referent,
+    Segments,
+)
 
 __all__ = [
     "LARGE_BYTES",
@@ -88,6 +97,8 @@ class _Pickler(Gatherer, pickle.Pickler):
             return self.array(obj)
         if kind is Bulk:
             return self.bulk(obj)
+        if kind is memoryview:
+            return self.memory(obj)
         return NotImplemented
 
     def _define(self, value: Any) -> tuple[Any, ...]:
@@ -138,11 +149,15 @@ class Serializer:
     Args:
         immutable: types beside ``bytes`` whose memory never changes, such as the
             frames in which messages arrive: arrays on them are sent without a copy.
+        segments: shared memory for the large buffers, if there is any.
     """
 
-    def __init__(self, immutable: tuple[type, ...] = ()) -> None:
+    def __init__(
+        self, immutable: tuple[type, ...] = (), segments: Segments | None = None
+    ) -> None:
         self._known = Definitions()
         self._immutable = (bytes, *immutable)
+        self._segments = segments
         self._free: list[_Pickler] = []
         self._arrays: tuple[type, ...] = ()
         self.blob = self._known.blob
@@ -233,6 +248,7 @@ class Serializer:
         except IndexError:
             pickler = _Pickler(self._known)
             pickler.immutable = self._immutable
+            pickler.segments = self._segments
         pickler.own = own
         pickler.arrays = self._arrays or self._find_arrays()
         try:
@@ -257,6 +273,7 @@ class Serializer:
         file = io.BytesIO()
         pickler = ValuePickler(file, self._known)
         pickler.immutable = self._immutable
+        pickler.segments = self._segments
         pickler.own = own
         pickler.arrays = self._arrays
         pickler.dump(value)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from ..comms.messages import CANCELLED as CANCELLED_REASON
+from ..comms.messages import TIMEOUT as TIMEOUT_REASON
 from ..comms.messages import (
     REASONS,
     Cancel,
@@ -30,7 +31,7 @@ from ..comms.messages import (
 from .task import CANCELLED, DONE, FAILED, PENDING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
 CALL_CREDIT = 10_000  # calls of one stream that are on their way or not finished
 BYTE_CREDIT = 256 << 20  # of arguments on their way to one runtime
@@ -65,6 +66,7 @@ class Call(msgspec.Struct, gc=False, eq=False):
     settled_s: float = 0.0
     rare: Any = None  # a Rare, made when needed
     root: int = 0  # the outermost call inside which it was made; 0: inside none
+    parent: int = 0  # the innermost
 
     @property
     def owner(self) -> int:
@@ -80,11 +82,13 @@ class Rare:
     """What few calls have."""
 
     __slots__ = (
+        "attempt",
         "cached",
         "error",
         "fetched",
         "grant",
         "items",
+        "limit",
         "nbytes",
         "pending_fetch",
         "reason",
@@ -105,6 +109,8 @@ class Rare:
         self.fetched = False
         self.pending_fetch = False
         self.unheard = False  # failed and nobody has asked
+        self.attempt = 1  # last reported by the worker
+        self.limit: Any = None  # a Limit: until when it may take
 
 
 def rare(call: Call) -> Rare:
@@ -136,6 +142,8 @@ class Outbox(Protocol):
 
     def send(self, message: Any, payload: Any = None) -> None: ...
 
+    def send_ends(self, messages: list[Any]) -> None: ...
+
 
 # An empty deque takes 600 bytes, and few streams hold anything. Nothing is put into it.
 _NONE_HELD: deque[tuple[Call, Any, Any, Any]] = deque()
@@ -152,6 +160,7 @@ class Stream:
         "label",
         "methods",
         "number",
+        "options",
         "outbox",
         "owner",
         "tessera",
@@ -169,6 +178,8 @@ class Stream:
         self.held = _NONE_HELD
         self.error: Any = None  # of the construction or the loss
         self.watchers: Sequence[Callable[[], None]] = ()  # waiting for credit
+        # Of all calls that have none of their own: timeout, interrupt.
+        self.options: dict[str, Any] | None = None
 
 
 class Caller(Protocol):
@@ -202,6 +213,8 @@ class CallerState:
         self.calls: dict[int, Call] = {}
         self.awaited: dict[int, list[Call]] = {}  # tasks of others, by uid
         self.fetching: dict[int, list[Call]] = {}
+        # Those that ended here because their owner did not end them in time.
+        self.given_up: dict[int, Call] = {}
         self._credited: set[Stream] = set()  # by the batch that is being delivered
         # Those whose first held call waits for bytes, or for the place of a tessera.
         self._starved: dict[Stream, None] = {}
@@ -231,6 +244,11 @@ class CallerState:
                 stream.number = number + 1
                 self._send_payload(call, payload, extra, number)
                 return
+        if target is not None and target.stream is not stream:
+            # Between the call and now its tessera was found under its name.
+            call.stream = target.stream
+            self.submit(call, payload, extra, target)
+            return
         if stream.error is not None:
             stream.number += 1  # it has been called: this call says what is wrong
             call.hold = RELEASED
@@ -275,6 +293,34 @@ class CallerState:
                 if waiting[0].stream is stream:
                     outbox.send(Subscribe(uid))
 
+    def move(self, old: Stream, stream: Stream) -> list[tuple[Call, Any, Any, Any]]:
+        """What was to go to one tessera goes to another: what is held, for ``resume``.
+
+        Args:
+            old: to a tessera that was never made.
+            stream: to the one that there is; perhaps the same, with another uid.
+        """
+        held = list(old.held)
+        old.held = _NONE_HELD
+        if stream is not old:
+            stream.watchers = (*stream.watchers, *old.watchers)
+            old.watchers = ()
+            # For what is to be made beside it.
+            old.owner, old.error = stream.owner, stream.error
+        return held
+
+    def resume(
+        self, stream: Stream, held: list[tuple[Call, Any, Any, Any]]
+    ) -> None:
+        """Submit again, in order, what ``move`` gave."""
+        for call, payload, extra, target in held:
+            call.stream = stream
+            if call.state < DONE:
+                self.submit(call, payload, extra, target)
+            elif call.hold != RELEASED and stream.outbox is not None:
+                stream.outbox.send(Cancel(call.uid, ""))  # as `release_held` does
+        self.release_held(stream)
+
     def _feed(self) -> None:
         """Bytes are free, or a tessera has its place: see who waited for that."""
         starved, self._starved = self._starved, {}
@@ -290,7 +336,9 @@ class CallerState:
             if call.state >= DONE:  # cancelled before there was a place to say so
                 held.popleft()
                 if call.hold != RELEASED:
-                    outbox.send(Cancel(call.uid, ""))
+                    late = call.state == FAILED
+                    kind = TIMEOUT_REASON if late else CANCELLED_REASON
+                    outbox.send(Cancel(call.uid, "", kind))
                 continue
             if type(payload) is not bytes and not self._fits(outbox, payload):
                 self._starved[stream] = None
@@ -346,24 +394,62 @@ class CallerState:
         """Ask that a call ends; False if it has ended."""
         if call.state >= DONE:
             return False
+        outbox = call.stream.outbox
+        if self._held_ends(call, CANCELLED, reason, Cancel(call.uid, reason)):
+            return True
+        if outbox is not None:
+            outbox.send(Cancel(call.uid, reason))
+        return True
+
+    def late(self, call: Call, why: str, attempt: int) -> None:
+        """The time of a call is over: it ends here if it is held, else at its owner.
+
+        Args:
+            call: that has not ended.
+            why: a ``Late``.
+            attempt: whose time is over; 0: of all that there may be.
+        """
+        message = Cancel(call.uid, why, TIMEOUT_REASON, attempt)
+        outbox = call.stream.outbox
+        if not self._held_ends(call, FAILED, why, message) and outbox is not None:
+            outbox.send(message)
+
+    def _held_ends(self, call: Call, state: int, why: str, message: Cancel) -> bool:
+        """End a call that was not sent; False: it was."""
         stream = call.stream
         outbox = stream.outbox
         for index, held in enumerate(stream.held):
             if held[0] is call:
-                rare(call).reason = reason
-                self._end(call, CANCELLED, self._port.cancelled_error(call, reason))
+                rare(call).reason = why if state == CANCELLED else REASONS[message.kind]
+                self._end(call, state, self._port.cancelled_error(call, why))
                 if outbox is None:
                     # Its arguments are not needed, its place in the line is.
                     stream.held[index] = (call, b"", None, None)
                     return True
                 # Others may have heard of it: the owner tells those who ask.
                 del stream.held[index]
-                outbox.send(Cancel(call.uid, reason))
+                outbox.send(message)
                 self.release_held(stream)
                 return True
-        if outbox is not None:
-            outbox.send(Cancel(call.uid, reason))
-        return True
+        return False
+
+    def give_up(self, call: Call, state: int, reason: int, error: bytes) -> None:
+        """Its owner was asked to end it and says nothing: it ends here."""
+        rare(call).reason = REASONS[reason]
+        self.given_up[call.uid] = call
+        self._end(call, state, error)
+
+    def _answered_late(self, uid: int) -> None:
+        """The owner has ended one that had been given up, or another's call."""
+        call = self.given_up.pop(uid, None)
+        if call is not None:
+            call.stream.credit += 1
+            if call.stream.held or call.stream.watchers:
+                self._credited.add(call.stream)
+
+    def inside(self, parents: Collection[int]) -> list[Call]:
+        """The calls made inside these that have not ended."""
+        return [call for call in self.calls.values() if call.parent in parents]
 
     def subscribe(self, call: Call) -> None:
         """Learn the end of a task that another runtime made."""
@@ -411,6 +497,8 @@ class CallerState:
                 self._port.settled(call)
             if call.hold == DROPPED:
                 self._port.release(call)
+        elif self.given_up:
+            self._answered_late(message.uid)
         if self.awaited:
             for other in self.awaited.pop(message.uid, ()):
                 self._end(other, DONE, result)
@@ -425,8 +513,10 @@ class CallerState:
             call.stream.credit += 1
             if call.stream.held or call.stream.watchers:
                 self.release_held(call.stream)
+        elif self.given_up:
+            self._answered_late(message.uid)
         if message.uid in self.fetching:
-            self._value_lost(message.uid, "its value is gone")
+            self._value_lost(message.uid, message.data or "its value is gone")
         for other in self.awaited.pop(message.uid, ()):
             rare(other).reason = REASONS[message.reason]
             self._end(other, state, message.data)
@@ -443,6 +533,10 @@ class CallerState:
 
     def lost(self, incarnation: int, cause: Any) -> None:
         """A runtime is gone: what it had to answer is lost."""
+        for call in [
+            c for c in self.given_up.values() if c.stream.owner == incarnation
+        ]:
+            del self.given_up[call.uid]
         for call in [c for c in self.calls.values() if c.stream.owner == incarnation]:
             self._drop_stream(call.stream, cause)
             self.lose(call, cause)
@@ -482,7 +576,8 @@ class CallerState:
     def _value_lost(self, uid: int, cause: Any) -> None:
         for call in self.fetching.pop(uid, ()):
             call.state = FAILED
-            call.result = self._port.lost_error(call, cause)
+            told = type(cause) is bytes  # an error of its owner
+            call.result = cause if told else self._port.lost_error(call, cause)
             rare(call).reason = REASONS[4]
             self._fetched(call)
 

@@ -50,7 +50,8 @@ def following(state: MemberState, event: str) -> MemberState:
 
 Sends = list[tuple[int, Message]]
 
-KINDS = ("head", "node", "worker")
+KINDS = ("head", "node", "worker", "warehouse")
+OF_NODES = ("worker", "warehouse")  # started, named and watched by a node
 
 
 class MonitorState:
@@ -107,10 +108,11 @@ class MonitorState:
         del self.members[incarnation]
         sends = self._told(Lost(incarnation, member.uid, cause))
         if member.uid.startswith("node:"):
-            # Its workers die with it; the kernel sees to that.
+            # What it started dies with it; the kernel sees to that.
             index = member.uid.split(":")[1]
             for other in list(self.members.values()):
-                if other.uid.split(":")[:2] == ["worker", index]:
+                kind, *indices = other.uid.split(":")
+                if kind in OF_NODES and indices[:1] == [index]:
                     sends += self.lost(other.incarnation, f"its node is lost: {cause}")
         return sends
 
@@ -154,8 +156,8 @@ class MonitorState:
             )
         if message.kind not in KINDS:
             return f"a {message.kind!r} cannot join"
-        if message.kind == "worker" and not message.uid:
-            return "a worker without a uid cannot join: its node gives it one"
+        if message.kind in OF_NODES and not message.uid:
+            return f"a {message.kind} without a uid cannot join: its node gives it one"
         if self._next >= 1 << INCARNATION_BITS:
             return "this cluster has had too many members; start a new one"
         if message.uid and self.of_uid(message.uid) is not None:

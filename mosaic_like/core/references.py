@@ -22,7 +22,14 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from ..comms.messages import Holding, LossSeen, Release, ReleaseGrants, Retain
+from ..comms.messages import (
+    TASK,
+    Holding,
+    LossSeen,
+    Release,
+    ReleaseGrants,
+    Retain,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -37,9 +44,12 @@ _AT_ONCE = 10_000
 class Grant:
     """The right to one object by one payload, or by having made it."""
 
-    __slots__ = ("_home", "granter", "owner", "uid")
+    __slots__ = ("_home", "granter", "kind", "owner", "uid")
 
-    def __init__(self, uid: int, owner: int, granter: int, home: Grants) -> None:
+    def __init__(
+        self, uid: int, owner: int, granter: int, home: Grants, kind: int = TASK
+    ) -> None:
+        self.kind = kind
         self.uid = uid
         self.owner = owner
         self.granter = granter
@@ -94,7 +104,7 @@ class Grants:
             elif sender != me and owner not in self._lost:
                 held = self._held.setdefault(sender, {})
                 held[owner, uid] = held.get((owner, uid), 0) + 1
-            grants.append(Grant(uid, owner, sender, self))
+            grants.append(Grant(uid, owner, sender, self, reference.kind))
         return grants
 
     def sending(

@@ -79,6 +79,9 @@ class Runner(Protocol):
     def start(self, task: Task, /) -> None:
         """Run the task on its lane."""
 
+    def start_run(self, run: list[Task], /) -> None:
+        """Run tasks of one caller, tessera and lane, in order; MAIN or INLINE."""
+
     def construct(self, task: Task, /) -> None:
         """Run the task that is a constructor."""
 
@@ -157,6 +160,14 @@ class Tessera:
             self.active += 1
             self.lane = task.lane
             self.runner.start(task)
+
+    def extend(self, run: list[Task]) -> None:
+        """Take calls that lack nothing, behind those that are here."""
+        if self.queue is _NONE_QUEUED:
+            self.queue = deque(run)
+        else:
+            self.queue.extend(run)
+        self.dispatch()
 
     def _append(self, task: Task) -> None:
         if self.queue is _NONE_QUEUED:

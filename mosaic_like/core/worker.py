@@ -13,16 +13,18 @@ from sys import intern
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..comms import messages as wire
-from ..comms.messages import Done
+from ..comms.messages import Done, Submit
 from ..ids import maker
 from .caller import Arrived, Call, CallerState, Outbox, references
 from .holders import HolderTable
+from .limits import Late, Limit, Limits, reason_of
 from .streams import Producers
 from .task import (
     CANCEL_EVENT,
     CANCELLED,
     DONE,
     ERROR_EVENT,
+    FAILED,
     FINISH,
     FINISHED,
     PENDING,
@@ -33,10 +35,12 @@ from .task import (
     Task,
     received,
 )
-from .tessera import MAIN, Runner, Tessera, TesseraState
+from .tessera import INLINE, MAIN, THREAD, Runner, Tessera, TesseraState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    from .shelf import Shelf
 
 # Results up to this many bytes travel with Done; larger ones wait until they are asked
 # for.
@@ -65,7 +69,11 @@ class Owner(Protocol):
     def failure(self, task: Task, reason: int, why: Any) -> bytes:
         """An error that this runtime makes, as bytes."""
 
-    def cancel_running(self, task: Task) -> None: ...
+    def cancel_running(self, task: Task) -> None:
+        """Stop its user code; some time later ask to ``abandon`` it."""
+
+    def limited(self, task: Task) -> bool:
+        """Watch the time that a call has; False: it is over already."""
 
     def tessera_gone(self, tessera: Tessera) -> None: ...
 
@@ -77,19 +85,26 @@ class Alone:
     be half as large as the tasks.
     """
 
-    def __init__(self, tesserae: dict[int, Tessera], tasks: dict[int, Task]) -> None:
+    def __init__(
+        self,
+        tesserae: dict[int, Tessera],
+        tasks: dict[int, Task],
+        kept: dict[int, Any],
+    ) -> None:
         self._tesserae = tesserae
         self._tasks = tasks
+        self._kept = kept
 
-    def _find(self, uid: int) -> Task | Tessera | None:
-        return self._tasks.get(uid) or self._tesserae.get(uid)
+    def _find(self, uid: int) -> Any:
+        tasks, tesserae = self._tasks, self._tesserae
+        return tasks.get(uid) or tesserae.get(uid) or self._kept.get(uid)
 
     def __contains__(self, uid: int) -> bool:
         thing = self._find(uid)
         return thing is not None and not thing.shared
 
     def __iter__(self) -> Iterator[int]:
-        for things in (self._tasks, self._tesserae):
+        for things in (self._tasks, self._tesserae, self._kept):
             yield from (uid for uid, thing in things.items() if not thing.shared)
 
     def __len__(self) -> int:
@@ -122,7 +137,10 @@ class WorkerState:
         self._caller = caller
         self.tesserae: dict[int, Tessera] = {}
         self.tasks: dict[int, Task] = {}
-        alone = Alone(self.tesserae, self.tasks)
+        # What else is counted here, in a warehouse: segments. They have ``shared``.
+        self.kept: dict[int, Any] = {}
+        self.kept_freed: Callable[[int], None] = self.kept.__delitem__
+        alone = Alone(self.tesserae, self.tasks, self.kept)
         self.holders = HolderTable(port.incarnation, self, alone)
         self._shared = self.holders.shared
         self._lanes: dict[tuple[Any, ...], dict[str, int]] = {}  # of tesserae alike
@@ -137,7 +155,14 @@ class WorkerState:
         self._ended: deque[Task] = deque()  # of which others are still to be told
         self._telling = False
         self.lost_makers: set[int] = set()
+        self.shelf: Shelf | None = None  # of a warehouse
         self.producers = Producers(self)
+        self.limits = Limits(self._is_open)  # of calls that have a time
+        self._stops: dict[int, str] = {}  # why those that run were asked to end
+        # Whose ends were told before they ended, and that still run.
+        self.abandoned: dict[int, Task] = {}
+        # Asked by others for calls that their makers' messages have not brought yet.
+        self._early_cancels: dict[int, str] = {}
 
     # -- calls come in -----------------------------------------------------------------
 
@@ -153,7 +178,7 @@ class WorkerState:
         task = received(submit, sender, tessera, buffers)
         task.rare = message.cls
         self.tasks[message.uid] = task
-        self._gather(task, submit, sender)
+        self.gather(task, submit, sender)
         # First, so that none has started when it is found to be cancelled.
         for parked in self._parked.pop(message.tessera, ()):
             self.submit(parked[1], parked[2], parked[0])
@@ -196,7 +221,11 @@ class WorkerState:
                 return
             if extra.kind == wire.STREAM:
                 self.producers.add(task)
-            self._gather(task, message, sender)
+            self.gather(task, message, sender)
+            if self._early_cancels:
+                self._cancel_early(task)
+            if extra.remaining_s is not None or extra.timeout_s is not None:
+                self._limit(task)
             if task.settled:
                 return
         elif tessera.state is _LISTENING and not tessera.queue and not tessera.blocked:
@@ -213,16 +242,96 @@ class WorkerState:
             return
         tessera.enqueue(task)
 
+    def submit_run(self, batch: list[Any], index: int, sender: int) -> int:
+        """Take calls that came together, as far as they are alike; the hot path.
+
+        Calls without an ``extra`` on one tessera and lane, on which nothing is before
+        them, are started together: what is the same for all is asked once.
+
+        Args:
+            batch: messages; the one at ``index`` is a Submit without an ``extra``.
+            index: of the first.
+            sender: incarnation of the caller.
+
+        Returns:
+            The index of the first message that was not taken.
+        """
+        message = batch[index]
+        target = message.tessera
+        tessera = self.tesserae.get(target)
+        number = 0 if tessera is None else tessera.numbers.get(sender, 0)
+        if (
+            tessera is None
+            or tessera.state is not _LISTENING
+            or tessera.blocked
+            or message.number != number
+        ):
+            self.submit(message, (), sender)
+            return index + 1
+        lanes = tessera.lanes
+        name = intern(message.method)
+        lane = lanes.get(name)
+        # Else they go into the mailbox.
+        at_once = not tessera.queue and (
+            lane == MAIN == tessera.lane
+            or (not tessera.active and lane in (MAIN, INLINE))
+        )
+        tasks = self.tasks
+        run: list[Task] = []
+        end = len(batch)
+        while True:
+            uid = message.uid
+            task = Task(uid, sender, tessera, name, message.data, None, None, QUEUED)
+            tasks[uid] = task
+            run.append(task)
+            number += 1
+            index += 1
+            if index == end:
+                break
+            message = batch[index]
+            if (
+                type(message) is not Submit
+                or message.tessera != target
+                or message.extra is not None
+                or message.number != number
+            ):
+                break
+            if message.method != name:
+                if at_once and lanes.get(message.method) != lane:
+                    break
+                name = intern(message.method)
+        tessera.numbers[sender] = number
+        if self._shared:
+            for task in run:
+                self.holders.add(task.uid)
+        if at_once:
+            assert lane is not None, "asked for"
+            for task in run:
+                task.lane = lane
+            tessera.lane = lane
+            tessera.active += len(run)
+            self._runner.start_run(run)
+        else:
+            tessera.extend(run)
+        return index
+
     def _submit_elsewhere(
         self, message: wire.Submit, buffers: Any, sender: int
     ) -> None:
         """A method of a result, or a tessera that is not here yet, or never was."""
         extra = message.extra
-        if extra is not None and extra.kind == wire.RESULT_CALL:
+        if extra is not None and extra.kind >= wire.PUT and self.shelf is not None:
+            self.shelf.request(message, buffers, sender)
+            return
+        if extra is not None and extra.kind in (wire.RESULT_CALL, wire.APPLY):
             task = received(message, sender, self._results, buffers)
             self.tasks[message.uid] = task
             self.holders.add(message.uid)
-            self._gather(task, message, sender)
+            self.gather(task, message, sender)
+            if self._early_cancels:
+                self._cancel_early(task)
+            if extra.remaining_s is not None or extra.timeout_s is not None:
+                self._limit(task)
             if not task.settled:
                 self._results.enqueue(task)
             return
@@ -248,7 +357,7 @@ class WorkerState:
 
     # -- arguments ---------------------------------------------------------------------
 
-    def _gather(self, task: Task, message: wire.Submit, sender: int) -> None:
+    def gather(self, task: Task, message: wire.Submit, sender: int) -> None:
         """Take the grants of the arguments and get those that are tasks."""
         extra = task.extra
         if extra is None:
@@ -325,7 +434,10 @@ class WorkerState:
         if argument.state == CANCELLED:
             self._settle(task, CANCEL_EVENT, wire.CANCELLED, argument)
         else:
-            self._settle(task, UPSTREAM_EVENT, wire.UPSTREAM, argument)
+            # What was to be kept failed: that is the failure itself, to be told.
+            kept = task.tessera is self.shelf
+            reason = wire.ERROR if kept else wire.UPSTREAM
+            self._settle(task, UPSTREAM_EVENT, reason, argument)
 
     # -- calls end ---------------------------------------------------------------------
 
@@ -335,7 +447,8 @@ class WorkerState:
         tessera.active -= 1
         state = FINISHED[task.state]
         if state < 0:
-            task.move(FINISH)  # raises
+            self._returned_late(task)
+            return
         task.state = state
         if tessera.queue:
             tessera.dispatch()
@@ -347,7 +460,7 @@ class WorkerState:
             task.outcome = outcome = Done(task.uid, value)
             outbox = self._outboxes.get(task.caller)
             if outbox is not None:
-                outbox.send(outcome)
+                outbox.send_ends([outcome])
         elif task.released:
             # Nobody but calls that wait here for it wants the value; the caller counts
             # what has ended.
@@ -380,16 +493,84 @@ class WorkerState:
         )
         task.outcome = wire.Done(task.uid, value.data, extra)
 
+    def keep(self, task: Task, value: Any, *, send: bool = False) -> None:
+        """A task that was not run has a value that came from elsewhere.
+
+        Args:
+            task: pending.
+            value: bytes or a payload.
+            send: its caller wants the value, not only the news.
+        """
+        task.move(FINISH)
+        self._keep(task, value)
+        task.buffers = task.arguments = task.raw = None
+        if send:
+            self._tell_end(task.caller, task)
+        else:
+            there = wire.Extra(size=max(task.size, 1))
+            self._tell(task.caller, wire.Done(task.uid, b"", there), None)
+        if task.released:
+            self.tasks.pop(task.uid, None)
+        if self._dependents or self._subscribers:
+            self._tell_others(task)
+
+    def discard(self, task: Task, error: Exception) -> None:
+        """The value of a task that is done goes, whoever holds it."""
+        why = self._port.failure(task, wire.GONE, error)
+        task.outcome = wire.Failed(task.uid, wire.GONE, why)
+        task.result = None
+        task.size = 0
+
+    def refuse(self, task: Task, error: Exception) -> None:
+        """A task fails without having run."""
+        self._fail(task, wire.ERROR, error)
+
+    def finished_run(self, run: list[Task]) -> None:
+        """Calls of one caller have ended; their outcomes are set, small and plain."""
+        task = run[0]
+        task.tessera.active -= len(run)
+        outbox = self._outboxes.get(task.caller)
+        if outbox is not None:
+            outbox.send_ends([task.outcome for task in run])
+        if self._dependents or self._subscribers:
+            for task in run:
+                self._tell_others(task)
+
     def failed(self, task: Task, event: int, reason: int, error: Any) -> None:
         """User code has raised, or was stopped."""
         task.tessera.active -= 1
         if task.tessera.queue:
             task.tessera.dispatch()
-        self._settle(task, event, reason, error)
+        if task.outcome is not None:
+            self._ended_before(task)
+        else:
+            self._settle(task, event, reason, error)
+
+    def _returned_late(self, task: Task) -> None:
+        """User code has returned, but the end of the call was told before."""
+        if task.outcome is None:
+            task.move(FINISH)  # raises
+        if task.tessera.queue:
+            task.tessera.dispatch()
+        self._ended_before(task)
+
+    def _ended_before(self, task: Task) -> None:
+        self.abandoned.pop(task.uid, None)
+        if not task.settled:
+            # Its thread took it at the moment in which it was settled, and has left it
+            # alone; but it looked as if it ran to those who asked since then.
+            cancelled = task.outcome.reason == wire.CANCELLED
+            task.state = CANCELLED if cancelled else FAILED
+            self._tell_others(task)
+        if task.released:
+            self.tasks.pop(task.uid, None)
 
     def built(self, task: Task, instance: Any) -> None:
         """The constructor has returned."""
         tessera = task.tessera
+        if task.outcome is not None:  # it was given up
+            self.finished(task, NONE)
+            return
         tessera.instance = instance
         options = tessera.options
         alike = type(instance), options.is_async, options.inline, options.thread
@@ -401,6 +582,9 @@ class WorkerState:
     def not_built(self, task: Task, error: bytes) -> None:
         """The constructor has raised: so does every call."""
         tessera = task.tessera
+        if task.outcome is not None:
+            self.failed(task, ERROR_EVENT, wire.ERROR, error)
+            return
         tessera.error = error
         tessera.move("error")
         self.failed(task, ERROR_EVENT, wire.ERROR, error)
@@ -429,11 +613,12 @@ class WorkerState:
         error = why if type(why) is bytes else self._port.failure(task, reason, why)
         if event == UPSTREAM_EVENT and task.state != PENDING:
             event = ERROR_EVENT
-        task.move(event)
-        if self.producers.by_uid:
-            self.producers.forget(task.uid)
         outcome = wire.Failed(task.uid, reason, error)
+        # In this order: a thread that finds it ended looks at how.
         task.outcome = outcome
+        task.move(event)
+        if self.producers.by_uid and task.uid not in self.abandoned:
+            self.producers.forget(task.uid)
         task.buffers = task.arguments = None
         self._tell(task.caller, outcome, None)
         if self._dependents or self._subscribers:
@@ -491,8 +676,10 @@ class WorkerState:
         """A holder wants the value that stayed here."""
         task = self.tasks.get(uid)
         if task is None or not isinstance(task.outcome, wire.Done):
-            # Only a peer that released it can ask so.
-            self._tell(sender, wire.Failed(uid, wire.GONE, b""), None)
+            # Only a peer that released it can ask so, or whose value was dropped.
+            gone = task is not None and isinstance(task.outcome, wire.Failed)
+            why = task.outcome.data if task is not None and gone else b""
+            self._tell(sender, wire.Failed(uid, wire.GONE, why), None)
             return
         outcome = task.outcome
         message = wire.Value(uid, outcome.data, outcome.extra)
@@ -529,6 +716,8 @@ class WorkerState:
         tessera = self.tesserae.get(uid)
         if tessera is not None:
             self._close(tessera, None)
+        elif uid in self.kept:
+            self.kept_freed(uid)
 
     # -- ends of tesserae --------------------------------------------------------------
 
@@ -585,8 +774,17 @@ class WorkerState:
 
     # -- cancel and loss ---------------------------------------------------------------
 
+    def on_cancel(self, message: wire.Cancel, attempt: int, sender: int) -> None:
+        """The handler of Cancel; ``attempt``: the one that runs."""
+        reason = message.reason
+        if message.kind == wire.TIMEOUT:
+            if message.attempt not in (0, attempt):
+                return  # that one has been over for a while
+            reason = Late(reason, final=not message.attempt)
+        self.cancel(message.uid, reason, sender)
+
     def cancel(self, uid: int, reason: str, sender: int = 0) -> None:
-        """Somebody wants that a call ends."""
+        """Somebody wants that a call ends; a ``Late``: its time is over."""
         task = self.tasks.get(uid)
         if task is None:
             self._cancel_unknown(uid, reason, sender)
@@ -597,9 +795,15 @@ class WorkerState:
             task.state == QUEUED and task in task.tessera.queue
         ):
             task.tessera.remove(task)
-            self._settle(task, CANCEL_EVENT, wire.CANCELLED, reason)
+            self._stopped(task, reason)
         else:
             self._cancel_started(task, reason)
+
+    def _stopped(self, task: Task, why: str) -> None:
+        """It is cancelled, or late: that is its end."""
+        reason = reason_of(why)
+        event = CANCEL_EVENT if reason == wire.CANCELLED else ERROR_EVENT
+        self._settle(task, event, reason, why)
 
     def _cancel_unknown(self, uid: int, reason: str, sender: int) -> None:
         for parked in self._parked.values():
@@ -611,7 +815,26 @@ class WorkerState:
             # others may have heard of it and ask.
             task = self.tasks[uid] = self._ghost(uid, sender)
             self.holders.add(uid)
-            self._settle(task, CANCEL_EVENT, wire.CANCELLED, reason)
+            self._stopped(task, reason)
+        elif sender and maker(uid) not in self.lost_makers:
+            # Another holder of it was faster than its maker: it is on its way.
+            self._early_cancels[uid] = reason
+            self.submit_run = self._submit_one  # type: ignore[method-assign] # until it comes
+
+    def _submit_one(self, batch: list[Any], index: int, sender: int) -> int:
+        """``submit_run`` while some calls were cancelled before they came."""
+        message = batch[index]
+        if message.uid in self._early_cancels:
+            message.extra = wire.Extra()  # so that `submit` looks at it
+        self.submit(message, (), sender)
+        return index + 1
+
+    def _cancel_early(self, task: Task) -> None:
+        why = self._early_cancels.pop(task.uid, None)
+        if not self._early_cancels:
+            vars(self).pop("submit_run", None)
+        if why is not None and not task.settled:
+            self._stopped(task, why)
 
     def _ghost(self, uid: int, caller: int) -> Task:
         submit = wire.Submit(uid, 0, 0, "call", b"")
@@ -625,11 +848,75 @@ class WorkerState:
 
     def _cancel_started(self, task: Task, reason: str) -> None:
         """It is in the queue of a thread, or it runs."""
-        if self.producers.stop(task.uid, wire.CANCELLED, reason):
+        before = self._stops.get(task.uid)
+        if before is not None and (type(before) is not Late or type(reason) is Late):
+            return  # it is being stopped
+        self._stops[task.uid] = reason
+        if self.producers.stop(task.uid, reason_of(reason), reason):
+            if before is None and task.state == RUNNING:
+                self._port.cancel_running(task)
             return
+        if task.extra is None:
+            task.extra = wire.Extra()  # no call of the common kind any more
         task.cancelled = reason
         if task.state == RUNNING:
+            if before is None:
+                self._port.cancel_running(task)
+        elif task.handed or task.lane == THREAD:
+            # Its thread will find it so: it has not taken it up, or it would run.
+            del self._stops[task.uid]
+            self._stopped(task, reason)
+
+    # -- time --------------------------------------------------------------------------
+
+    def _is_open(self, uid: int) -> bool:
+        task = self.tasks.get(uid)
+        return task is not None and not task.settled
+
+    def _limit(self, task: Task) -> None:
+        if not task.settled and not self._port.limited(task):
+            self._stopped(task, Late("the time of the call that made it is over"))
+
+    def limit(self, task: Task, now_s: float) -> Limit | None:
+        """Begin to watch a call that has come with a time; None: it is over."""
+        extra = task.extra
+        assert extra is not None
+        final_s = None if extra.remaining_s is None else now_s + extra.remaining_s
+        limit = Limit(task.uid, extra.timeout_s, final_s, now_s)
+        if limit.deadline_s <= now_s:
+            return None
+        self.limits.add(limit)
+        return limit
+
+    def late(self, now_s: float) -> None:
+        """End those whose time is over."""
+        for limit in self.limits.due(now_s):
+            self.cancel(limit.uid, limit.why(now_s))
+
+    def retrying(self, task: Task, attempt: int, now_s: float) -> None:
+        """Another attempt has begun, which has a time of its own."""
+        why = self._stops.get(task.uid)
+        if why is not None and (type(why) is not Late or why.final):
+            # It was cancelled when the last one had just ended.
+            task.cancelled = why
             self._port.cancel_running(task)
+        else:
+            self._stops.pop(task.uid, None)
+            self.limits.again(task.uid, now_s)
+        self._tell(task.caller, wire.Running(task.uid, 0.0, attempt), None)
+
+    def abandon(self, uid: int) -> Task | None:
+        """It was to end a while ago: tell its end, although it runs; None: it has ended.
+
+        Its tessera stays taken until the call returns.
+        """
+        why = self._stops.pop(uid, None)
+        task = self.tasks.get(uid)
+        if why is None or task is None or task.settled or task.state != RUNNING:
+            return None
+        self.abandoned[uid] = task
+        self._stopped(task, why)
+        return task
 
     def start_now(self, task: Task) -> None:
         self._runner.start(task)
@@ -641,6 +928,8 @@ class WorkerState:
         """A runtime is gone: nothing that only it could send will come."""
         self.producers.lost(incarnation)
         self.lost_makers.add(incarnation)
+        for uid in [u for u in self._early_cancels if maker(u) == incarnation]:
+            del self._early_cancels[uid]
         for uid in [u for u in self._parked if maker(u) == incarnation]:
             for sender, message, buffers in self._parked.pop(uid):
                 self._parked_cancels.pop(message.uid, None)

@@ -20,6 +20,7 @@ from .. import session
 from ..config import Config
 from ..runtimes.loops import new_loop
 from . import local
+from .ipython import watch_cells
 
 if TYPE_CHECKING:
     from ..runtimes.head import Head
@@ -114,10 +115,12 @@ async def interactive(switch: str, **options: Any) -> Any:
         return _same(found, options)
     host = _Host(lambda: local.begin(options))
     try:
-        return await asyncio.wrap_future(host.started)
+        runtime = await asyncio.wrap_future(host.started)
     except asyncio.CancelledError:
         host.stop()
         raise
+    watch_cells(runtime)
+    return runtime
 
 
 def stop() -> Any:
@@ -229,6 +232,7 @@ class Starting:
             session.use(runtime)
             last = _AtExit(runtime)
             runtime.hold.on_end = last.cancel
+            watch_cells(runtime)
         return self._runtime
 
     async def __aenter__(self) -> Any:

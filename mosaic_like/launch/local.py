@@ -33,6 +33,7 @@ MODULES = (
     "mosaic_like.runtimes.monitor",
     "mosaic_like.runtimes.node",
     "mosaic_like.runtimes.worker",
+    "mosaic_like.runtimes.warehouse",
 )
 GONE_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 4.5  # with what is done before it stays below 5 s

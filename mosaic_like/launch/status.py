@@ -115,7 +115,7 @@ async def describe(cluster: Found) -> dict[str, Any] | None:
     }
     try:
         async with _joined(cluster) as head:
-            for kind in ("head", "node", "worker"):
+            for kind in ("head", "node", "worker", "warehouse"):
                 about[f"{kind}s"] = _members(head, kind)
     except Exception as error:  # also of the socket, when its directory goes
         try:
@@ -164,8 +164,8 @@ def _lines(about: dict[str, Any]) -> list[str]:
     )
     lines = [f"{first} · {counts} · {up}"]
     lines += [
-        f"  {short(worker['uid'])}  pid {worker['pid']}  {worker['host']}"
-        for worker in about["workers"]
+        f"  {short(member['uid'])}  pid {member['pid']}  {member['host']}"
+        for member in (*about["workers"], *about["warehouses"])
     ]
     return lines
 

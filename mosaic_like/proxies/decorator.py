@@ -37,7 +37,10 @@ _KNOWN: dict[str, tuple[type, ...] | None] = {
     "expose": (tuple, list),
     "max_retries": (int,),
     "silence": None,
+    "name": (str, type(None)),
+    "detached": (bool,),
 }
+NAME_BYTES = 256
 # Those of the original that are taken from the constructor's keywords too.
 _IN_CALL = ("runtime", "len", "is_async", "max_retries", "eager", "silence")
 
@@ -70,12 +73,31 @@ def check_options(options: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"option 'max_retries': found {options['max_retries']}, expected at least 0"
         )
+    _check_name(options)
     if "silence" in options:
         options["silence"] = _silence(options["silence"])
     ways = [n for n in ("is_async", "inline", "thread") if options.get(n)]
     if "thread" in ways and len(ways) > 1:
         raise ValueError(f"options {ways} exclude each other")
     return options
+
+
+def _check_name(options: dict[str, Any]) -> None:
+    name = options.get("name")
+    if name is None:
+        if options.get("detached"):
+            raise ValueError(
+                "option 'detached': who comes later finds it by its name; give it one "
+                "by name='...'"
+            )
+        return
+    if not name or not name.isprintable() or len(name.encode()) > NAME_BYTES:
+        raise ValueError(
+            f"option 'name': found {name[:80]!r}, expected 1 to {NAME_BYTES} bytes "
+            "that can be printed"
+        )
+    if options.get("len") is not None:
+        raise ValueError("option 'name' is for one tessera, 'len' makes several")
 
 
 def _silence(value: Any) -> tuple[type[BaseException], ...]:
@@ -163,6 +185,12 @@ def tessera(cls: Any = None, /, **options: Any) -> Any:
         max_retries: how often a method that raises runs again, at once.
         silence: exceptions of which nothing is logged when nobody asks for them: a
             class, a tuple of classes, or True for all; in the program that makes it.
+        name: get the tessera of this name if there is one in the cluster, whoever made
+            it, else make it: the arguments and the other options count only for who
+            makes it. The name is free again when the tessera is closed, collected or
+            lost. If a tessera of another class has it, the proxy fails with TypeError.
+        detached: with a name: it lives until it is closed, also when nobody holds it
+            and the program that made it has ended, as long as the cluster does.
 
     Raises:
         TypeError: an unknown option, or not a class.
@@ -239,6 +267,8 @@ def _wire(options: dict[str, Any]) -> Options:
         thread=options.get("thread", False),
         expose=list(options.get("expose", ())),
         max_retries=options.get("max_retries", 0),
+        unique=options.get("name") or "",
+        detached=options.get("detached", False),
     )
 
 
@@ -289,6 +319,11 @@ def _local(
 ) -> Any:
     runtime = session.current()
     options, kwargs = _checked(cls, options, args, dict(kwargs))
+    if options.get("detached"):
+        raise ValueError(
+            "option 'detached': what is made by local() ends with this runtime; use "
+            "remote()"
+        )
     handle = runtime.create(cls, args, kwargs, _wire(options), runtime, depth)
     return _made(cls, handle, options)
 

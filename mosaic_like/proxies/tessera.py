@@ -406,7 +406,8 @@ class TesseraProxy(Referent, Generic[T_co]):
         return NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self._mosaic_handle.uid)
+        # Not the uid, which one with a name learns only when it is found.
+        return hash(self._mosaic_handle.stream.label)
 
     def __repr__(self) -> str:
         handle = self._mosaic_handle

@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 from .. import ids
 from ..comms import direct
 from ..comms import messages as wire
+from ..comms.messages import Submit
 from ..comms.serialization import PLAIN, Payload, Serializer
 from ..core.caller import (
     COUNTED_BYTES,
@@ -37,10 +38,11 @@ from ..core.references import Grants
 from ..core.task import CANCEL_EVENT, DONE, ERROR_EVENT, FAILED, Task
 from ..core.worker import WorkerState
 from ..proxies.task import TaskProxy
-from ..proxies.tessera import TesseraHandle, ordered_only
+from ..proxies.tessera import READY, TesseraHandle, ordered_only
 from .base import Base
 from .executor import CURRENT, Built, Executor, Handed, Outcome, Raised
 from .failures import Failures
+from .names import Names
 from .peers import Peer
 from .placing import Placing
 from .streams import Intakes, Producing
@@ -81,6 +83,7 @@ class ActorRuntime(Base):
         self.peers.before = self.before
         self.executor = Executor(self, loop, main_thread=self.main_thread)
         self.placing = Placing(self)
+        self.names = Names(self)
         self.streams = self.placing.streams
         self.create = self.placing.create
         self.values = Values(self)
@@ -107,6 +110,7 @@ class ActorRuntime(Base):
         self._other_loops: dict[asyncio.AbstractEventLoop, list[Callable[[], Any]]] = {}
         self.causes: dict[int, tuple[wire.Member, str]] = {}
         self.cluster_lost = ""  # why nothing can be made any more
+        self.warehouse: wire.Member | None = None  # that of this host, if it is known
         self.intakes = Intakes(self)
         # What is printed and not sent, in containers; only workers capture it.
         self.talk: tuple[Any, Any, Any] = (), (), ()
@@ -122,6 +126,7 @@ class ActorRuntime(Base):
         self._producing = Producing(self, self.worker.producers)
         self.grants = Grants(self.incarnation, self.worker.holders, self._wake_tick)
         self.placing.joined()
+        self.names.joined()
         worker, caller = self.worker, self.caller
         holders = worker.holders
         self.handlers.update(
@@ -129,7 +134,7 @@ class ActorRuntime(Base):
                 wire.Submit: worker.submit,
                 wire.Done: caller.done,
                 wire.Release: worker.release,
-                wire.Create: worker.create,
+                wire.Create: self._on_create,
                 wire.Failed: caller.failed,
                 wire.Value: caller.value,
                 wire.Cancel: lambda m, b, s: worker.cancel(m.uid, m.reason, s),
@@ -204,7 +209,26 @@ class ActorRuntime(Base):
 
     def _deliver(self, peer: Peer, batch: list[Any], buffers: list[Any]) -> None:
         self.caller.now_s = now()  # one reading of the clock for all that it ends
-        super()._deliver(peer, batch, buffers)
+        if buffers:
+            super()._deliver(peer, batch, buffers)
+            return
+        handlers = self.handlers
+        sender = peer.incarnation
+        end = len(batch)
+        index = 0
+        while index < end:
+            message = batch[index]
+            kind = type(message)
+            try:
+                if kind is Submit and message.extra is None:
+                    index = self.worker.submit_run(batch, index, sender)
+                    continue
+                handlers[kind](message, (), sender)
+            except Exception:
+                # One bad message must never end the runtime's receiving.
+                logger.exception("%s: %r from %s", self.uid, kind, peer.uid)
+            index += 1
+        self.delivered()
 
     def catch_up(self) -> None:
         """Do now what other threads have posted; on the loop's, inside user code."""
@@ -484,8 +508,15 @@ class ActorRuntime(Base):
         """Log nothing of such failures of this tessera."""
         self._silenced[stream] = kinds
 
+    def silence_as(self, old: Stream, stream: Stream) -> None:
+        """What was said of one stream holds for the one that took its place."""
+        if old in self._silenced:
+            self._silenced[stream] = self._silenced[old]
+
     def unheard(self, call: Call) -> None:
-        if call.method == "__init__":
+        if call.method == "__init__" or (
+            call.method == READY and call.hold == DROPPED
+        ):
             # Every call on the tessera says it again; see _drop_handle.
             rare(call).unheard = True
         elif call.hold == DROPPED:
@@ -612,6 +643,11 @@ class ActorRuntime(Base):
                 ]
         return self.grants.delivered(references, sender)
 
+    def _on_create(self, message: wire.Create, buffers: Any, sender: int) -> None:
+        if message.options.unique:
+            self.names.created(message)
+        self.worker.create(message, buffers, sender)
+
     def _on_waiting(self, message: wire.Waiting, buffers: Any, sender: int) -> None:
         task = self.worker.tasks.get(message.uid)
         if task is not None and not task.settled:
@@ -644,6 +680,8 @@ class ActorRuntime(Base):
 
     def tessera_gone(self, tessera: Tessera) -> None:
         self.executor.tessera_gone(tessera)
+        if tessera.options.unique:
+            self.names.gone(tessera)
 
     # -- executor.Port -----------------------------------------------------------------
 
@@ -667,6 +705,9 @@ class ActorRuntime(Base):
         if not self._awake:
             self._awake = True
             self.loop.call_soon_threadsafe(self._drain, context=self.context)
+
+    def completed_run(self, run: list[Task]) -> None:
+        self.worker.finished_run(run)
 
     def placed(self, payload: Any) -> bool:
         """All that a value mentions has its place: some was made only just before."""
@@ -726,10 +767,21 @@ class ActorRuntime(Base):
     # -- membership --------------------------------------------------------------------
 
     def member_joined(self, member: wire.Member) -> None:
+        if member.uid.startswith("warehouse"):
+            self.warehouse = self._own_warehouse()
         self.placing.place_waiting()
+
+    def _own_warehouse(self) -> wire.Member | None:
+        """That of this runtime's node; a head takes the first one on its host."""
+        on_host = [m for m in self.of_kind("warehouse") if m.host == self.me.host]
+        mine = self.uid.split(":")[1:2]
+        of_node = [m for m in on_host if m.uid.split(":")[1:] == mine]
+        return next(iter(of_node or on_host), None)
 
     def member_lost(self, member: wire.Member, cause: str) -> None:
         self.causes[member.incarnation] = (member, cause)
+        if member is self.warehouse:
+            self.warehouse = self._own_warehouse()
         live = [
             m.incarnation
             for m in self.members.values()
@@ -742,6 +794,11 @@ class ActorRuntime(Base):
         for stream in self.placing.streams_to(member.incarnation):
             self.caller.stream_failed(stream, (member, cause))
         self.caller.lost(member.incarnation, (member, cause))
+        self.names.lost(member.incarnation)
+        monitor = self.outbox(ids.MONITOR_INCARNATION)
+        if monitor is not None and _counts(member):
+            # Which waits for this before it gives away what the lost one had claimed.
+            monitor.send(wire.LossSeen(member.incarnation))
 
 
 def _on_a_loop() -> bool:
@@ -754,7 +811,7 @@ def _on_a_loop() -> bool:
 
 def _counts(member: wire.Member) -> bool:
     """It holds or owns objects."""
-    return member.uid.split(":")[0] in ("head", "worker")
+    return member.uid.split(":")[0] in ("head", "worker", "warehouse")
 
 
 def _is_away(call: Call) -> bool:

@@ -24,6 +24,7 @@ from ..core.task import RUNNING, START, STARTED, Task
 from ..core.tessera import INLINE, LOOP, MAIN, THREAD, Tessera
 from ..core.worker import CLOSE_METHOD, CONSTRUCTOR
 from ..errors import CycleError, SerializationError
+from .inline import run_inline
 from .interrupts import Interrupted, Interrupts
 from .streams import Paused, Yielded, run_step, run_step_on_loop
 
@@ -66,6 +67,8 @@ CLOSE_TIMEOUT_S = 10.0
 class Port(Protocol):
     """What the runtime does for the executor."""
 
+    talk: tuple[Any, Any, Any]  # containers of what is printed and not yet sent
+
     def load_call(self, task: Task) -> tuple[Sequence[Any], dict[str, Any]]: ...
 
     def load_class(self, task: Task) -> type: ...
@@ -80,6 +83,9 @@ class Port(Protocol):
 
     def completed(self, task: Task, outcome: Outcome) -> None:
         """From any thread: the task has ended."""
+
+    def completed_run(self, run: list[Task]) -> None:
+        """From the loop's: these have ended; their outcomes are set."""
 
     def tell_waiting(self, call: Call) -> None:
         """From the main thread: it is blocked until this call of it ends."""
@@ -135,7 +141,8 @@ class Executor:
         self._port = port
         self._loop = loop
         self._has_main = main_thread
-        self._queue: queue.SimpleQueue[Task | Wake | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Task | list[Task] | Wake | None]
+        self._queue = queue.SimpleQueue()
         self._deferred: deque[Task] = deque()
         self._stalled: list[Task] = []
         # By tessera: the runtime whose main thread waits for a call of it.
@@ -179,6 +186,15 @@ class Executor:
             self._thread_of(task.tessera).queue.put(task)
         else:
             self._start_coroutine(task)
+
+    def start_run(self, run: list[Task]) -> None:
+        """Run tasks of one caller, tessera and lane, in order."""
+        if run[0].lane == MAIN:
+            for task in run:
+                task.handed = True
+            self._queue.put(run if len(run) > 1 else run[0])
+        else:
+            run_inline(run, CURRENT, self._port.talk, self)
 
     def construct(self, task: Task) -> None:
         """Run a constructor; its tessera's other calls wait until it has ended."""
@@ -237,6 +253,8 @@ class Executor:
                 return
             if type(item) is Task:
                 run(item)
+            elif type(item) is list:
+                deferred.extend(item)
             if self._stalled:
                 self._run_stalled()
             item = None  # do not keep the last one until the next comes
@@ -264,22 +282,54 @@ class Executor:
             self._port.completed(task, self._cancelled(task, started=False))
             return
         set_current(task)
-        outcome: Outcome
         try:
             outcome = self._run_user(task)
-        except (Interrupted, asyncio.CancelledError):
-            outcome = self._cancelled(task, started=True)
-        except SerializationError as error:
-            outcome = Raised(wire.SERIALIZE, self._port.dump_error(error, task))
-        except ArgumentFailed as failed:
-            reason = failed.reason
-            error_data = self._port.failure(task, reason, failed.argument)
-            outcome = Raised(reason, error_data)
         except BaseException as error:
-            outcome = self._raised(task, error)
+            outcome = self._failure(task, error)
         set_current(None)
         task.raw = outcome
         self._port.completed(task, outcome)
+
+    def _failure(self, task: Task, error: BaseException) -> Outcome:
+        """What comes of a plain call that has raised."""
+        if isinstance(error, (Interrupted, asyncio.CancelledError)):
+            return self._cancelled(task, started=True)
+        if isinstance(error, SerializationError):
+            return Raised(wire.SERIALIZE, self._port.dump_error(error, task))
+        if isinstance(error, ArgumentFailed):
+            failure = self._port.failure(task, error.reason, error.argument)
+            return Raised(error.reason, failure)
+        return self._raised(task, error)
+
+    # -- calls that came together, on the loop: inline.Inline --------------------------
+
+    def one(self, task: Task) -> None:
+        self._run_plain(task)
+
+    def returned(self, task: Task, value: Any) -> None:
+        outcome: Outcome
+        try:
+            is_coroutine = inspect.iscoroutine(value)
+            outcome = Handed(value) if is_coroutine else _dump(self._port, value)
+        except BaseException as error:
+            outcome = self._failure(task, error)
+        task.raw = outcome
+        self._port.completed(task, outcome)
+
+    def raised(self, task: Task, error: BaseException) -> None:
+        task.raw = outcome = self._failure(task, error)
+        self._port.completed(task, outcome)
+
+    def ended(self, run: list[Task]) -> None:
+        self._port.completed_run(run)
+
+    def put_back(self, run: list[Task]) -> None:
+        for task in run:
+            task.tessera.active -= 1
+        for task in run:
+            task.tessera.enqueue(task)
+
+    # -- the main thread, where a waiting call may be below ----------------------------
 
     def _run_on_main(self, task: Task) -> None:
         """The same on the main thread, where a waiting call may be below it."""
@@ -427,6 +477,10 @@ class Executor:
         if kind == wire.STREAM:
             return run_step(task, port.producer(task), self._coroutine, port)
         name = task.method
+        if kind == wire.APPLY:
+            (function, *arguments), keywords = port.load_call(task)
+            value = function(*arguments, **keywords)
+            return Handed(value) if inspect.iscoroutine(value) else _dump(port, value)
         if kind == wire.RESULT_CALL:
             (target, *arguments), keywords = port.load_call(task)
             value = getattr(target, name)(*arguments, **keywords)
@@ -514,6 +568,9 @@ class Executor:
                     self._run_on_main(item)
                 else:
                     self._deferred.append(item)
+            elif type(item) is list:
+                self._deferred.extend(item)
+                self._run_needed(waiter, ended, call)
         return True
 
     def _run_needed(self, waiter: Task, ended: Callable[[], bool], call: Call) -> None:
@@ -568,7 +625,24 @@ class Executor:
             consumer.task = task
             if consumer.runner is not None:
                 task.rare = consumer.runner
-            outcome = await self._run_coroutine(task)
+            if task.extra is None and task.data[0] != _PICKLE and task.method[0] != "_":
+                # The common call, without the coroutines inside each other.
+                task.move(START)
+                set_current(task)
+                outcome: Outcome
+                try:
+                    method = getattr(task.tessera.instance, task.method)
+                    value = await method(*marshal.loads(task.data))
+                    if type(value) in _SCALARS:
+                        outcome = marshal.dumps(value, 2)
+                    else:
+                        outcome = _dump(self._port, value)
+                    value = None
+                except BaseException as error:
+                    outcome = await self._coroutine_failure(task, error)
+                set_current(None)
+            else:
+                outcome = await self._run_coroutine(task)
             if type(outcome) is Built or task.tessera.options.is_async:
                 self._overlapping.discard(consumer)
                 self._port.completed(task, outcome)
@@ -603,17 +677,21 @@ class Executor:
             if task is task.tessera.closing:
                 value = None
             return self._port.dump_result(value)  # type: ignore[no-any-return]
-        except asyncio.CancelledError:
+        except BaseException as error:
+            return await self._coroutine_failure(task, error)
+        finally:
+            CURRENT.set(None)
+
+    async def _coroutine_failure(self, task: Task, error: BaseException) -> Outcome:
+        """What comes of a coroutine that has raised."""
+        if isinstance(error, asyncio.CancelledError):
             running = asyncio.current_task()
             while running is not None and running.uncancel() > 0:
                 pass  # cancelled twice: one end is enough
             return self._cancelled(task, started=True)
-        except SerializationError as error:
+        if isinstance(error, SerializationError):
             return Raised(wire.SERIALIZE, self._port.dump_error(error, task))
-        except BaseException as error:
-            return await self._coroutine_raised(task, error)
-        finally:
-            CURRENT.set(None)
+        return await self._coroutine_raised(task, error)
 
     async def _coroutine_raised(self, task: Task, error: BaseException) -> Outcome:
         """As ``_raised``, for coroutine methods."""

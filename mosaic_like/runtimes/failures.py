@@ -90,7 +90,7 @@ class Failures:
             call: which.
             cause: an error, the member and how it ended, or why there is none.
         """
-        if isinstance(cause, MosaicError):
+        if isinstance(cause, BaseException):
             return dump_error(cause, self._serializer)
         lost = self._runtime.cluster_lost
         if lost and call.method == CONSTRUCTOR:
@@ -105,6 +105,17 @@ class Failures:
                 kind = WorkerDied
             elif uid.startswith("node"):
                 kind = NodeLost
+            elif uid.startswith("warehouse"):
+                return dump_error(
+                    RuntimeDisconnectedError(
+                        f"{where} is lost: {how}; {_name(call)} is gone with all that "
+                        "it kept: put it again",
+                        uid,
+                        Verdict.RAN_RESULT_LOST,
+                        how,
+                    ),
+                    self._serializer,
+                )
         verdict = Verdict.NOT_STARTED if call.hold == RELEASED else Verdict.MAYBE_RAN
         what = "was not sent" if verdict is Verdict.NOT_STARTED else "may have run"
         error = kind(
@@ -124,8 +135,13 @@ class Failures:
             reason: one of those of ``messages.Failed``.
             why: text, or the argument that failed.
         """
+        error: BaseException
         if isinstance(why, (Task, Call)):
-            error: BaseException = self._upstream(task, reason, why)
+            if task.extra is not None and task.extra.kind == wire.REPLACE_KEY:
+                return _error_of(why)  # of the function that was to make the value
+            error = self._upstream(task, reason, why)
+        elif isinstance(why, Exception):
+            error = type(why)(f"{_task_name(task)}: {why}")
         else:
             error = self._refused(task, reason, why)
         return dump_error(error, self._serializer)

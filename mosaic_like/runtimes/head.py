@@ -165,7 +165,7 @@ class Head(UserRuntime):
         """Go, while the cluster goes on: what this head holds is released."""
         if not self.cluster_lost and MONITOR_INCARNATION in self.peers.by_incarnation:
             self.monitor.send(wire.Exited(self.uid, self.me.pid, "it has left"))
-        await self.flushed(0.5, "monitor", "worker", "head")
+        await self.flushed(0.5, "monitor", "worker", "warehouse", "head")
 
     def close(self) -> None:
         self._unwatch_monitor()

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..comms import messages as wire
 from ..config import Config
-from ..core.monitor import MonitorState
+from ..core.monitor import OF_NODES, MonitorState
+from ..core.names import NameTable
 from .base import PYTHON, Base
 from .loops import new_loop, tune_collector
 from .processes import open_pidfd
@@ -27,6 +28,7 @@ class Monitor(Base):
         self.peers.token = spec.monitor_token
         self._spec = spec
         self.state = MonitorState(PYTHON, spec.config)
+        self.names = NameTable()
         self.ended = loop.create_future()
         self._pidfds: dict[int, int] = {}
         self._stopped: set[int] = set()  # nodes that have stopped
@@ -37,6 +39,16 @@ class Monitor(Base):
                 wire.Hello: self._on_hello,
                 wire.Exited: self._on_exited,
                 wire.Stopped: self._on_stopped,
+                wire.Claim: lambda m, b, s: self._send(self.names.claim(s, m)),
+                wire.Named: lambda m, b, s: self._send(self.names.named(s, m)),
+                wire.Shared: lambda m, b, s: self._send(self.names.shared(s, m)),
+                wire.Unnamed: lambda m, b, s: self._send(self.names.unnamed(m)),
+                wire.AskNames: lambda m, b, s: self._send(
+                    [(s, wire.Names(self.names.entries()))]
+                ),
+                wire.LossSeen: lambda m, b, s: self._send(
+                    self.names.loss_seen(s, m.incarnation)
+                ),
             }
         )
 
@@ -78,8 +90,8 @@ class Monitor(Base):
         self._send(told)
         if self.stopping:
             peer.send(wire.Stop("the cluster is stopping"))
-        if member.uid.split(":")[0] != "worker":
-            # Workers are watched by their nodes, which know how they ended.
+        if member.uid.split(":")[0] not in OF_NODES:
+            # Those are watched by their nodes, which know how they ended.
             self._watch(member)
 
     def _send(self, sends: list[tuple[int, Any]]) -> None:
@@ -107,12 +119,20 @@ class Monitor(Base):
 
     def _lost(self, incarnation: int, cause: str) -> None:
         sends = self.state.lost(incarnation, cause)
-        for gone in [m for m in self.members if m not in self.state.members]:
+        ended = [m for m in self.members if m not in self.state.members]
+        for gone in ended:
             self._unwatch(gone)
             self.peers.lose(gone)
             del self.members[gone]
             self._stopped.add(gone)
         self._send(sends)
+        owners = [
+            m.incarnation
+            for m in self.members.values()
+            if m.uid.split(":")[0] in ("head", "worker")
+        ]
+        for gone in ended:
+            self._send(self.names.lost(gone, owners))
         if self.stopping:
             self._check_stopped()
 
@@ -120,7 +140,7 @@ class Monitor(Base):
         member = self.state.of_uid(message.uid)
         if member is not None and member.pid == message.pid:
             self._lost(member.incarnation, message.how)
-        elif member is None and not self.stopping:
+        elif member is None and not self.stopping and message.uid.startswith("worker"):
             # It never joined: who waits for it at the start wants to know.
             for head in self.of_kind("head"):
                 self._send([(head.incarnation, message)])
@@ -150,7 +170,7 @@ class Monitor(Base):
         if any(n.incarnation not in self._stopped for n in self.of_kind("node")):
             return
         for member in self.members.values():
-            if member.uid.split(":")[0] in ("monitor", "node", "worker"):
+            if member.uid.split(":")[0] in ("monitor", "node", *OF_NODES):
                 continue  # what is left are heads, and mrun and its status
             outbox = self.outbox(member.incarnation)
             if outbox is not None:

@@ -1,4 +1,4 @@
-"""The node process: the supervisor of one host's workers."""
+"""The node process: the supervisor of one host's workers and its warehouse."""
 
 from __future__ import annotations
 
@@ -34,10 +34,15 @@ CLOSE_TIMEOUT_S = 10.0
 HURRY_S = 4.5  # for all of it, when the program has died
 ENDING_S = 0.5  # from a worker's last word to its end
 JOIN_GRACE_S = 1.0
+# The warehouse is forked when the workers are there, and a moment later, in which the
+# first call is made; but not later than this if some of them do not come.
+WAREHOUSE_AFTER_S = 0.02
+WAREHOUSE_LATEST_S = 2.0
+WAREHOUSE_AGAIN_S = 10.0  # where it has died so often that a worker would not come back
 
 
 class Node(Base):
-    """Starts workers, says how they ended, replaces them, stops them."""
+    """Starts workers and the warehouse, says how they ended, replaces and stops them."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, spec: Spec, server: ForkServer
@@ -47,6 +52,8 @@ class Node(Base):
         self._server = server
         self._children: dict[str, Child] = {}
         self._replacements = Replacements()
+        self._warehouse_replacements = Replacements()
+        self._warehouse = ""  # its uid, when it has been started
         self._lines: list[str] = []
         self._pidfd: int | None = None
         self._starts = 0
@@ -76,13 +83,23 @@ class Node(Base):
             self.loop.remove_reader(owner_pidfd)
             os.close(owner_pidfd)  # from now on the monitor watches it for all
         for index in range(self.config.num_workers):
-            self._spawn(f"worker:{self.uid.split(':')[1]}:{index}")
+            self._spawn(f"worker:{self._index}:{index}")
+        self.loop.call_later(WAREHOUSE_LATEST_S, self._start_warehouse)
+
+    @property
+    def _index(self) -> str:
+        return self.uid.split(":")[1]
 
     def _owner_died(self, pidfd: int, joining: asyncio.Future[None]) -> None:
         self.loop.remove_reader(pidfd)
         self.loop.call_later(JOIN_GRACE_S, joining.cancel)
 
-    # -- workers -----------------------------------------------------------------------
+    # -- children ----------------------------------------------------------------------
+
+    def _start_warehouse(self) -> None:
+        if not self._warehouse and not self.stopping:
+            self._warehouse = f"warehouse:{self._index}"
+            self._spawn(self._warehouse)
 
     def _spawn(self, uid: str) -> None:
         if self.stopping:
@@ -105,7 +122,7 @@ class Node(Base):
             environment[FULL_TRACEBACK] = "1"
         try:
             self._children[uid] = self._server.spawn(
-                "mosaic_like.runtimes.worker:main",
+                f"mosaic_like.runtimes.{uid.split(':')[0]}:main",
                 spec.encode(),
                 environment=environment,
                 death_signal=True,
@@ -126,12 +143,17 @@ class Node(Base):
         if self.stopping:
             self._check_stopped()
             return
+        if uid == self._warehouse:
+            delay_s = self._warehouse_replacements.delay_s(self.loop.time())
+            # Who puts something waits for it: so it is tried for ever.
+            self.loop.call_later(delay_s or WAREHOUSE_AGAIN_S, self._spawn, uid)
+            return
         delay_s = self._replacements.delay_s(self.loop.time())
         if delay_s is None:
             print(
                 f"mosaic: {short(uid)} ended ({how}) and is not replaced: "
                 f"{MOST} workers were in {PERIOD_S:.0f} s; going on with "
-                f"{len(self._children)}",
+                f"{sum(child != self._warehouse for child in self._children)}",
                 file=sys.stderr,
             )
         else:
@@ -159,19 +181,24 @@ class Node(Base):
             return
         self.stopping = True
         self._hurry = hurry
-        workers = {m.uid: m for m in self.of_kind("worker")}
-        for uid, child in self._children.items():
-            member = workers.get(uid)
-            outbox = None if member is None else self.outbox(member.incarnation)
-            if outbox is not None:
-                outbox.send(wire.Stop("", hurry))
-            elif child.pid:
-                self._server.kill(child.pid)  # it has not joined: it has nothing
+        for uid in list(self._children):
+            if uid != self._warehouse:
+                self._stop_child(uid)
         limit_s = self.config.stop_timeout_s + CLOSE_TIMEOUT_S
         if hurry:
             limit_s = min(limit_s, HURRY_S)
         self.loop.call_later(limit_s, self._kill)
         self._check_stopped()
+
+    def _stop_child(self, uid: str) -> None:
+        child = self._children[uid]
+        for member in (*self.of_kind("worker"), *self.of_kind("warehouse")):
+            outbox = self.outbox(member.incarnation)
+            if member.uid == uid and outbox is not None:
+                outbox.send(wire.Stop("", self._hurry))
+                return
+        if child.pid:
+            self._server.kill(child.pid)  # it has not joined: it has nothing
 
     def _kill(self) -> None:
         for uid, child in self._children.items():
@@ -184,6 +211,10 @@ class Node(Base):
             outbox = self.outbox(member.incarnation)
             if outbox is not None:
                 outbox.send(wire.Stop("", self._hurry))
+        elif not self._warehouse and self._starts >= self.config.num_workers:
+            here = {m.uid for m in self.of_kind("worker")}
+            if here.issuperset(self._children):
+                self.loop.call_later(WAREHOUSE_AFTER_S, self._start_warehouse)
 
     def _on_stopped(self, message: wire.Stopped, buffers: Any, sender: int) -> None:
         self._lines += message.lines
@@ -198,6 +229,8 @@ class Node(Base):
             self._server.kill(pid)
 
     def _check_stopped(self) -> None:
+        if self.stopping and list(self._children) == [self._warehouse]:
+            self._stop_child(self._warehouse)  # the last: workers read from it
         if self.stopping and not self._children and not self.ended.done():
             if self.outbox(MONITOR_INCARNATION) is not None:
                 self.monitor.send(wire.Stopped(self._lines))

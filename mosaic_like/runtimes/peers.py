@@ -31,6 +31,12 @@ BATCH_MESSAGES = 256
 _LARGE_BYTES = 32 << 10
 TICK_S = 0.02
 _STASHED_PACKETS = 10_000
+# Who makes thousands of calls and waits for the last gains nothing by being woken for
+# each: after so many batches of ends to which it has not said a thing, sent so close to
+# each other, the next ends wait for so long that some more may join them.
+_UNANSWERED = 3
+_CLOSE_S = 0.002
+PATIENCE_S = 0.002
 
 
 class Peer:
@@ -54,6 +60,10 @@ class Peer:
         self._turning = False  # `_turn` will come by
         self._lone = not self._loopback  # the last turn had one message
         self._went_alone = False
+        self._patient = False  # all that is gathered are ends of calls
+        self._unanswered = 0  # batches sent since it was heard
+        self._sent_s = 0.0
+        self._waiting: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         return f"<Peer {self.uid or self.token.hex()} {self.link.state.value}>"
@@ -63,24 +73,66 @@ class Peer:
         if payload is not None:
             self._peers.before(self, payload)
             self._buffers += payload.buffers
+        self._patient = False
         messages = self._messages
         messages.append(message)
         count = len(messages)
         if count == 1:
-            peers = self._peers
-            if peers.gathering:
-                peers.gathering_peers.append(self)
-            elif not self._turning:
-                self._turning = True
-                if self._lone:
-                    # Out before the loop comes by: what the caller does meanwhile,
-                    # such as to await, is done while the message is on its way.
-                    self._went_alone = True
-                    self._send_batch()
-                peers.loop.call_soon(self._turn, context=peers.context)
+            self._first()
+        elif self._waiting is not None:
+            self._first()  # what waited goes with it
         elif count >= BATCH_MESSAGES and not self._loopback:
             self.flush()
         if payload is not None and payload.nbytes > _LARGE_BYTES:
+            self.flush()
+
+    def send_ends(self, messages: list[Any]) -> None:
+        """Put the ends of calls that it made into the next batch.
+
+        They have no payloads, and where it seems not to wait for them they may take a
+        little longer.
+        """
+        before = len(self._messages)
+        if not before:
+            self._patient = True
+        self._messages += messages
+        if before + len(messages) >= BATCH_MESSAGES and not self._loopback:
+            self.flush()
+        elif not before:
+            self._first()
+
+    def _first(self) -> None:
+        """The first message of a batch is there: have the batch sent."""
+        peers = self._peers
+        if peers.gathering:
+            peers.gathering_peers.append(self)
+        elif not self._turning:
+            self._turning = True
+            if self._lone and not self.waits():
+                # Out before the loop comes by: what the caller does meanwhile, such as
+                # to await, is done while the message is on its way.
+                self._went_alone = True
+                self._send_batch()
+            peers.loop.call_soon(self._turn, context=peers.context)
+
+    def waits(self) -> bool:
+        """What is gathered may wait for more, and a timer is set for it."""
+        if self._waiting is not None:
+            return self._patient
+        if not self._patient or self._unanswered < _UNANSWERED or self._loopback:
+            return False
+        loop = self._peers.loop
+        if loop.time() - self._sent_s > _CLOSE_S:
+            return False
+        self._waiting = loop.call_later(
+            PATIENCE_S, self.flush, context=self._peers.context
+        )
+        return True
+
+    def heard(self) -> None:
+        """It has sent something: it may want to know what has ended."""
+        self._unanswered = 0
+        if self._waiting is not None:
             self.flush()
 
     def _turn(self) -> None:
@@ -95,7 +147,7 @@ class Peer:
         self._went_alone = False
         if self._peers.dropped:
             self._drop()
-        if count:
+        if count and not self.waits():
             self._send_batch()
 
     def flush(self) -> None:
@@ -115,11 +167,16 @@ class Peer:
         if self.releases:
             messages.append(wire.Release(self.releases))
             self.releases = []
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
         if not messages:
             return
         if self._loopback:
             self._deliver_here()
             return
+        self._unanswered += 1
+        self._sent_s = peers.loop.time()
         packet: Packet = [wire.encode(messages, HEADER_BYTES), *self._buffers]
         messages.clear()
         if self._buffers:
@@ -299,7 +356,9 @@ class Peers:
         if not self.gathering:
             peers = self.gathering_peers
             while peers:
-                peers.pop().flush()
+                peer = peers.pop()
+                if not peer.waits():
+                    peer.flush()
 
     # -- receiving ---------------------------------------------------------------------
 
@@ -324,6 +383,7 @@ class Peers:
         if not self.ticking:
             self.tick_soon()
         if peer.incarnation:
+            peer.heard()
             self.gathering += 1
             self._decode(peer, packet)
             self.gathered()

@@ -7,6 +7,7 @@ waits if its owner has not been announced.
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 import time
@@ -79,8 +80,11 @@ class Placing:
                 cls, what=f"class {cls.__qualname__}"
             )
             self._classes[cls] = class_data
-        number = self._labels[cls.__name__] = self._labels.get(cls.__name__, 0) + 1
-        options.name = f"{cls.__name__}#{number}"
+        if options.unique:
+            options.name = f"{cls.__name__}:{options.unique}"  # the same everywhere
+        else:
+            number = self._labels[cls.__name__] = self._labels.get(cls.__name__, 0) + 1
+            options.name = f"{cls.__name__}#{number}"
         tessera = next(self._runtime.uids)
         stream = Stream(tessera, options.name)
         self.streams[tessera] = stream
@@ -102,14 +106,41 @@ class Placing:
             call.root = extra.ancestors[0]
             if self._runtime.made_inside:
                 self._runtime.count_inside(call.root)
+        place: Callable[..., None] = self._place
+        if options.unique:
+            kind = f"{cls.__module__}.{cls.__qualname__}"
+            place = functools.partial(self._claim, kind)
         if self._runtime.on_loop:
             self._runtime.catch_up()
-            self._place(handle, class_data, payload, options, where, extra)
+            place(handle, class_data, payload, options, where, extra)
         else:
             self._runtime.post(
-                self._place, handle, class_data, payload, options, where, extra
+                place, handle, class_data, payload, options, where, extra
             )
         return handle
+
+    def _claim(
+        self,
+        kind: str,
+        handle: TesseraHandle,
+        class_data: Any,
+        payload: Any,
+        options: wire.Options,
+        where: Any,
+        extra: wire.Extra | None,
+    ) -> None:
+        """Make it only if nobody has its name.
+
+        Args:
+            kind: module and qualified name of its class.
+        """
+        message = wire.Claim(options.unique, kind, handle.uid, options.detached)
+        self._runtime.names.claim(
+            handle,
+            message,
+            extra,
+            lambda: self._place(handle, class_data, payload, options, where, extra),
+        )
 
     def _place(
         self,
@@ -134,6 +165,8 @@ class Placing:
                 call.hold = RELEASED
                 self._runtime.caller.stream_failed(stream, cause)
                 self._runtime.caller.lose(call, cause)
+                if options.unique:
+                    self._runtime.names.not_made(handle.uid)
                 return True
             outbox = self._choose(where)
             if outbox is None:
@@ -220,6 +253,22 @@ class Placing:
                 stream = self.streams[uid] = Stream(uid, label)
                 self._aim(stream, owner)
             return stream
+
+    def become(self, stream: Stream, uid: int, owner: int) -> Stream:
+        """The stream to a tessera that was found under its name.
+
+        Args:
+            stream: to the one that was to be made; it leads there from now on, unless
+                that one was met before.
+        """
+        with self._meeting:
+            self.streams.pop(stream.tessera, None)
+            found = self.streams.get(uid)
+            if found is None:
+                stream.tessera = uid
+                found = self.streams[uid] = stream
+                self._aim(stream, owner)
+            return found
 
     def _aim(self, stream: Stream, owner: int) -> None:
         outbox = self._runtime.outbox(owner)

@@ -104,6 +104,13 @@ class TesseraProxy:
 Proxy = TaskProxy | TesseraProxy
 
 
+TOGETHER = 3  # plain calls that a packet may hold
+
+
+def _is_plain(message: Any) -> bool:
+    return type(message) is wire.Submit and message.extra is None
+
+
 class Box:
     """The outbox of one runtime to another: what is sent is on its way at once."""
 
@@ -121,6 +128,10 @@ class Box:
                 self._runtime.grants.sending(mentioned, self.incarnation)
             )
         self._queue.append(bytes(wire.encode([message])))
+
+    def send_ends(self, messages: list[Any]) -> None:
+        for message in messages:
+            self.send(message)
 
 
 @dataclass
@@ -355,6 +366,10 @@ class Runtime:
         task.lane = task.tessera.lane = MAIN
         self.main.append(task)
 
+    def start_run(self, run: list[Task], /) -> None:
+        for task in run:
+            self.start(task)
+
     def start(self, task: Task, /) -> None:
         if task.lane == MAIN:
             self.main.append(task)
@@ -500,12 +515,24 @@ class Runtime:
                 box.send(message)
 
     def receive(self, sender: int) -> None:
-        data = self.world.links[sender, self.incarnation].popleft()
-        (message,) = wire.decode(data)
+        queue = self.world.links[sender, self.incarnation]
+        (message,) = wire.decode(queue.popleft())
         extra = getattr(message, "extra", None)
         for reference in () if extra is None else extra.references:
             self.world.kinds[reference.uid] = reference.kind
-        self.handlers[type(message)](message, (), sender)
+        if _is_plain(message):
+            batch = [message]
+            while queue and len(batch) < TOGETHER:
+                (following,) = wire.decode(queue[0])
+                if not _is_plain(following):
+                    break
+                queue.popleft()
+                batch.append(following)
+            index = 0
+            while index < len(batch):
+                index = self.worker.submit_run(batch, index, sender)
+        else:
+            self.handlers[type(message)](message, (), sender)
         self.caller.release_credited()
 
     def tick(self) -> bool:

@@ -46,6 +46,9 @@ class Runner:
     def start(self, task: Task) -> None:
         self.started.append(task)
 
+    def start_run(self, run: list[Task]) -> None:
+        self.started.extend(run)
+
     def construct(self, task: Task) -> None:
         self.started.append(task)
 

@@ -56,6 +56,9 @@ class _Nobody:
     def start(self, task: Task, /) -> None:
         raise AssertionError("nothing is started here")
 
+    def start_run(self, run: list[Task], /) -> None:
+        raise AssertionError("nothing is started here")
+
 
 def _task(state: int) -> Task:
     tessera = Tessera(1, 2, Options("Counter#1"), _Nobody())

@@ -68,6 +68,10 @@ class Recorder:
     def construct(self, task: Task, /) -> None:
         self.start(task)
 
+    def start_run(self, run: list[Task], /) -> None:
+        for task in run:
+            self.start(task)
+
     def start(self, task: Task, /) -> None:
         self.started.append(task)
         self.active.append(task)

@@ -1,4 +1,4 @@
-"""Prompts, as a user types at them: ``mrun repl`` and ``python -m asyncio``."""
+"""Prompts, as a user types at them: ``mrun repl``, ``python -m asyncio``, IPython."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ class Counter:
             file.write(repr(time.time()))
     def fail(self):
         return 1 / 0
+    def say(self, what):
+        print(what)
+        return len(what)
     async def sleep(self):
         import asyncio
         await asyncio.sleep(1000)
@@ -50,6 +53,7 @@ class Prompt:
             timeout=LIMIT_S,
             dimensions=(24, 500),
         )
+        self.is_ipython = "IPython" in words
 
     def until_prompt(self) -> str:
         """What is said up to the next prompt."""
@@ -60,11 +64,15 @@ class Prompt:
     def type(self, text: str) -> str:
         """Type a statement; what is said to it, without the echo."""
         lines = text.split("\n")
+        if len(lines) > 1 and self.is_ipython:
+            # It takes what is pasted as a whole.
+            lines = ["%cpaste -q", *lines, "--"]
         for number, line in enumerate(lines):
-            if number:
+            if number and not self.is_ipython:
                 self.child.expect_exact("... ")
             self.child.sendline(line)
-        return self.until_prompt().partition("\n")[2].strip()
+        typed = len(lines) if self.is_ipython else 1
+        return self.until_prompt().split("\n", typed)[-1].strip()
 
     def complete(self, text: str) -> str:
         """What stands there, or is offered, after Tab."""
@@ -234,14 +242,84 @@ def test_the_asyncio_prompt_works_line_by_line(prompt: Open, tmp_path: Path) -> 
     assert repl.end() == 0
 
 
-def test_the_ipython_prompt_works_line_by_line(prompt: Open) -> None:
-    pytest.importorskip("IPython")
-    repl = prompt("-m", "IPython", "--classic", "--no-banner", "--no-confirm-exit")
+IPYTHON = "-m IPython --simple-prompt --classic --no-banner --no-confirm-exit".split()
+
+
+def test_the_ipython_prompt_works_line_by_line(prompt: Open, tmp_path: Path) -> None:
+    repl = prompt(*IPYTHON)
+    repl.until_prompt()
+    repl.type("import mosaic_like as mosaic")
+    said = repl.type("runtime = await mosaic.interactive('on', num_workers=1)")
+    assert "Error" not in said
+    assert repl.type("@mosaic.tessera\n" + COUNTER) == ""
+    repl.type("c = Counter.remote(10)")
+    assert repl.type("await c.add(5).result()") == "15"
+    assert ran_while_idle(repl, tmp_path / "mark")
+    said = repl.type("await c.say('hel' + 'lo').result()")
+    assert said.replace("\n\n", "\n") == "w0:0 Counter#1 | hello\n5"
+    said = repl.type("await c.fail().result()")
+    assert "return 1 / 0" in said
+    assert "ZeroDivisionError: division by zero" in said
+
+    # Ctrl-C ends the cell for good: nothing of it comes back in a later one.
+    repl.type(
+        "async def stay():\n"
+        "    try:\n"
+        "        print('in', 'it')\n"
+        "        await c.sleep().result()\n"
+        "    finally:\n"
+        "        print('at', 'end')"
+    )
+    repl.child.sendline("await stay()")
+    repl.child.expect_exact("in it\r\n")
+    repl.child.sendintr()
+    said = repl.until_prompt()
+    assert "KeyboardInterrupt" in said
+    assert "at end" in said
+    assert "CancelledError" not in said
+    repl.type("d = Counter.remote(1)")
+    assert repl.type("await d.add(1).result()") == "2"
+
+    repl.type("await mosaic.interactive('off')")
+    assert repl.type("runtime").endswith("· stopped>")
+    repl.child.sendline("exit()")
+    assert repl.end() == 0
+
+
+def test_a_block_at_the_ipython_prompt_has_a_cluster_of_its_own(prompt: Open) -> None:
+    repl = prompt(*IPYTHON)
+    repl.until_prompt()
+    repl.type("import mosaic_like as mosaic")
+    said = repl.type(
+        "async with mosaic.init(num_workers=1) as runtime:\n"
+        "    print(await mosaic.remote(list)((2, 1)).pop().result())\n"
+    )
+    assert said.endswith("1")
+    assert repl.type("runtime").endswith("· stopped>")
+    # Interrupted, it ends as when an error leaves it.
+    repl.type(
+        "async def block():\n"
+        "    global runtime\n"
+        "    async with mosaic.init(num_workers=1) as runtime:\n"
+        "        print('in', 'it')\n"
+        "        await mosaic.remote(Event)().wait().result()"
+    )
+    repl.type("from asyncio import Event")
+    repl.child.sendline("await block()")
+    repl.child.expect_exact("in it\r\n")
+    repl.child.sendintr()
+    assert "KeyboardInterrupt" in repl.until_prompt()
+    assert repl.type("runtime").endswith("· stopped>")
+    repl.child.sendline("exit()")
+    assert repl.end() == 0
+
+
+def test_leaving_ipython_without_a_word_leaves_nothing(prompt: Open) -> None:
+    repl = prompt(*IPYTHON)
     repl.until_prompt()
     repl.type("import mosaic_like as mosaic")
     repl.type("runtime = await mosaic.interactive('on', num_workers=1)")
-    repl.type("c = mosaic.remote(list)((2, 1))")
-    assert "1" in repl.type("await c.pop().result()")
-    repl.type("await mosaic.interactive('off')")
-    repl.child.sendline("exit()")
+    repl.type("c = mosaic.remote(dict)()")
+    repl.child.sendline("exit")
     assert repl.end() == 0
+    assert "Traceback" not in repl.child.before

@@ -1,0 +1,224 @@
+"""The values that a warehouse keeps for others, and the keys that some are under.
+
+A value is kept as it came: this file passes it on and never looks inside. Each request
+is a task of the shelf: a put is done at once, with its own argument for its value, and
+from then on it is held, fetched and freed as the result of any call.
+
+A key is *taken* by a task until what it computes has replaced the value:
+
+    request       key free                       key taken
+    PUT_KEY       kept; ValueError if it exists  waits in line
+    GET_KEY       the value; LookupError         the same: the value that is there
+    TAKE_KEY      takes it: the value, or None   waits in line
+    REPLACE_KEY   cannot happen                  waits for its task; then the next one
+    DROP_KEY      forgotten; LookupError         waits in line
+
+A key is free again when the task that was to replace it has ended in any way, or when
+nobody holds the taking any more and nothing came to replace it: its maker was lost, or
+thought better of it. Since a REPLACE_KEY holds the taking until it is here, the count
+of holders is enough to see that.
+"""
+
+from __future__ import annotations
+
+import marshal
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..comms import messages as wire
+from .task import PENDING, Task, received
+from .tessera import Tessera
+
+if TYPE_CHECKING:
+    from .tessera import Runner
+    from .worker import WorkerState
+
+_NONE = b"N"  # None, as the serializer has it
+NEAREST = 3  # keys that are named where one is missing
+
+
+class Keeper(Protocol):
+    """What the warehouse does for its shelf."""
+
+    def stored(self, message: wire.Submit, buffers: Any, sender: int) -> Any:
+        """The value that came with a request, to be kept and sent as it is."""
+
+    def passed_on(self, argument: Any) -> Any:
+        """The same of a task that has ended well at another runtime."""
+
+
+class _Key:
+    """What is under a key, who has taken it, and who waits to do something with it."""
+
+    __slots__ = ("line", "replacing", "taken", "value")
+
+    def __init__(self) -> None:
+        self.value: Any = None  # bytes or a payload; None: nothing, the key is not used
+        self.taken = 0  # uid of the task that took it
+        self.replacing: Task | None = None  # what is to replace its value
+        self.line: deque[Task] = deque()
+
+
+class Shelf(Tessera):
+    """What is kept here; the tessera of all requests for it."""
+
+    __slots__ = ("_port", "_taken", "_worker", "keys", "replacing")
+
+    def __init__(self, port: Keeper, worker: WorkerState, runner: Runner) -> None:
+        super().__init__(0, 0, wire.Options(name="warehouse"), runner)
+        self._port = port
+        self._worker = worker
+        self.instance = self
+        self.move("built")
+        self.keys: dict[str, _Key] = {}
+        self._taken: dict[int, str] = {}  # by uid of the task that took it
+        # By uid of the taking: what came to replace, perhaps before its turn.
+        self.replacing: dict[int, Task] = {}
+
+    # -- requests ----------------------------------------------------------------------
+
+    def request(self, message: wire.Submit, buffers: Any, sender: int) -> None:
+        """Something is to be kept, found, replaced or dropped."""
+        worker = self._worker
+        assert message.extra is not None, "its kind brought it here"
+        task = received(message, sender, self, buffers)
+        kind = message.extra.kind
+        worker.tasks[task.uid] = task
+        worker.holders.add(task.uid)
+        if kind in (wire.PUT, wire.PUT_KEY):
+            task.raw = self._port.stored(message, buffers, sender)
+            task.data = b""
+        if kind == wire.PUT:
+            worker.keep(task, task.raw, send=False)
+        elif kind == wire.GET_KEY:
+            self._get(task)
+        elif kind == wire.DROP:
+            self._drop(task)
+        elif kind == wire.REPLACE_KEY:
+            self._replace_later(task, message, sender)
+        else:
+            key = self.keys.setdefault(task.method, _Key())
+            if key.taken or key.line:
+                key.line.append(task)
+            else:
+                self._act(task, key)
+                self._tidy(task.method)
+
+    def _act(self, task: Task, key: _Key) -> None:
+        """Its turn with a free key has come."""
+        assert task.extra is not None, "see request"
+        kind = task.extra.kind
+        if kind == wire.TAKE_KEY:
+            key.taken = task.uid
+            self._taken[task.uid] = task.method
+            key.replacing = self.replacing.get(task.uid)
+            self._worker.keep(task, _NONE if key.value is None else key.value)
+        elif kind == wire.PUT_KEY and key.value is not None:
+            self._refuse(
+                task,
+                ValueError(
+                    f"there is a value under {task.method!r} already, and values are "
+                    "written once: drop it first, or replace it by mosaic.exec()"
+                ),
+            )
+        elif kind == wire.PUT_KEY:
+            key.value = task.raw
+            self._worker.keep(task, task.raw)
+        elif key.value is None:
+            self._missing(task)
+        else:
+            key.value = None
+            self._worker.keep(task, _NONE, send=True)
+
+    def _get(self, task: Task) -> None:
+        key = self.keys.get(task.method)
+        if key is None or key.value is None:
+            self._missing(task)
+        else:
+            self._worker.keep(task, key.value, send=True)
+
+    def _missing(self, task: Task) -> None:
+        from difflib import get_close_matches
+
+        used = [name for name, key in self.keys.items() if key.value is not None]
+        near = get_close_matches(task.method, used, NEAREST, 0.6)
+        hint = f"; there is {', '.join(map(repr, near))}" if near else ""
+        if not used:
+            hint = "; no key is used"
+        self._refuse(
+            task, LookupError(f"there is no value under the key {task.method!r}{hint}")
+        )
+
+    def _refuse(self, task: Task, error: Exception) -> None:
+        task.raw = None
+        self._worker.refuse(task, error)
+
+    def _drop(self, task: Task) -> None:
+        uid: int = marshal.loads(task.data)
+        dropped = self._worker.tasks.get(uid)
+        if dropped is None or dropped.tessera is not self or not dropped.settled:
+            self._refuse(task, LookupError("it is gone: nobody holds it any more"))
+            return
+        self._worker.discard(dropped, LookupError("its value was dropped"))
+        self._worker.keep(task, _NONE, send=True)
+
+    # -- taking and replacing ----------------------------------------------------------
+
+    def _replace_later(self, task: Task, message: wire.Submit, sender: int) -> None:
+        taking: int = marshal.loads(task.data)
+        self.replacing[taking] = task
+        task.rare = taking
+        name = self._taken.get(taking)
+        if name is not None:
+            self.keys[name].replacing = task
+        self._worker.gather(task, message, sender)
+
+    def arguments_here(self, task: Task) -> None:
+        """The task whose value is to be under the key has ended well."""
+        name = self._taken.get(task.rare)
+        if name is None:
+            self.remove(task)
+            self._refuse(task, LookupError("the key was not taken for it"))
+            return
+        value = self._port.passed_on(task.arguments[0])
+        self.keys[name].value = value
+        self._worker.keep(task, value)
+        self.remove(task)
+
+    def remove(self, task: Task) -> None:
+        """It has ended, or is cancelled: it does not hold up others any more."""
+        name = task.method
+        key = self.keys.get(name)
+        if key is not None and task in key.line:
+            key.line.remove(task)
+            self._tidy(name)
+        elif type(task.rare) is int and self.replacing.pop(task.rare, None) is task:
+            if task.rare in self._taken:
+                self._release(task.rare)
+
+    def sweep(self) -> None:
+        """Free the keys that were taken by tasks that nobody holds any more."""
+        tasks = self._worker.tasks
+        while self._taken:
+            for taking, name in self._taken.items():
+                if taking not in tasks and self.keys[name].replacing is None:
+                    self._release(taking)  # the next of the line may be like it
+                    break
+            else:
+                return
+
+    def _release(self, taking: int) -> None:
+        name = self._taken.pop(taking)
+        key = self.keys[name]
+        key.taken = 0
+        key.replacing = None
+        while key.line and not key.taken:
+            task = key.line.popleft()
+            if task.state == PENDING:
+                self._act(task, key)
+        self._tidy(name)
+
+    def _tidy(self, name: str) -> None:
+        key = self.keys[name]
+        if key.value is None and not key.taken and not key.line:
+            del self.keys[name]

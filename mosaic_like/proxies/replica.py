@@ -1,0 +1,509 @@
+"""A copy of a parameter: what it knows of its root, and what goes between the two.
+
+``Replica`` is what a copy has beside the user's attributes. Each thing that is asked of
+it becomes at most one call of the root, which is sent at once, and an ``Exchange`` that
+is awaited for the answer. Which of them is allowed is a table in ``core.versions``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from ..comms.messages import Options
+from ..core.task import DONE
+from ..core.versions import CopyState, CopyVersions, Operation, Verdict
+from ..errors import ConflictError, RuntimeDisconnectedError, StaleError
+from .fingerprint import Fingerprint
+from .root import (
+    Courier,
+    Reply,
+    attributes_of,
+    differing,
+    fill,
+    marks_of,
+    replace,
+)
+from .schema import schema_of
+from .task import TaskProxy
+from .tessera import TesseraProxy, proxy_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+
+T = TypeVar("T")
+
+_WHAT_NOW = {
+    (Operation.PULL, Verdict.CONFLICT): (
+        "was changed here and at its root; push(force=True) keeps what is here, "
+        "pull(discard=True) takes the root's"
+    ),
+    (Operation.PUSH, Verdict.STALE): (
+        "is behind its root and was not changed here, so there is nothing to push; "
+        "pull() first"
+    ),
+    (Operation.SET, Verdict.STALE): "is behind its root; pull() first",
+    (Operation.SEND, Verdict.STALE): (
+        "was changed here and not at its root, so others would not see it; "
+        "await push() first, or take it back by pull(discard=True)"
+    ),
+}
+
+
+class Record:
+    """What one runtime knows of one root; as long as there are copies."""
+
+    __slots__ = ("__weakref__", "newest", "news", "published", "snapshot")
+
+    def __init__(self) -> None:
+        self.newest: dict[str, int] = {}
+        self.news = 0  # counts what may have changed the root
+        # Of each attribute that was published to here: its version, and its value in
+        # a list that is empty if it was deleted.
+        self.published: dict[str, tuple[int, list[Any]]] = {}
+        self.snapshot: tuple[int, TaskProxy[Reply]] | None = None
+
+    def published_here(self, reply: Reply) -> None:
+        versions, values, _ = reply
+        self.news += 1
+        for name, version in versions.items():
+            self.newest[name] = max(version, self.newest.get(name, 0))
+            self.published[name] = version, [values[name]] if name in values else []
+
+
+class Exchange(Generic[T]):
+    """A question to the root of a parameter, which is under way.
+
+    ``await`` gives the answer, in a plain method ``get(timeout)`` does. What it brings
+    for the copy is taken only then.
+    """
+
+    __slots__ = ("_apply", "_lost_ok", "_replica", "_tasks", "_value")
+
+    def __init__(
+        self,
+        replica: Replica,
+        tasks: list[TaskProxy[Any]],
+        apply: Callable[..., T] | None,
+        value: Any = None,
+        lost_ok: int | None = None,
+    ) -> None:
+        self._replica = replica
+        self._tasks = tasks
+        self._apply = apply
+        self._value = value
+        # From here on they may fail with their runtimes.
+        self._lost_ok = len(tasks) if lost_ok is None else lost_ok
+
+    def __await__(self) -> Generator[Any, None, T]:
+        values = []
+        try:
+            for index, task in enumerate(self._tasks):
+                try:
+                    values.append((yield from task.result().__await__()))
+                except RuntimeDisconnectedError:
+                    if index < self._lost_ok:
+                        raise
+        finally:
+            self._replica.collect()
+        return self._answered(values)
+
+    def get(self, timeout: float | None = None) -> T:
+        """The answer, blocking; for threads and plain methods.
+
+        Args:
+            timeout: seconds for each call of the root; None waits for ever.
+
+        Raises:
+            TimeoutError: there is none in time; it is still under way.
+            RuntimeError: this is the loop's thread: write ``await``.
+        """
+        values = []
+        try:
+            for index, task in enumerate(self._tasks):
+                try:
+                    values.append(task.get(timeout))
+                except RuntimeDisconnectedError:
+                    if index < self._lost_ok:
+                        raise
+        finally:
+            self._replica.collect()
+        return self._answered(values)
+
+    def _answered(self, values: list[Any]) -> T:
+        if self._apply is not None:
+            self._value = self._apply(values)
+            self._apply = None  # it may hold the copy
+        value: T = self._value
+        return value
+
+    def __repr__(self) -> str:
+        what = "answered" if self._apply is None else "under way"
+        return f"<exchange with {self._replica.label} · {what} · await it>"
+
+
+class Replica:
+    """What a copy has beside the attributes.
+
+    Args:
+        root: where the parameter lives.
+        cls: the user's class.
+        cached: what this runtime has of it may be passed on and read again.
+    """
+
+    __slots__ = (
+        "_sent",
+        "_unsure",
+        "cached",
+        "cls",
+        "marks",
+        "record",
+        "root",
+        "runtime",
+        "uid",
+        "versions",
+        "waiting",
+    )
+
+    def __init__(self, root: TesseraProxy[Any], cls: type, cached: bool) -> None:
+        handle = root._mosaic_handle
+        self.runtime: Any = handle.runtime
+        self.root: Any = root
+        self.cls = cls
+        self.cached = cached
+        self.uid: int = next(self.runtime.uids)
+        self.record: Record = self.runtime.records.setdefault(handle.uid, Record())
+        self.versions = CopyVersions(self.record.newest)
+        # What was in each attribute when it was as the root's; None: never was.
+        self.marks: dict[str, Fingerprint | None] = {}
+        self.waiting: TaskProxy[Reply] | None = None  # for all attributes
+        self._sent: deque[_Sent] = deque()  # writes that may not have been answered
+        self._unsure = False  # a method failed at the root: it may have changed some
+
+    @property
+    def label(self) -> str:
+        return f"parameter {self.cls.__name__} ({self.root._mosaic_handle.stream.label})"
+
+    def changed(
+        self, thing: Any, names: Iterable[str] | None = None
+    ) -> tuple[set[str], dict[str, Fingerprint | None]]:
+        """What is not as it was taken, and what is in each attribute now.
+
+        Args:
+            thing: the copy.
+            names: of which attributes; None: of all.
+        """
+        values = attributes_of(thing)
+        if names is None:
+            now = marks_of(values)
+            return differing(self.marks, now), now
+        names = set(names)
+        now = marks_of({n: v for n, v in values.items() if n in names})
+        marks = {n: m for n, m in self.marks.items() if n in names}
+        return differing(marks, now), now
+
+    def states(self, thing: Any) -> dict[str, CopyState]:
+        self.collect()
+        changed, now = self.changed(thing)
+        names = sorted({*now, *self.marks, *self.versions.known()})
+        return {name: self.versions.state(name, name in changed) for name in names}
+
+    # -- what the root has said --------------------------------------------------------
+
+    def collect(self) -> None:
+        """Take in the answers to writes that nobody has awaited, as far as they came.
+
+        In order: calls of the root are answered in order.
+        """
+        while self._sent and self._sent[0].answered(self):
+            self._sent.popleft()
+
+    def take(self, thing: Any, reply: Reply) -> None:
+        """Make attributes what the root has."""
+        versions, values, removed = reply
+        replace(thing, values, removed)
+        self._taken(reply)
+
+    def fill(self, thing: Any, reply: Reply) -> None:
+        """Give a new copy all its attributes."""
+        fill(thing, reply[1])
+        self.waiting = None
+        self._taken(reply)
+
+    def _taken(self, reply: Reply) -> None:
+        versions, values, removed = reply
+        self.marks.update(marks_of(values))
+        for name in removed:
+            self.marks.pop(name, None)
+        self.versions.taken(versions)
+
+    def learned(self, versions: dict[str, int]) -> None:
+        if self.versions.learned(versions):
+            self.record.news += 1
+
+    def refused(self, names: Iterable[str]) -> None:
+        """A write has failed: these are not at the root."""
+        for name in names:
+            self.marks[name] = None
+
+    def unsure(self) -> None:
+        self._unsure = True
+
+    # -- what is asked -----------------------------------------------------------------
+
+    def pull(
+        self, thing: Any, names: list[str] | None, discard: bool
+    ) -> Exchange[None]:
+        self.collect()
+        have = dict(self.versions.base)
+        for name, (version, _) in self.record.published.items():
+            have[name] = max(version, have.get(name, 0))
+        if discard:
+            for name in self.changed(thing, names)[0]:
+                have.pop(name, None)
+        else:
+            for name, mark in self.marks.items():
+                if mark is None:  # refused before: what the root has is not known
+                    have[name] = self.versions.base.get(name, 0)
+        task = self.root.read(names, have)
+
+        def apply(values: list[Any]) -> None:
+            reply = self._with_published(values[0], names)
+            versions = reply[0]
+            changed, _ = self.changed(thing, versions)
+            self.learned(versions)
+            if not discard:
+                self._check(Operation.PULL, versions, changed)
+            self.take(thing, reply)
+            if names is None:
+                self._unsure = False
+
+        return Exchange(self, [task], apply)
+
+    def _with_published(self, reply: Reply, names: list[str] | None) -> Reply:
+        """With what was published to here, where the root has nothing newer."""
+        versions, values, removed = dict(reply[0]), dict(reply[1]), list(reply[2])
+        for name, (version, value) in self.record.published.items():
+            if (
+                name not in versions
+                and version > self.versions.base.get(name, 0)
+                and (names is None or name in names)
+            ):
+                versions[name] = version
+                if value:
+                    values[name] = value[0]
+                else:
+                    removed.append(name)
+        return versions, values, removed
+
+    def push(self, thing: Any, names: list[str] | None, force: bool) -> Exchange[None]:
+        self.collect()
+        task = self._write(thing, names, force)
+        return Exchange(self, [] if task is None else [task], None)
+
+    def set(self, thing: Any, name: str, value: Any, force: bool) -> Exchange[None]:
+        self.collect()
+        before, _ = self.changed(thing)
+        if not force:
+            self._check(Operation.SET, [name], before)
+        setattr(thing, name, value)
+        if name in attributes_of(thing):
+            names = [name]
+        else:  # a property has put it elsewhere
+            names = sorted(self.changed(thing)[0] - before)
+        task = self._write(thing, names, force)
+        return Exchange(self, [] if task is None else [task], None)
+
+    def _write(
+        self, thing: Any, names: list[str] | None, force: bool
+    ) -> TaskProxy[Any] | None:
+        """Send what is changed; None if nothing is."""
+        changed, now = self.changed(thing, names)
+        if names is None:
+            names = sorted(changed)
+        for name in names:
+            if name not in now and name not in self.marks:
+                raise AttributeError(
+                    f"{self.label}: this copy has no attribute {name!r} to push"
+                )
+        if not force:
+            names = self._check(Operation.PUSH, names, changed)
+        if not names:
+            return None
+        values = attributes_of(thing)
+        base = self.versions.base
+        task: TaskProxy[dict[str, int]] = self.root.write(
+            self.uid,
+            {name: values[name] for name in names if name in values},
+            [name for name in names if name not in values],
+            {name: base.get(name, 0) for name in names},
+            force,
+        )
+        # From here on the root has it, unless it refuses.
+        for name in names:
+            if name in now:
+                self.marks[name] = now[name]
+            else:
+                self.marks.pop(name, None)
+        self.record.news += 1
+        self._sent.append(_Written(task, names))
+        return task
+
+    def get(self, thing: Any, name: str) -> Exchange[Any]:
+        self.collect()
+        if self.cached and self.waiting is None and not self._sent:
+            changed, now = self.changed(thing, [name])
+            state = self.versions.judge(Operation.READ, [name], changed)
+            if name in now and Verdict.GO in state and not self._unsure:
+                return Exchange(self, [], None, getattr(thing, name))
+        task = self.root.get(name)
+
+        def apply(values: list[Any]) -> Any:
+            value, versions = values[0]
+            self.learned(versions)
+            return value
+
+        return Exchange(self, [task], apply)
+
+    def propagate(
+        self, thing: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Exchange[Any]:
+        schema = schema_of(self.cls)
+        method = schema.methods.get(name)
+        if method is None or name.startswith("_"):
+            raise AttributeError(
+                f"{schema.name} has no public method {name!r}{schema.nearest(name)}"
+            )
+        method.check(schema.name, args, kwargs)
+        self.collect()
+        self._check(Operation.SEND, *self._all(thing))
+        task = self.root.run(name, args, kwargs, dict(self.versions.base))
+        self.record.news += 1
+        self._sent.append(_Ran(task))
+
+        def apply(values: list[Any]) -> Any:
+            itself, value, reply = values[0]
+            versions = reply[0]
+            changed, _ = self.changed(thing, versions)
+            self.learned(versions)
+            self._check(Operation.PULL, versions, changed)
+            self.take(thing, reply)
+            return thing if itself else value
+
+        return Exchange(self, [task], apply)
+
+    def publish(self, thing: Any) -> Exchange[None]:
+        self.collect()
+        written = self._write(thing, None, False)
+        state = self.root.read(None, {})
+        runtime = self.runtime
+        told = []
+        for member in (*runtime.of_kind("worker"), *runtime.of_kind("head")):
+            if member.incarnation != runtime.incarnation:
+                options = Options(name="", inline=True)
+                handle = runtime.create(Courier, (), {}, options, member)
+                courier: Any = proxy_of(Courier, handle)
+                told.append(courier.note(self.root, state))
+        first = [] if written is None else [written]
+        return Exchange(self, [*first, state, *told], None, lost_ok=len(first) + 1)
+
+    def send(self, thing: Any) -> TaskProxy[Reply]:
+        """What goes with a mention of the parameter: all that the root then has.
+
+        Raises:
+            StaleError: this copy was changed, and others would not see it.
+        """
+        if self.waiting is None:
+            self.collect()
+            self._check(Operation.SEND, *self._all(thing))
+        record = self.record
+        held = record.snapshot
+        if self.cached and held is not None and held[0] == record.news:
+            return held[1]
+        task: TaskProxy[Reply] = self.root.read(None, {})
+        if self.cached:
+            record.snapshot = record.news, task
+        return task
+
+    # -- errors ------------------------------------------------------------------------
+
+    def _all(self, thing: Any) -> tuple[set[str], set[str]]:
+        changed, now = self.changed(thing)
+        return {*now, *self.versions.known(), *self.marks}, changed
+
+    def _check(
+        self, operation: Operation, names: Iterable[str], changed: set[str]
+    ) -> list[str]:
+        """Those with which to go on; raises if one of them forbids it."""
+        found = self.versions.judge(operation, names, changed)
+        for bad, kind in (
+            (Verdict.CONFLICT, ConflictError),
+            (Verdict.STALE, StaleError),
+        ):
+            wrong = found.get(bad)
+            if wrong:
+                text = _WHAT_NOW.get((operation, bad))
+                text = text or _WHAT_NOW[Operation.PULL, Verdict.CONFLICT]
+                what = ", ".join(map(repr, wrong))
+                newest = {name: self.record.newest.get(name, 0) for name in wrong}
+                raise kind(f"{self.label}: {what} {text}", tuple(wrong), newest)
+        return found.get(Verdict.GO, [])
+
+
+class _Sent:
+    """A write that is under way; not the copy, so that there is no circle."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self, task: TaskProxy[Any]) -> None:
+        self._task = task
+
+    def answered(self, replica: Replica) -> bool:
+        """Whether its answer is here, which is then taken in."""
+        call, runtime = self._task._call, self._task._runtime
+        if call.state < DONE:
+            return False
+        if call.state != DONE:
+            # Looked at without asking: if nobody awaits it, it is still complained of.
+            rare = call.rare
+            unheard = rare is not None and rare.unheard
+            error = runtime.error_of(call)
+            if rare is not None:
+                rare.unheard = unheard
+            self._failed(replica, error)
+            return True
+        if runtime.is_away(call):
+            return False  # it is large; who awaits it gets it
+        self._ended(replica, runtime.value_of(call))
+        return True
+
+    def _ended(self, replica: Replica, value: Any) -> None: ...
+
+    def _failed(self, replica: Replica, error: BaseException) -> None: ...
+
+
+class _Written(_Sent):
+    __slots__ = ("_names",)
+
+    def __init__(self, task: TaskProxy[Any], names: list[str]) -> None:
+        super().__init__(task)
+        self._names = names
+
+    def _ended(self, replica: Replica, value: Any) -> None:
+        replica.versions.taken(value)
+
+    def _failed(self, replica: Replica, error: BaseException) -> None:
+        replica.refused(self._names)
+        if isinstance(error, StaleError):
+            replica.learned(error.versions)
+
+
+class _Ran(_Sent):
+    __slots__ = ()
+
+    def _ended(self, replica: Replica, value: Any) -> None:
+        replica.learned(value[2][0])
+
+    def _failed(self, replica: Replica, error: BaseException) -> None:
+        replica.unsure()

@@ -1,0 +1,106 @@
+"""Plain calls that came together and run on the loop: the shortest way there is.
+
+What is the same for all calls of a run is looked up once, and the ends of those that
+give a small plain value are told together. Whatever is not like that (keywords, other
+values, errors, printed lines) goes the way that every call can go.
+"""
+
+from __future__ import annotations
+
+import marshal
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..comms.messages import Done
+from ..comms.serialization import PLAIN
+from ..core.task import DONE, RUNNING, Task
+from ..core.tessera import INLINE
+from ..core.worker import TRAVELLING_BYTES
+
+if TYPE_CHECKING:
+    from contextvars import ContextVar
+
+_SCALARS = PLAIN - {bytes}
+_PICKLE = 0x80  # how a pickle begins
+_loads = marshal.loads
+_dumps = marshal.dumps
+
+
+class Inline(Protocol):
+    """What runs and ends the calls that are not of the common kind."""
+
+    def one(self, task: Task, /) -> None:
+        """Run a call from its start to the news of its end."""
+
+    def returned(self, task: Task, value: Any, /) -> None:
+        """A call that was started here has returned this."""
+
+    def raised(self, task: Task, error: BaseException, /) -> None:
+        """A call that was started here has raised."""
+
+    def ended(self, run: list[Task], /) -> None:
+        """These have ended: their states and outcomes are set."""
+
+    def put_back(self, run: list[Task], /) -> None:
+        """These have to wait: the one before them goes on as a coroutine."""
+
+
+def run_inline(
+    run: list[Task],
+    current: ContextVar[Task | None],
+    talk: tuple[Any, Any, Any],
+    port: Inline,
+) -> None:
+    """Run calls of one caller on one tessera, in order.
+
+    Args:
+        run: at least one; started as far as the tessera is concerned.
+        current: told which call runs.
+        talk: containers that are empty as long as nothing was printed.
+        port: for all that is not common.
+    """
+    tessera = run[0].tessera
+    instance = tessera.instance
+    set_current = current.set
+    lines, out, err = talk
+    ended: list[Task] = []
+    name, method = "", None
+    for index, task in enumerate(run):
+        data = task.data
+        if task.method != name:
+            name = task.method
+            method = None if name[0] == "_" else getattr(instance, name, None)
+        value: Any = None
+        error: BaseException | None = None
+        is_common = method is not None and data[0] != _PICKLE
+        if method is not None and is_common:
+            task.state = RUNNING
+            set_current(task)
+            try:
+                value = method(*_loads(data))
+            except BaseException as raised:
+                error = raised
+            else:
+                if type(value) in _SCALARS:
+                    result = _dumps(value, 2)
+                    if len(result) <= TRAVELLING_BYTES and not (lines or out or err):
+                        task.state = DONE
+                        task.outcome = Done(task.uid, result)
+                        ended.append(task)
+                        continue
+        # The common calls end here, and the others are told in their order.
+        if ended:
+            port.ended(ended)
+            ended = []
+        if not is_common:
+            port.one(task)
+        elif error is not None:
+            port.raised(task, error)
+        else:
+            port.returned(task, value)
+        error = value = None  # what they lead to must not live until the next
+        if tessera.lane != INLINE:
+            port.put_back(run[index + 1 :])
+            break
+    if ended:
+        port.ended(ended)
+    set_current(None)

@@ -1,0 +1,201 @@
+"""The segments that this runtime has made: to write into, on loan, and to use again.
+
+    fresh ── taken ──> on loan (adopted by the warehouse) ── returned ──> free ── taken
+                              │ warehouse lost                              │ idle, or
+                              └──> left ── nobody here needs it ──> closed <┘ too many
+
+Memory that was touched before takes a copy in a seventh of the time of fresh memory, so
+what comes back is kept for a while. ``take`` may be called on any thread, all else on
+the loop's; there is no lock, because each step on what both use is one operation of a
+list or dict. No messages are sent from here.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from typing import TYPE_CHECKING
+
+from .segments import Mapping, copy, create, place_of, size_class, write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ..comms.messages import Place
+
+FREE_BYTES = 512 << 20  # kept free at most, of touched memory
+IDLE_S = 5.0  # after which what was not used goes
+_FD_SHARE = 4  # this part of the descriptors of a process may be segments
+
+
+class Segment:
+    """One of this runtime's own."""
+
+    __slots__ = (
+        "_mapping",
+        "fd",
+        "held",
+        "idle_since_s",
+        "owner",
+        "place",
+        "size",
+        "touched",
+    )
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.fd = create(size)
+        self.place: Place = place_of(self.fd)
+        self.touched = 0  # bytes from its beginning whose pages are there
+        self.held = False  # by a payload here, which may still be sent
+        self.owner = 0  # incarnation of the warehouse that has adopted it
+        self.idle_since_s = 0.0
+        self._mapping: Mapping | None = None
+
+    def fill(self, parts: Iterable[tuple[int, memoryview]], nbytes: int) -> None:
+        """Copy buffers to their offsets; both ways let go of the GIL."""
+        if nbytes > self.touched:
+            for offset, view in parts:
+                write(self.fd, view, offset)
+            self.touched = nbytes
+            return
+        if self._mapping is None:
+            self._mapping = Mapping(self.fd, self.size, writable=True)
+        address = self._mapping.address
+        for offset, view in parts:
+            copy(address + offset, view)
+
+    def close(self) -> None:
+        """Others that have it open or mapped keep it."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+        self._mapping = None
+
+
+class Stock:
+    """All segments of one runtime."""
+
+    def __init__(self, free_bytes: int = FREE_BYTES) -> None:
+        self._free_bytes = free_bytes
+        self._free: dict[int, list[Segment]] = {}  # by size; the last used last
+        self.on_loan: dict[int, Segment] = {}  # by uid
+        # Of a warehouse that is lost: nobody would say when they are not needed.
+        self._left: list[tuple[float, Segment]] = []
+        self.made = 0  # segments that had to be created
+        self.bytes_copied = 0
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._most = max(64, soft // _FD_SHARE)
+
+    def take(
+        self, uid: int, owner: int, parts: Sequence[tuple[int, memoryview]], nbytes: int
+    ) -> Segment:
+        """Copy buffers into a segment, which is on loan from now on.
+
+        Args:
+            uid: of this use of it.
+            owner: incarnation of the warehouse that will adopt it.
+            parts: offset and contiguous memory of each buffer.
+            nbytes: up to where they reach.
+
+        Raises:
+            OSError: there is none: too many are on loan, or the system refuses.
+        """
+        segment = self._find(size_class(nbytes))
+        try:
+            segment.fill(parts, nbytes)
+        except BaseException:
+            segment.close()
+            raise
+        segment.owner = owner
+        segment.held = True
+        self.bytes_copied += nbytes
+        self.on_loan[uid] = segment
+        return segment
+
+    def _find(self, size: int) -> Segment:
+        for candidate in (size, 2 * size):
+            try:
+                return self._free[candidate].pop()
+            except (KeyError, IndexError):
+                pass
+        if len(self.on_loan) >= self._most:
+            raise OSError(
+                f"{len(self.on_loan)} segments are in use, a quarter of the descriptors "
+                "that this process may open: raise 'ulimit -n', or drop values"
+            )
+        self.made += 1
+        return Segment(size)
+
+    @property
+    def free_bytes(self) -> int:
+        """Touched memory that waits to be used again."""
+        return sum(s.touched for free in list(self._free.values()) for s in list(free))
+
+    def returned(self, uid: int, now_s: float) -> None:
+        """Nobody holds it any more: keep it for the next value, if there is room."""
+        segment = self.on_loan.pop(uid, None)
+        if segment is None:
+            return
+        if segment.touched > self._free_bytes:
+            segment.close()
+            return
+        segment.idle_since_s = now_s
+        self._free.setdefault(segment.size, []).append(segment)
+        while self.free_bytes > self._free_bytes:
+            self._close_oldest()
+
+    def _close_oldest(self) -> None:
+        firsts = [free[0] for free in self._free.values() if free]
+        if firsts:
+            oldest = min(firsts, key=lambda s: s.idle_since_s)
+            self._close(oldest)
+
+    def _close(self, segment: Segment) -> None:
+        try:
+            self._free[segment.size].remove(segment)
+        except ValueError:
+            return  # taken by another thread
+        segment.close()
+
+    def spilled(self, uid: int) -> None:
+        """It is in a file now: forget it."""
+        segment = self.on_loan.pop(uid, None)
+        if segment is not None:
+            segment.close()
+
+    def lost(self, owner: int, now_s: float) -> None:
+        """The warehouse is gone, and with it who says when a segment is free.
+
+        What is on its way is opened soon; after that those who need it have it mapped.
+        """
+        for uid, segment in list(self.on_loan.items()):
+            if segment.owner == owner:
+                del self.on_loan[uid]
+                self._left.append((now_s, segment))
+
+    def trim(self, before_s: float) -> bool:
+        """Close what was not used since; whether there is more to close later."""
+        for free in list(self._free.values()):
+            for segment in list(free):
+                if segment.idle_since_s <= before_s:
+                    self._close(segment)
+        left, self._left = self._left, []
+        for since_s, segment in left:
+            if segment.held or since_s > before_s:
+                self._left.append((since_s, segment))
+            else:
+                segment.close()
+        return bool(self._left) or any(self._free.values())
+
+    def close(self) -> None:
+        """The end of the runtime."""
+        for segment in list(self.on_loan.values()):
+            segment.close()
+        self.on_loan.clear()
+        for _, segment in self._left:
+            segment.close()
+        self._left.clear()
+        for free in list(self._free.values()):
+            while free:
+                free.pop().close()

@@ -1,0 +1,161 @@
+"""The warehouse process: keeps the values of one host, and never looks into them.
+
+It is a member of the cluster that owns tasks and counts who holds them, as a worker
+does, but it runs no user code: what it keeps are payloads as they came. Its node forks
+it when the workers are there, and again when it has died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+from ..comms import messages as wire
+from ..comms.messages import SEGMENT, Place, Shared
+from ..comms.serialization import Payload
+from ..config import Config
+from ..core.caller import Arrived
+from ..core.shelf import Shelf
+from .actor import ActorRuntime
+from .keeper import Keeper
+from .loops import new_loop, tune_collector
+from .segments import Maps, views
+from .spec import Spec, decode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..core.caller import Call
+    from ..core.references import Grant
+
+logger = logging.getLogger(__name__)
+
+
+class Warehouse(ActorRuntime):
+    """Keeps values; see the module."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, spec: Spec) -> None:
+        super().__init__(loop, Config.from_bytes(spec.config))
+        self._spec = spec
+        self.ended = loop.create_future()
+
+    async def start(self) -> None:
+        """Join the cluster."""
+        spec = self._spec
+        self.bind(f"ipc://{spec.directory}/k{os.getpid()}")
+        await self.join("warehouse", spec.monitor_address, spec.monitor_token, spec.uid)
+
+    def joined_cluster(self, settings: bytes) -> None:
+        super().joined_cluster(settings)
+        self.keeper = Keeper(self)
+        self.shelf = self.worker.shelf = Shelf(self, self.worker, self.executor)
+
+    # -- values that are passed on as they came ----------------------------------------
+
+    def stored(self, message: Any, buffers: Any, sender: int) -> bytes | Payload:
+        extra = message.extra
+        if not (extra.references or extra.definitions or extra.buffers or extra.shared):
+            data: bytes = message.data
+            return data
+        # Also of what lives here: the value holds it, long after the message.
+        grants = self.grants.delivered(extra.references, sender)
+        shared = None
+        if extra.shared is not None:
+            shared = _Segments(self.keeper, grants, extra.shared)
+        return Payload(
+            message.data,
+            tuple(grants),
+            tuple(extra.definitions),
+            tuple(buffers),
+            shared,
+        )
+
+    def passed_on(self, argument: Call) -> bytes | Payload:
+        result = argument.result
+        return result.buffers if type(result) is Arrived else result
+
+    def arrived(self, message: Any, buffers: Any, sender: int) -> Any:
+        extra = message.extra
+        if type(message) is wire.Submit:  # it asks for something, and is no value
+            return super().arrived(message, buffers, sender)
+        if extra.size:
+            return Arrived(message.data, size=extra.size)
+        payload = self.stored(message, buffers, sender)
+        return payload if type(payload) is bytes else Arrived(b"", payload)
+
+    # -- who holds a key ---------------------------------------------------------------
+
+    def delivered(self) -> None:
+        super().delivered()
+        self.shelf.sweep()
+
+    def on_tick(self) -> bool:
+        more = super().on_tick()
+        self.shelf.sweep()
+        return more
+
+    # -- the end -----------------------------------------------------------------------
+
+    def on_stop(self, message: wire.Stop, buffers: Any, sender: int) -> None:
+        """The workers have ended: nobody here reads anything any more."""
+        if not self.stopping:
+            self.stopping = True
+            self._stopping = self.loop.create_task(self._stop())
+
+    async def _stop(self) -> None:
+        node = f"node:{self.uid.split(':')[1]}"
+        for member in self.of_kind("node"):
+            outbox = self.outbox(member.incarnation)
+            if member.uid == node and outbox is not None:
+                outbox.send(wire.Stopped([]))
+        await self.flushed(0.5, "node")
+        self.ended.set_result(None)
+
+
+class _Segments:
+    """The segments of a payload that is kept: where they are by now."""
+
+    __slots__ = ("_keeper", "_layout", "_places", "handles")
+
+    def __init__(self, keeper: Keeper, grants: Sequence[Grant], shared: Shared) -> None:
+        self._keeper = keeper
+        self._layout = shared.layout
+        self._places = shared.places
+        self.handles = tuple(g for g in grants if g.kind == SEGMENT)
+
+    @property
+    def wire(self) -> Shared:
+        return Shared(self._now(), self._layout)
+
+    def _now(self) -> list[Place]:
+        """Here, where it outlives its writer, if it could be opened here."""
+        return [
+            self._keeper.place(handle.uid) or place
+            for handle, place in zip(self.handles, self._places, strict=True)
+        ]
+
+    def views(self) -> tuple[memoryview, ...]:
+        """For those who can open nothing of this host."""
+        maps = Maps()
+        windows = [
+            maps.window(place, handle, place.size)
+            for handle, place in zip(self.handles, self._now(), strict=True)
+        ]
+        return views(windows, self._layout)
+
+
+async def _run(loop: asyncio.AbstractEventLoop, spec: Spec) -> None:
+    warehouse = Warehouse(loop, spec)
+    await warehouse.start()
+    await warehouse.ended
+    warehouse.close()
+
+
+def main(argument: bytes, fds: list[int], control: int | None) -> None:
+    """The entry of the forked process."""
+    spec = decode(argument)
+    tune_collector(50_000)
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(_run(runner.get_loop(), spec))
