@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         AddressInUse,
         BlockedError,
         ConcurrencyError,
+        ConflictError,
         ConnectError,
         CycleError,
         InvalidTransitionError,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         RemoteError,
         RuntimeDisconnectedError,
         SerializationError,
+        StaleError,
         TaskAbortedError,
         TaskCancelledError,
         TaskError,
@@ -43,9 +45,11 @@ if TYPE_CHECKING:
     from .proxies.array import ArrayProxy, TaskArrayProxy
     from .proxies.decorator import remote, tessera
     from .proxies.functions import barrier, call, close, info, kill, logger, ready
+    from .proxies.parameter import Parameter
     from .proxies.task import TaskProxy
     from .proxies.tessera import TesseraProxy, get_attr, set_attr
     from .proxies.waiting import as_completed, gather, wait
+    from .proxies.warehouse import WarehouseObject, drop, exec, get, put
     from .runtimes.context import current_task, current_tessera
     from .session import current as runtime
 
@@ -54,6 +58,7 @@ __all__ = [
     "ArrayProxy",
     "BlockedError",
     "ConcurrencyError",
+    "ConflictError",
     "ConnectError",
     "CycleError",
     "InvalidTransitionError",
@@ -61,11 +66,13 @@ __all__ = [
     "MonitorLost",
     "MosaicError",
     "NodeLost",
+    "Parameter",
     "PoisonedCall",
     "ProtocolError",
     "RemoteError",
     "RuntimeDisconnectedError",
     "SerializationError",
+    "StaleError",
     "TaskAbortedError",
     "TaskArrayProxy",
     "TaskCancelledError",
@@ -76,6 +83,7 @@ __all__ = [
     "TesseraProxy",
     "UpstreamError",
     "Verdict",
+    "WarehouseObject",
     "WorkerDied",
     "WorkerOutOfMemory",
     "as_completed",
@@ -85,13 +93,17 @@ __all__ = [
     "connect",
     "current_task",
     "current_tessera",
+    "drop",
+    "exec",
     "gather",
+    "get",
     "get_attr",
     "info",
     "init",
     "interactive",
     "kill",
     "logger",
+    "put",
     "ready",
     "remote",
     "run",
@@ -111,9 +123,11 @@ _MODULES = {
     "proxies.array": "ArrayProxy TaskArrayProxy",
     "proxies.decorator": "remote tessera",
     "proxies.functions": "barrier call close info kill logger ready",
+    "proxies.parameter": "Parameter",
     "proxies.task": "TaskProxy",
     "proxies.tessera": "TesseraProxy get_attr set_attr",
     "proxies.waiting": "as_completed gather wait",
+    "proxies.warehouse": "WarehouseObject drop exec get put",
     "runtimes.context": "current_task current_tessera",
     "session": "runtime",
 }

@@ -1,8 +1,8 @@
 """A plugin of mypy: what ``@tessera`` gives a class, with the constructor's arguments.
 
 mypy ignores what a class decorator returns. With ``plugins = mosaic_like.mypy`` in its
-configuration it knows ``Klass.remote``, ``local``, ``options`` and ``select_worker``,
-and checks their arguments. Nothing else imports this file: mypy does.
+configuration it knows ``Klass.remote``, ``local``, ``options``, ``parameter`` and what
+else there is, and checks their arguments. Nothing else imports this file: mypy does.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ if TYPE_CHECKING:
 
 _DECORATOR = "mosaic_like.proxies.decorator.tessera"
 # For each name the class whose instance, or whose call, it gives.
-_MAKERS = ("remote", "local")
+_MAKERS = ("remote", "local", "parameter", "local_parameter")
 _RESULTS = {
     "remote": "mosaic_like.proxies.tessera.TesseraProxy",
     "local": "mosaic_like.proxies.tessera.TesseraProxy",
+    "parameter": "mosaic_like.proxies.parameter.Parameter",
+    "local_parameter": "mosaic_like.proxies.parameter.Parameter",
     "options": "mosaic_like.proxies.marked.OptionsOf",
     "select_worker": "mosaic_like.proxies.marked.SelectWorker",
 }
@@ -51,7 +53,7 @@ class _Tesserae(Plugin):
     ) -> Callable[[AttributeContext], Type] | None:
         name = fullname.rpartition(".")[2]
         if name in _MAKERS:
-            return _maker
+            return lambda ctx: _maker(ctx, name)
         return _options if name == "options" else None
 
 
@@ -94,14 +96,14 @@ def _add_names(ctx: ClassDefContext) -> bool:
     return True
 
 
-def _maker(ctx: AttributeContext) -> Type:
+def _maker(ctx: AttributeContext, name: str) -> Type:
     """``Klass.remote``: the constructor, giving a proxy."""
     found = get_proper_type(ctx.default_attr_type)
     constructor = get_proper_type(ctx.type)
     if (
         not isinstance(found, CallableType)
         or not isinstance(constructor, FunctionLike)
-        or not _is_ours(found.ret_type, _RESULTS["remote"])
+        or not _is_ours(found.ret_type, _RESULTS[name])
     ):
         return found  # the user's own
     proxy = get_proper_type(found.ret_type)

@@ -12,14 +12,13 @@ other arguments than ``args`` holds is common, and so it does no harm.
 
 from __future__ import annotations
 
-import os
 import traceback
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..config import FULL_TRACEBACK
 from ..errors import RemoteError
+from .frames import has_others, without_own
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -31,7 +30,6 @@ _FRAMES = 100
 _MESSAGE_CHARS = 10_000
 _TEXT_CHARS = 100_000
 _NOTES = 50
-_PACKAGE = __name__.partition(".")[0]
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by a class statement
 
 # Raised here as themselves they would end a program, or an iteration, that is not
@@ -122,7 +120,9 @@ def _members(group: BaseExceptionGroup[Any]) -> tuple[BaseException, ...]:
 
 
 def _describe(exc: BaseException, serializer: Serializer) -> _Node:
-    tb = _trimmed(exc.__traceback__)
+    tb = exc.__traceback__
+    # What comes out of our frames alone was said to us by what the user gave.
+    tb = without_own(tb, meant=not has_others(tb))
     node = _Node(
         type_name=_type_name(exc),
         message=_message(exc),
@@ -172,19 +172,6 @@ def _notes(exc: BaseException) -> list[str]:
     if not isinstance(notes, list):
         return []
     return [_clean(n, _MESSAGE_CHARS) for n in notes[:_NOTES] if isinstance(n, str)]
-
-
-def _trimmed(tb: TracebackType | None) -> TracebackType | None:
-    """Without the runtime's own frames at its beginning."""
-    if os.environ.get(FULL_TRACEBACK) == "1":
-        return tb
-    rest = tb
-    while rest is not None:
-        module = rest.tb_frame.f_globals.get("__name__", "")
-        if str(module).partition(".")[0] != _PACKAGE:
-            return rest
-        rest = rest.tb_next
-    return tb  # all are ours: then they are what there is to see
 
 
 def _frames(tb: TracebackType | None) -> list[tuple[str, str, str, int]]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .messages import Shared
+    from .messages import SharedBuffers
 
 LARGE_BYTES = 64 * 1024  # from here on a buffer travels beside the bytes
 SEGMENT_BYTES = 256 * 1024  # of a payload, from which they go into shared memory
@@ -58,7 +58,7 @@ class Stored(Protocol):
         """The segments, in the order of ``wire.places``."""
 
     @property
-    def wire(self) -> Shared:
+    def wire(self) -> SharedBuffers:
         """As it goes over the wire."""
 
     def views(self) -> tuple[memoryview, ...]:
@@ -68,9 +68,7 @@ class Stored(Protocol):
 class Segments(Protocol):
     """Shared memory for the buffers of payloads; from any thread."""
 
-    def store(
-        self, views: Sequence[memoryview], bases: Sequence[Any]
-    ) -> Stored | None:
+    def store(self, views: Sequence[memoryview], bases: Sequence[Any]) -> Stored | None:
         """Copy them; None if there is no shared memory now: they travel as frames.
 
         Args:
@@ -155,9 +153,11 @@ class Bulk:
 def viewed(buffer: Any, form: str, shape: tuple[int, ...]) -> memoryview:
     """Builds the read-only view that a memoryview arrives as."""
     view = memoryview(buffer).toreadonly().cast("B")
-    if len(shape) == 1 or not view.nbytes:
-        return view.cast(form)  # type: ignore[call-overload] # any format it was of
-    return view.cast(form, shape)  # type: ignore[call-overload] # the same
+    cast: Any = view.cast  # to any format that it may be of
+    result: memoryview = (
+        cast(form) if len(shape) == 1 or not view.nbytes else cast(form, shape)
+    )
+    return result
 
 
 def masked_array(cls: Any, data: Any, state: tuple[Any, ...]) -> Any:

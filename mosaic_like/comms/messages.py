@@ -26,6 +26,9 @@ from typing import Any
 
 import msgspec
 
+# How the data of a payload begin that is a pickle; plain values begin otherwise.
+PICKLED = 0x80
+
 # What a Submit asks for.
 CALL = 0
 GET_ATTRIBUTE = 1
@@ -90,7 +93,7 @@ class Place(msgspec.Struct, array_like=True, gc=False, frozen=True):
     size: int  # bytes
 
 
-class Shared(msgspec.Struct, array_like=True, gc=False, frozen=True):
+class SharedBuffers(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """The large buffers of a payload, where they stand in segments."""
 
     places: list[Place]  # of the references that are segments, in their order
@@ -111,7 +114,7 @@ class Extra(msgspec.Struct, array_like=True, gc=False):
     remaining_s: float | None = None  # of the time that the calls around it have
     ordered: bool = True
     max_retries: int | None = None  # of a method that raises; None: the tessera's
-    shared: Shared | None = None  # instead of buffers beside the bytes
+    shared: SharedBuffers | None = None  # instead of buffers beside the bytes
     timeout_s: float | None = None  # that each attempt has
     interrupt: int | None = None  # FLAG, RAISE or KILL; None: the tessera's
 

@@ -36,6 +36,7 @@ from .gathering import (
     Referent,
     Segments,
 )
+from .messages import PICKLED
 
 __all__ = [
     "LARGE_BYTES",
@@ -52,7 +53,6 @@ _SCALARS = frozenset({int, float, str, bool, type(None)})
 PLAIN = _SCALARS | {bytes}
 _BULK = frozenset({bytes, bytearray})
 _MARSHAL_VERSION = 2  # without back references, which cost a third of the time
-_PICKLE = 0x80
 _MARK = gathering.__name__.encode()
 
 Resolve = Callable[[int, tuple[Any, ...]], Any]
@@ -243,6 +243,7 @@ class Serializer:
         return dump_alone(value)
 
     def _dumps(self, value: Any, own: bool) -> bytes | Payload:
+        pickler: _Pickler | None
         try:
             pickler = self._free.pop()
         except IndexError:
@@ -256,7 +257,8 @@ class Serializer:
         except (MosaicError, MemoryError, RecursionError):
             raise
         except Exception:
-            # The pickler is dropped: its state is unknown.
+            pickler = None  # its state is unknown
+        if pickler is None:
             return self._dumps_by_value(value, own)
         chunks = pickler.chunks
         # Nearly always one chunk; large parts come as chunks of their own.
@@ -297,7 +299,7 @@ class Serializer:
             resolve: called with the index of a handle and the arguments that its
                 Referent gave; what it returns stands in the value.
         """
-        if data[0] != _PICKLE:
+        if data[0] != PICKLED:
             return marshal.loads(data)
         return self._loads(data, buffers, resolve)
 
@@ -305,7 +307,7 @@ class Serializer:
         self, data: Any, buffers: Buffers = (), resolve: Resolve | None = None
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of ``dumps_call``."""
-        if data[0] != _PICKLE:
+        if data[0] != PICKLED:
             return marshal.loads(data), {}
         call: tuple[tuple[Any, ...], dict[str, Any]]
         call = self._loads(data, buffers, resolve)

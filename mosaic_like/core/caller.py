@@ -87,8 +87,8 @@ class Rare:
         "error",
         "fetched",
         "grant",
+        "interrupt",
         "items",
-        "limit",
         "nbytes",
         "pending_fetch",
         "reason",
@@ -110,7 +110,7 @@ class Rare:
         self.pending_fetch = False
         self.unheard = False  # failed and nobody has asked
         self.attempt = 1  # last reported by the worker
-        self.limit: Any = None  # a Limit: until when it may take
+        self.interrupt: int | None = None  # how it is stopped, if it says so
 
 
 def rare(call: Call) -> Rare:
@@ -123,7 +123,7 @@ def rare(call: Call) -> Rare:
 class Arrived:
     """A payload that came with a message and is not plain bytes."""
 
-    __slots__ = ("buffers", "data", "grants", "size")
+    __slots__ = ("buffers", "data", "grants", "shared", "size")
 
     def __init__(
         self, data: bytes, buffers: Any = (), grants: Any = (), size: int = 0
@@ -132,6 +132,8 @@ class Arrived:
         self.buffers = buffers
         self.grants = grants  # by index of reference; kept as long as the payload
         self.size = size  # of a value that stayed where it was made
+        # Its segments: while ``size`` is not zero some are still to be found.
+        self.shared: Any = None
 
 
 class Outbox(Protocol):
@@ -139,6 +141,7 @@ class Outbox(Protocol):
 
     incarnation: int
     bytes_out: int  # counted arguments that are on their way
+    shares_memory: bool  # it is on this host, and opens what this runtime shares
 
     def send(self, message: Any, payload: Any = None) -> None: ...
 
@@ -200,6 +203,9 @@ class Caller(Protocol):
     def arrived(self, message: Any, buffers: Any, sender: int) -> Any:
         """Take the grants of a payload; what stands for it from now on."""
 
+    def locate(self, arrived: Arrived, then: Callable[[], None]) -> None:
+        """Find the segments of a payload that could not be opened."""
+
     def lost_error(self, call: Call, cause: Any) -> bytes: ...
 
     def cancelled_error(self, call: Call, reason: str) -> bytes: ...
@@ -213,6 +219,7 @@ class CallerState:
         self.calls: dict[int, Call] = {}
         self.awaited: dict[int, list[Call]] = {}  # tasks of others, by uid
         self.fetching: dict[int, list[Call]] = {}
+        self._locating: set[int] = set()  # of these, asked for at the warehouse
         # Those that ended here because their owner did not end them in time.
         self.given_up: dict[int, Call] = {}
         self._credited: set[Stream] = set()  # by the batch that is being delivered
@@ -409,7 +416,7 @@ class CallerState:
             why: a ``Late``.
             attempt: whose time is over; 0: of all that there may be.
         """
-        message = Cancel(call.uid, why, TIMEOUT_REASON, attempt)
+        message = Cancel(call.uid, str(why), TIMEOUT_REASON, attempt)
         outbox = call.stream.outbox
         if not self._held_ends(call, FAILED, why, message) and outbox is not None:
             outbox.send(message)
@@ -448,8 +455,9 @@ class CallerState:
                 self._credited.add(call.stream)
 
     def inside(self, parents: Collection[int]) -> list[Call]:
-        """The calls made inside these that have not ended."""
-        return [call for call in self.calls.values() if call.parent in parents]
+        """The calls made inside these that have not ended; closing stays as it is."""
+        calls = [call for call in self.calls.values() if call.parent in parents]
+        return [call for call in calls if call.method != "__close__"]
 
     def subscribe(self, call: Call) -> None:
         """Learn the end of a task that another runtime made."""
@@ -469,11 +477,35 @@ class CallerState:
         waiting = self.fetching.setdefault(call.uid, [])
         waiting.append(call)
         if len(waiting) == 1:
-            outbox = call.stream.outbox
-            if outbox is None or call.stream.error is not None:
-                self._value_lost(call.uid, call.stream.error)
+            result = call.result
+            if type(result) is Arrived and result.size and result.shared is not None:
+                self._locate(call.uid, result)
             else:
-                outbox.send(Fetch(call.uid))
+                self._fetch(call)
+
+    def _fetch(self, call: Call) -> None:
+        outbox = call.stream.outbox
+        if outbox is None or call.stream.error is not None:
+            self._value_lost(call.uid, call.stream.error)
+        else:
+            outbox.send(Fetch(call.uid))
+
+    def _locate(self, uid: int, result: Arrived) -> None:
+        """The value has come, but what made its segments is gone."""
+        self._locating.add(uid)
+        asked_owner = self.fetching[uid][0].result is not result
+
+        def located() -> None:
+            self._locating.discard(uid)
+            waiting = self.fetching.get(uid, ())
+            if not result.size:
+                self._fetched_all(uid, result)
+            elif asked_owner:
+                self._value_lost(uid, result.shared.why)
+            elif waiting:
+                self._fetch(waiting[0])  # whoever has the task may have it still
+
+        self._port.locate(result, located)
 
     # -- in ----------------------------------------------------------------------------
 
@@ -523,11 +555,17 @@ class CallerState:
 
     def value(self, message: Any, buffers: Any, sender: int) -> None:
         """A value that was fetched."""
-        waiting = self.fetching.pop(message.uid, ())
+        uid = message.uid
         result = message.data
         if message.extra is not None:
             result = self._port.arrived(message, buffers, sender)
-        for call in waiting:
+            if uid in self.fetching and type(result) is Arrived and result.size:
+                self._locate(uid, result)
+                return
+        self._fetched_all(uid, result)
+
+    def _fetched_all(self, uid: int, result: Any) -> None:
+        for call in self.fetching.pop(uid, ()):
             call.result = result
             self._fetched(call)
 
@@ -545,6 +583,8 @@ class CallerState:
                 self._drop_stream(call.stream, cause)
                 self.lose(call, cause)
         for uid, waiting in list(self.fetching.items()):
+            if uid in self._locating:
+                continue  # the warehouse has outlived it
             if waiting and waiting[0].stream.owner == incarnation:
                 self._value_lost(uid, cause)
 
@@ -623,4 +663,6 @@ def _extra_of(payload: Any, extra: Extra | None) -> Extra:
     extra.references = references(payload)
     extra.definitions = list(payload.definitions)
     extra.buffers = len(payload.buffers)
+    if payload.shared is not None:
+        extra.shared = payload.shared.wire
     return extra

@@ -116,24 +116,24 @@ class Step(enum.IntEnum):
 class Pursuit:
     """The caller's side: the calls that were asked to end, until they have."""
 
-    __slots__ = ("_give_up_s", "_steps")
+    __slots__ = ("_asked", "_steps")
 
     def __init__(self) -> None:
         self._steps = Deadlines()
-        self._give_up_s: dict[int, float] = {}
+        self._asked: dict[int, tuple[float, str]] = {}  # when to give up, and why
 
     def __len__(self) -> int:
         return len(self._steps)
 
-    def begin(self, uid: int, now_s: float) -> None:
+    def begin(self, uid: int, why: str, now_s: float) -> None:
         """It was asked to end, now; asked again, nothing changes."""
-        if uid not in self._give_up_s:
-            self._give_up_s[uid] = now_s + PATIENCE_S
+        if uid not in self._asked:
+            self._asked[uid] = now_s + PATIENCE_S, why
             self._steps.set(uid, now_s + NUDGE_S)
 
     def ended(self, uid: int) -> None:
-        """It has ended."""
-        self._give_up_s.pop(uid, None)
+        """It has ended, or goes on."""
+        self._asked.pop(uid, None)
         self._steps.drop(uid)
 
     @property
@@ -141,16 +141,16 @@ class Pursuit:
         """When the next step is due."""
         return self._steps.first_s
 
-    def due(self, now_s: float) -> list[tuple[int, Step]]:
-        """The steps to take now; the last one for a call forgets it."""
+    def due(self, now_s: float) -> list[tuple[int, Step, str]]:
+        """The steps to take now, and why; the last one for a call forgets it."""
         steps = []
         for uid in self._steps.due(now_s):
-            give_up_s = self._give_up_s[uid]
+            give_up_s, why = self._asked[uid]
             if now_s >= give_up_s:
-                del self._give_up_s[uid]
-                steps.append((uid, Step.GIVE_UP))
+                del self._asked[uid]
+                steps.append((uid, Step.GIVE_UP, why))
             else:
-                steps.append((uid, Step.NUDGE))
+                steps.append((uid, Step.NUDGE, why))
                 self._steps.set(uid, min(now_s + NUDGE_AGAIN_S, give_up_s))
         return steps
 
@@ -204,34 +204,34 @@ class Limits:
         is_open: whether a call has not ended.
     """
 
-    __slots__ = ("_by_uid", "_deadlines", "_is_open", "_sweep_at")
+    __slots__ = ("_deadlines", "_is_open", "_sweep_at", "by_uid")
 
     def __init__(self, is_open: Callable[[int], bool]) -> None:
         self._is_open = is_open
-        self._by_uid: dict[int, Limit] = {}
+        self.by_uid: dict[int, Limit] = {}
         self._deadlines = Deadlines()
         self._sweep_at = 64
 
     def __len__(self) -> int:
-        return len(self._by_uid)
+        return len(self.by_uid)
 
     def get(self, uid: int) -> Limit | None:
         """That of a call; None: it may take for ever."""
-        return self._by_uid.get(uid)
+        return self.by_uid.get(uid)
 
     def add(self, limit: Limit) -> None:
         """Watch a call."""
-        if len(self._by_uid) >= self._sweep_at:
-            for uid in [u for u in self._by_uid if not self._is_open(u)]:
-                del self._by_uid[uid]
+        if len(self.by_uid) >= self._sweep_at:
+            for uid in [u for u in self.by_uid if not self._is_open(u)]:
+                del self.by_uid[uid]
                 self._deadlines.drop(uid)
-            self._sweep_at = 2 * len(self._by_uid) + 64
-        self._by_uid[limit.uid] = limit
+            self._sweep_at = 2 * len(self.by_uid) + 64
+        self.by_uid[limit.uid] = limit
         self._deadlines.set(limit.uid, limit.deadline_s)
 
     def again(self, uid: int, now_s: float) -> None:
         """Another attempt of a call begins now."""
-        limit = self._by_uid.get(uid)
+        limit = self.by_uid.get(uid)
         if limit is not None:
             limit.again(now_s)
             self._deadlines.set(uid, limit.deadline_s)
@@ -246,7 +246,7 @@ class Limits:
         found = []
         for uid in self._deadlines.due(now_s):
             if self._is_open(uid):
-                found.append(self._by_uid[uid])
+                found.append(self.by_uid[uid])
             else:
-                del self._by_uid[uid]
+                del self.by_uid[uid]
         return found

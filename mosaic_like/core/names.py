@@ -11,7 +11,7 @@ owner. All goes through the monitor, so there is one order:
     maker    Unnamed ->monitor   it found no place, or its place was lost on the way
 
 An owner that cannot grant any more says nothing to a Share: its Unnamed is on its way,
-or will be when ``__close__`` has ended, and the monitor then asks on behalf of the next.
+or will be when ``__close__`` has ended, and then the next who has asked makes it.
 When a maker dies before its tessera is known to be anywhere, the name waits until all
 have fenced it (LossSeen): until then the construction may still come out of a link.
 

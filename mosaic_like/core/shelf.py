@@ -192,9 +192,12 @@ class Shelf(Tessera):
         if key is not None and task in key.line:
             key.line.remove(task)
             self._tidy(name)
-        elif type(task.rare) is int and self.replacing.pop(task.rare, None) is task:
-            if task.rare in self._taken:
-                self._release(task.rare)
+            return
+        taking = task.rare
+        if self.replacing.get(taking) is task:
+            del self.replacing[taking]
+            if taking in self._taken:
+                self._release(taking)
 
     def sweep(self) -> None:
         """Free the keys that were taken by tasks that nobody holds any more."""

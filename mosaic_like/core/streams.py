@@ -249,19 +249,20 @@ class Producers:
 
         Args:
             uid: of the call.
-            reason: CANCELLED, GONE or CONSUMER_GONE.
+            reason: CANCELLED, TIMEOUT, GONE or CONSUMER_GONE.
             why: for people.
         """
         producer = self.by_uid.get(uid)
         if producer is None or producer.state is ProducerState.ENDED:
             return False
         task = producer.task
+        asked = reason in (wire.CANCELLED, wire.TIMEOUT)
         if task.state != RUNNING:
-            if reason == wire.CANCELLED:
+            if asked:
                 return False  # the usual way of a call that has not started
             self._port.cancel(uid, why)
             return True
-        if reason == wire.CANCELLED:
+        if asked:
             task.cancelled = why
         step = producer.step
         if producer.stop(reason):
@@ -269,9 +270,9 @@ class Producers:
         elif step is not None and step.state == RUNNING:
             # A coroutine may wait for what never comes; a plain generator is only
             # interrupted when somebody asks for it, and else closed at its next yield.
-            if reason == wire.CANCELLED:
+            if asked:
                 step.cancelled = why
-            if reason == wire.CANCELLED or step.lane == LOOP:
+            if asked or step.lane == LOOP:
                 self._port.interrupt(step)
         return True
 
@@ -409,5 +410,6 @@ def item_message(uid: int, number: int, payload: Any) -> wire.Item:
         references=references(payload),
         definitions=list(payload.definitions),
         buffers=len(payload.buffers),
+        shared=None if payload.shared is None else payload.shared.wire,
     )
     return wire.Item(uid, number, payload.data, extra)

@@ -20,6 +20,7 @@ import enum
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..comms.messages import PICKLED
 from ..errors import InvalidTransitionError
 from .task import PENDING, QUEUED, READY, Task
 
@@ -219,6 +220,30 @@ class Tessera:
                     return
         finally:
             self._dispatching = False
+
+    def next_coroutine(self, caller: int) -> Task | None:
+        """Take the next call if it follows on a coroutine call that has ended.
+
+        For who runs one after the other and tells later that they have ended. None if
+        there is none, or it is not of the common kind or of another caller: then it is
+        dispatched.
+        """
+        queue = self.queue
+        if queue:
+            task = queue[0]
+            if (
+                task.state == QUEUED
+                and task.extra is None
+                and task.caller == caller
+                and task.data[0] != PICKLED
+                and task.method[0] != "_"
+                and self.lanes.get(task.method) == LOOP
+            ):
+                queue.popleft()
+                self.active += 1
+                task.lane = LOOP
+                return task
+        return None
 
     def finished(self) -> None:
         """A started call has ended."""

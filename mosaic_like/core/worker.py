@@ -69,8 +69,17 @@ class Owner(Protocol):
     def failure(self, task: Task, reason: int, why: Any) -> bytes:
         """An error that this runtime makes, as bytes."""
 
+    def locate(self, arrived: Arrived, then: Callable[[], None]) -> None:
+        """Find the segments of a payload that could not be opened."""
+
     def cancel_running(self, task: Task) -> None:
-        """Stop its user code; some time later ask to ``abandon`` it."""
+        """Stop its user code."""
+
+    def stopping_call(self, task: Task) -> None:
+        """It was asked to end, and so are the calls made inside it.
+
+        Some time later ask to ``abandon`` it.
+        """
 
     def limited(self, task: Task) -> bool:
         """Watch the time that a call has; False: it is over already."""
@@ -365,6 +374,9 @@ class WorkerState:
         if extra.references or extra.definitions or extra.buffers:
             arrived = self._port.arrived(message, task.buffers, sender)
             task.buffers = arrived
+            if type(arrived) is Arrived and arrived.size and arrived.shared is not None:
+                task.missing += 1
+                self._port.locate(arrived, lambda: self._located(task, arrived))
         if not extra.references:
             return
         task.arguments = [None] * len(extra.references)
@@ -423,11 +435,26 @@ class WorkerState:
         task.missing -= 1
         if argument.state != DONE:
             self._upstream(task, argument)
-        elif not task.missing:
+        else:
+            self._arguments_here(task)
+
+    def _arguments_here(self, task: Task) -> None:
+        if not task.missing:
             if task.method == CONSTRUCTOR and task.tessera.instance is None:
                 self._construct(task)
             else:
                 task.tessera.arguments_here(task)
+
+    def _located(self, task: Task, arrived: Arrived) -> None:
+        """The shared memory of its arguments is found, or lost."""
+        if task.settled:
+            return
+        if arrived.size:
+            task.tessera.remove(task)
+            self._fail(task, wire.LOST, f"an argument is lost: {arrived.shared.why}")
+            return
+        task.missing -= 1
+        self._arguments_here(task)
 
     def _upstream(self, task: Task, argument: Task | Call) -> None:
         task.tessera.remove(task)
@@ -490,6 +517,7 @@ class WorkerState:
             references=references(value),
             definitions=list(value.definitions),
             buffers=len(value.buffers),
+            shared=None if value.shared is None else value.shared.wire,
         )
         task.outcome = wire.Done(task.uid, value.data, extra)
 
@@ -528,7 +556,10 @@ class WorkerState:
     def finished_run(self, run: list[Task]) -> None:
         """Calls of one caller have ended; their outcomes are set, small and plain."""
         task = run[0]
-        task.tessera.active -= len(run)
+        tessera = task.tessera
+        tessera.active -= len(run)
+        if tessera.queue:
+            tessera.dispatch()
         outbox = self._outboxes.get(task.caller)
         if outbox is not None:
             outbox.send_ends([task.outcome for task in run])
@@ -655,10 +686,21 @@ class WorkerState:
             self._telling = False
 
     def _tell_end(self, to: int, task: Task) -> None:
-        if task.size > TRAVELLING_BYTES:
+        if task.size > TRAVELLING_BYTES and not self._travels(to, task):
             self._tell(to, wire.Done(task.uid, b"", wire.Extra(size=task.size)), None)
         else:
             self._tell(to, task.outcome, task.result)
+
+    def _travels(self, to: int, task: Task) -> bool:
+        """What is large of it stands in shared memory that this runtime can open."""
+        if task.result is None or task.result.shared is None:
+            return False
+        outbox = self._port.outbox(to)
+        return (
+            outbox is not None
+            and outbox.shares_memory
+            and len(task.result.data) <= TRAVELLING_BYTES
+        )
 
     # -- those who ask -----------------------------------------------------------------
 
@@ -853,8 +895,8 @@ class WorkerState:
             return  # it is being stopped
         self._stops[task.uid] = reason
         if self.producers.stop(task.uid, reason_of(reason), reason):
-            if before is None and task.state == RUNNING:
-                self._port.cancel_running(task)
+            if before is None:
+                self._port.stopping_call(task)
             return
         if task.extra is None:
             task.extra = wire.Extra()  # no call of the common kind any more
@@ -862,6 +904,7 @@ class WorkerState:
         if task.state == RUNNING:
             if before is None:
                 self._port.cancel_running(task)
+                self._port.stopping_call(task)
         elif task.handed or task.lane == THREAD:
             # Its thread will find it so: it has not taken it up, or it would run.
             del self._stops[task.uid]
@@ -900,6 +943,7 @@ class WorkerState:
             # It was cancelled when the last one had just ended.
             task.cancelled = why
             self._port.cancel_running(task)
+            self._port.stopping_call(task)
         else:
             self._stops.pop(task.uid, None)
             self.limits.again(task.uid, now_s)

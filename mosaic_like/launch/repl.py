@@ -29,6 +29,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 from .. import session
+from ..comms.frames import hide_own
 from ..proxies.array import ArrayProxy
 from ..proxies.tessera import TesseraProxy
 from . import hosting, local
@@ -191,6 +192,7 @@ class Console(code.InteractiveConsole):
             first = first.tb_next
         if first is not None:
             error = error.with_traceback(first)
+        hide_own(error)
         sys.last_type, sys.last_value = type(error), error
         sys.last_traceback = error.__traceback__
         self.write("".join(traceback.format_exception(error)))

@@ -14,6 +14,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from .. import session
+from ..comms.frames import UNSEEN, hide_own
 from ..config import Config
 from ..errors import TaskCancelledError
 from ..runtimes.loops import new_loop
@@ -50,8 +51,13 @@ def run(main: Callable[..., Awaitable[Any]], **options: Any) -> Any:
     >>> run(main, num_workers=1)
     42
     """
-    Config.make(**options)  # a wrong one is told before anything is started
-    _check(main)
+    with UNSEEN:
+        Config.make(**options)  # a wrong one is told before anything is started
+        _check(main)
+        return _run(main, options)
+
+
+def _run(main: Callable[..., Awaitable[Any]], options: dict[str, Any]) -> Any:
     loop = new_loop()
     program = _Program(loop)
     try:
@@ -169,11 +175,12 @@ class _Program:
             if not task.done():
                 # Given up, which was said: that it never ended is no news.
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
-            elif not task.cancelled() and task.exception() is not None:
+            elif not task.cancelled() and (error := task.exception()) is not None:
+                hide_own(error)
                 loop.call_exception_handler(
                     {
                         "message": "unhandled exception in a task that main left",
-                        "exception": task.exception(),
+                        "exception": error,
                         "task": task,
                     }
                 )

@@ -117,6 +117,7 @@ async def describe(cluster: Found) -> dict[str, Any] | None:
         async with _joined(cluster) as head:
             for kind in ("head", "node", "worker", "warehouse"):
                 about[f"{kind}s"] = _members(head, kind)
+            about["names"] = await _names(head)
     except Exception as error:  # also of the socket, when its directory goes
         try:
             _look(cluster.path)
@@ -132,6 +133,34 @@ def _members(runtime: Base, kind: str) -> list[dict[str, Any]]:
     return [
         {"uid": member.uid, "pid": member.pid, "host": member.host}
         for member in runtime.of_kind(kind)
+    ]
+
+
+async def _names(head: Head) -> list[dict[str, Any]]:
+    """The tesserae that have names; of one that is being made, without its place."""
+    answered: asyncio.Future[wire.Names] = head.loop.create_future()
+
+    def on_names(message: wire.Names, buffers: Any, sender: int) -> None:
+        if not answered.done():
+            answered.set_result(message)
+
+    head.handlers[wire.Names] = on_names
+    head.monitor.send(wire.AskNames())
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            entries = (await answered).entries
+    except TimeoutError:
+        raise ConnectError(
+            f"its monitor did not say in {ANSWER_TIMEOUT_S:g} s which names are taken"
+        ) from None
+    return [
+        {
+            "name": entry.name,
+            "class": entry.cls,
+            "runtime": head.uid_of(entry.owner),
+            "detached": entry.detached,
+        }
+        for entry in entries
     ]
 
 
@@ -167,6 +196,11 @@ def _lines(about: dict[str, Any]) -> list[str]:
         f"  {short(member['uid'])}  pid {member['pid']}  {member['host']}"
         for member in (*about["workers"], *about["warehouses"])
     ]
+    for named in about["names"]:
+        kind = named["class"].rpartition(".")[2]
+        place = f" on {short(named['runtime'])}" if named["runtime"] else ""
+        detached = " · detached" if named["detached"] else ""
+        lines.append(f"  {named['name']!r}  {kind}{place}{detached}")
     return lines
 
 

@@ -105,10 +105,15 @@ class ArrayMethod:
         return method
 
     def _first(self) -> Any:
-        return getattr(self._array[0], self._name)
+        return self._find(self._array[0])
+
+    def _find(self, member: TesseraProxy[Any]) -> Any:
+        if self._name == "__call__":  # a name of the proxy's own class too
+            return member._mosaic_method(self._name)
+        return getattr(member, self._name)
 
     def _of(self, member: TesseraProxy[Any]) -> Any:
-        method = getattr(member, self._name)
+        method = self._find(member)
         return method.options(**self._options) if self._options else method
 
     @property
@@ -140,8 +145,9 @@ class ArrayMethod:
 class ArrayProxy(Generic[T]):
     """Many tesserae of one class.
 
-    Calling a method calls it on all and gives a ``TaskArrayProxy``; with ``runtime=w``
-    only on the one at that worker. ``await array`` waits until all are built.
+    Calling a method, or the array itself, calls it on all and gives a
+    ``TaskArrayProxy``; with ``runtime=w`` only on the one at that worker.
+    ``await array`` waits until all are built.
     """
 
     __slots__ = ("__weakref__", "_mosaic_members", "_mosaic_places")
@@ -167,6 +173,9 @@ class ArrayProxy(Generic[T]):
                 f"{name!r} is private: names that begin with _ are never remote"
             )
         return ArrayMethod(self, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return ArrayMethod(self, "__call__")(*args, **kwargs)
 
     def on(self, where: Any) -> TesseraProxy[T]:
         """The one at a worker.

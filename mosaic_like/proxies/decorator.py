@@ -1,8 +1,8 @@
-"""``@tessera``: gives a class ``remote``, ``options``, ``local`` and ``select_worker``.
+"""``@tessera``: gives a class ``remote``, ``options``, ``parameter`` and the like.
 
 The class stays as it is: an ordinary class, importable, picklable, with its own
-instances. What is added are four descriptors, and only where the class has no such name
-of its own; ``mosaic.remote(Klass, **options)`` always works.
+instances. What is added are descriptors, and only where the class has no such name of
+its own; ``mosaic.remote(Klass, **options)`` always works.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from .. import session
+from ..comms.frames import UNSEEN
 from ..comms.messages import Options
 from .array import ArrayProxy
 from .schema import OPTIONS_ATTRIBUTE, schema_of
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .marked import Marker, RemoteArray, TesseraClass
+    from .parameter import Parameter
     from .tessera import TesseraHandle
 
 P = ParamSpec("P")
@@ -39,10 +41,11 @@ _KNOWN: dict[str, tuple[type, ...] | None] = {
     "silence": None,
     "name": (str, type(None)),
     "detached": (bool,),
+    "cached": (bool,),
 }
 NAME_BYTES = 256
 # Those of the original that are taken from the constructor's keywords too.
-_IN_CALL = ("runtime", "len", "is_async", "max_retries", "eager", "silence")
+_IN_CALL = ("runtime", "len", "is_async", "max_retries", "eager", "silence", "cached")
 
 
 def check_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -121,15 +124,32 @@ class RemoteClass(Generic[P, T]):
         self._options = options
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> TesseraProxy[T]:
-        return _remote(self._cls, self._options, args, kwargs, 3)  # type: ignore[no-any-return]
+        with UNSEEN:
+            made: TesseraProxy[T]
+            made = _remote(self._cls, self._options, args, kwargs, 3)
+            return made
 
     def remote(self, *args: P.args, **kwargs: P.kwargs) -> TesseraProxy[T]:
         """Make one in a worker; returns at once."""
-        return _remote(self._cls, self._options, args, kwargs, 3)  # type: ignore[no-any-return]
+        with UNSEEN:
+            made: TesseraProxy[T]
+            made = _remote(self._cls, self._options, args, kwargs, 3)
+            return made
 
     def local(self, *args: P.args, **kwargs: P.kwargs) -> TesseraProxy[T]:
         """Make one in this runtime, so that others can call back."""
-        return _local(self._cls, self._options, args, kwargs, 3)  # type: ignore[no-any-return]
+        with UNSEEN:
+            made: TesseraProxy[T]
+            made = _local(self._cls, self._options, args, kwargs, 3)
+            return made
+
+    def parameter(self, *args: P.args, **kwargs: P.kwargs) -> Parameter[T]:
+        """Make one here, as a copy of a root in a worker; see ``Parameter``."""
+        return _parameter(self._cls, self._options, args, kwargs, False)  # type: ignore[no-any-return]
+
+    def local_parameter(self, *args: P.args, **kwargs: P.kwargs) -> Parameter[T]:
+        """Make one here, as a copy of a root in this runtime; see ``Parameter``."""
+        return _parameter(self._cls, self._options, args, kwargs, True)  # type: ignore[no-any-return]
 
     @overload
     def options(self, *, len: int, **options: Any) -> RemoteArray[P, T]: ...
@@ -164,7 +184,14 @@ class _OfClass:
         return getattr(remote, self._name)
 
 
-_NAMES = ("remote", "options", "local", "select_worker")
+_NAMES = (
+    "remote",
+    "options",
+    "local",
+    "parameter",
+    "local_parameter",
+    "select_worker",
+)
 
 
 @overload
@@ -191,6 +218,8 @@ def tessera(cls: Any = None, /, **options: Any) -> Any:
             lost. If a tessera of another class has it, the proxy fails with TypeError.
         detached: with a name: it lives until it is closed, also when nobody holds it
             and the program that made it has ended, as long as the cluster does.
+        cached: of parameters: what a runtime has of one is passed on and read again,
+            until something newer is known of there.
 
     Raises:
         TypeError: an unknown option, or not a class.
@@ -326,6 +355,19 @@ def _local(
         )
     handle = runtime.create(cls, args, kwargs, _wire(options), runtime, depth)
     return _made(cls, handle, options)
+
+
+def _parameter(
+    cls: Any,
+    options: dict[str, Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    here: bool,
+) -> Any:
+    from .parameter import make
+
+    options, kwargs = _checked(cls, options, args, dict(kwargs))
+    return make(cls, args, kwargs, options, here=here)
 
 
 def _made(cls: Any, handle: TesseraHandle, options: dict[str, Any]) -> Any:

@@ -13,6 +13,7 @@ from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, overload
 
 from .array import ArrayProxy
 from .decorator import RemoteClass
+from .parameter import Parameter
 from .tessera import TesseraProxy
 
 P = ParamSpec("P")
@@ -46,6 +47,10 @@ class TesseraClass(Any, Generic[P, T]):  # type: ignore[misc]  # it has any othe
     def remote(cls, *args: P.args, **kwargs: P.kwargs) -> TesseraProxy[Self]: ...
     @classmethod
     def local(cls, *args: P.args, **kwargs: P.kwargs) -> TesseraProxy[Self]: ...
+    @classmethod
+    def parameter(cls, *args: P.args, **kwargs: P.kwargs) -> Parameter[Self]: ...
+    @classmethod
+    def local_parameter(cls, *args: P.args, **kwargs: P.kwargs) -> Parameter[Self]: ...
     @overload
     @classmethod
     def options(cls, *, len: int, **options: Any) -> RemoteArray[P, Self]: ...

@@ -7,15 +7,13 @@ is awaited for the answer. Which of them is allowed is a table in ``core.version
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
+import pickle
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..comms.messages import Options
 from ..core.task import DONE
 from ..core.versions import CopyState, CopyVersions, Operation, Verdict
 from ..errors import ConflictError, RuntimeDisconnectedError, StaleError
-from .fingerprint import Fingerprint
 from .root import (
     Courier,
     Reply,
@@ -26,11 +24,13 @@ from .root import (
     replace,
 )
 from .schema import schema_of
-from .task import TaskProxy
 from .tessera import TesseraProxy, proxy_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
+
+    from .fingerprint import Fingerprint
+    from .task import TaskProxy
 
 T = TypeVar("T")
 
@@ -59,9 +59,9 @@ class Record:
     def __init__(self) -> None:
         self.newest: dict[str, int] = {}
         self.news = 0  # counts what may have changed the root
-        # Of each attribute that was published to here: its version, and its value in
-        # a list that is empty if it was deleted.
-        self.published: dict[str, tuple[int, list[Any]]] = {}
+        # Of each attribute that was published to here: its version, and its value, or
+        # None if it was deleted.
+        self.published: dict[str, tuple[int, _Stored | None]] = {}
         self.snapshot: tuple[int, TaskProxy[Reply]] | None = None
 
     def published_here(self, reply: Reply) -> None:
@@ -69,7 +69,33 @@ class Record:
         self.news += 1
         for name, version in versions.items():
             self.newest[name] = max(version, self.newest.get(name, 0))
-            self.published[name] = version, [values[name]] if name in values else []
+            try:
+                stored = _Stored(values[name]) if name in values else None
+            except Exception:
+                continue  # tesserae in it: who pulls asks the root for it
+            self.published[name] = version, stored
+
+
+class _Stored:
+    """A value to be given to several copies, none of which may see another's changes.
+
+    What nobody can write is shared.
+    """
+
+    __slots__ = ("_buffers", "_data")
+
+    def __init__(self, value: Any) -> None:
+        self._buffers: list[memoryview] = []
+        self._data = pickle.dumps(value, 5, buffer_callback=self._set_aside)
+
+    def _set_aside(self, buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if view.readonly:
+            self._buffers.append(view)
+        return not view.readonly
+
+    def load(self) -> Any:
+        return pickle.loads(self._data, buffers=self._buffers)
 
 
 class Exchange(Generic[T]):
@@ -79,7 +105,7 @@ class Exchange(Generic[T]):
     for the copy is taken only then.
     """
 
-    __slots__ = ("_apply", "_lost_ok", "_replica", "_tasks", "_value")
+    __slots__ = ("_apply", "_lost_from", "_replica", "_tasks", "_value")
 
     def __init__(
         self,
@@ -87,14 +113,14 @@ class Exchange(Generic[T]):
         tasks: list[TaskProxy[Any]],
         apply: Callable[..., T] | None,
         value: Any = None,
-        lost_ok: int | None = None,
+        lost_from: int | None = None,
     ) -> None:
         self._replica = replica
         self._tasks = tasks
         self._apply = apply
         self._value = value
-        # From here on they may fail with their runtimes.
-        self._lost_ok = len(tasks) if lost_ok is None else lost_ok
+        # From this one on they may be lost with their runtimes.
+        self._lost_from = len(tasks) if lost_from is None else lost_from
 
     def __await__(self) -> Generator[Any, None, T]:
         values = []
@@ -103,7 +129,7 @@ class Exchange(Generic[T]):
                 try:
                     values.append((yield from task.result().__await__()))
                 except RuntimeDisconnectedError:
-                    if index < self._lost_ok:
+                    if index < self._lost_from:
                         raise
         finally:
             self._replica.collect()
@@ -125,7 +151,7 @@ class Exchange(Generic[T]):
                 try:
                     values.append(task.get(timeout))
                 except RuntimeDisconnectedError:
-                    if index < self._lost_ok:
+                    if index < self._lost_from:
                         raise
         finally:
             self._replica.collect()
@@ -139,8 +165,7 @@ class Exchange(Generic[T]):
         return value
 
     def __repr__(self) -> str:
-        what = "answered" if self._apply is None else "under way"
-        return f"<exchange with {self._replica.label} · {what} · await it>"
+        return f"<exchange with {self._replica.label} · await it for the answer>"
 
 
 class Replica:
@@ -168,22 +193,25 @@ class Replica:
 
     def __init__(self, root: TesseraProxy[Any], cls: type, cached: bool) -> None:
         handle = root._mosaic_handle
-        self.runtime: Any = handle.runtime
+        runtime: Any = handle.runtime
+        self.runtime = runtime
         self.root: Any = root
         self.cls = cls
         self.cached = cached
-        self.uid: int = next(self.runtime.uids)
-        self.record: Record = self.runtime.records.setdefault(handle.uid, Record())
+        self.uid: int = next(runtime.uids)
+        self.record: Record = runtime.records.setdefault(handle.uid, Record())
         self.versions = CopyVersions(self.record.newest)
         # What was in each attribute when it was as the root's; None: never was.
         self.marks: dict[str, Fingerprint | None] = {}
         self.waiting: TaskProxy[Reply] | None = None  # for all attributes
-        self._sent: deque[_Sent] = deque()  # writes that may not have been answered
+        self._sent: list[_Sent] = []  # writes that may not have been answered
         self._unsure = False  # a method failed at the root: it may have changed some
 
     @property
     def label(self) -> str:
-        return f"parameter {self.cls.__name__} ({self.root._mosaic_handle.stream.label})"
+        return (
+            f"parameter {self.cls.__name__} ({self.root._mosaic_handle.stream.label})"
+        )
 
     def changed(
         self, thing: Any, names: Iterable[str] | None = None
@@ -214,16 +242,35 @@ class Replica:
     def collect(self) -> None:
         """Take in the answers to writes that nobody has awaited, as far as they came.
 
-        In order: calls of the root are answered in order.
+        In order, as the root answers; but a large one waits for who awaits it.
         """
-        while self._sent and self._sent[0].answered(self):
-            self._sent.popleft()
+        if self._sent:
+            self._sent = [sent for sent in self._sent if not sent.answered(self)]
 
-    def take(self, thing: Any, reply: Reply) -> None:
-        """Make attributes what the root has."""
+    def _take_newer(self, thing: Any, reply: Reply) -> None:
+        """Take what the root has changed.
+
+        Raises:
+            ConflictError: some of it was changed here too; nothing is taken.
+        """
+        self.learned(reply[0])
+        base = self.versions.base  # later than the answer, if that was not awaited
+        versions = {n: v for n, v in reply[0].items() if v > base.get(n, 0)}
+        changed, _ = self.changed(thing, versions)
+        for sent in self._sent:
+            # Sent after this was asked, so the root has refused it or will.
+            changed.update(sent.names)
+        self._take(thing, reply, self._check(Operation.PULL, versions, changed))
+
+    def _take(self, thing: Any, reply: Reply, names: Iterable[str]) -> None:
         versions, values, removed = reply
-        replace(thing, values, removed)
-        self._taken(reply)
+        kept: Reply = (
+            {name: versions[name] for name in names if name in versions},
+            {name: values[name] for name in names if name in values},
+            [name for name in names if name in removed],
+        )
+        replace(thing, kept[1], kept[2])
+        self._taken(kept)
 
     def fill(self, thing: Any, reply: Reply) -> None:
         """Give a new copy all its attributes."""
@@ -262,37 +309,43 @@ class Replica:
         if discard:
             for name in self.changed(thing, names)[0]:
                 have.pop(name, None)
-        else:
-            for name, mark in self.marks.items():
-                if mark is None:  # refused before: what the root has is not known
-                    have[name] = self.versions.base.get(name, 0)
         task = self.root.read(names, have)
 
         def apply(values: list[Any]) -> None:
             reply = self._with_published(values[0], names)
-            versions = reply[0]
-            changed, _ = self.changed(thing, versions)
-            self.learned(versions)
-            if not discard:
-                self._check(Operation.PULL, versions, changed)
-            self.take(thing, reply)
+            if discard:
+                self._take_all(thing, reply, names)
+            else:
+                self._take_newer(thing, reply)
             if names is None:
                 self._unsure = False
 
         return Exchange(self, [task], apply)
 
+    def _take_all(self, thing: Any, reply: Reply, names: list[str] | None) -> None:
+        """Take what the root has, and give up what was changed here."""
+        versions, _, removed = reply
+        self.learned(versions)
+        base = self.versions.base
+        found = [name for name in versions if versions[name] >= base.get(name, 0)]
+        for name in self.changed(thing, names)[0]:
+            if name not in versions and name not in base:  # the root never had it
+                removed.append(name)
+                found.append(name)
+        self._take(thing, reply, found)
+
     def _with_published(self, reply: Reply, names: list[str] | None) -> Reply:
         """With what was published to here, where the root has nothing newer."""
         versions, values, removed = dict(reply[0]), dict(reply[1]), list(reply[2])
-        for name, (version, value) in self.record.published.items():
+        for name, (version, stored) in self.record.published.items():
             if (
                 name not in versions
                 and version > self.versions.base.get(name, 0)
                 and (names is None or name in names)
             ):
                 versions[name] = version
-                if value:
-                    values[name] = value[0]
+                if stored is not None:
+                    values[name] = stored.load()
                 else:
                     removed.append(name)
         return versions, values, removed
@@ -302,7 +355,7 @@ class Replica:
         task = self._write(thing, names, force)
         return Exchange(self, [] if task is None else [task], None)
 
-    def set(self, thing: Any, name: str, value: Any, force: bool) -> Exchange[None]:
+    def put(self, thing: Any, name: str, value: Any, force: bool) -> Exchange[None]:
         self.collect()
         before, _ = self.changed(thing)
         if not force:
@@ -384,11 +437,7 @@ class Replica:
 
         def apply(values: list[Any]) -> Any:
             itself, value, reply = values[0]
-            versions = reply[0]
-            changed, _ = self.changed(thing, versions)
-            self.learned(versions)
-            self._check(Operation.PULL, versions, changed)
-            self.take(thing, reply)
+            self._take_newer(thing, reply)
             return thing if itself else value
 
         return Exchange(self, [task], apply)
@@ -406,7 +455,7 @@ class Replica:
                 courier: Any = proxy_of(Courier, handle)
                 told.append(courier.note(self.root, state))
         first = [] if written is None else [written]
-        return Exchange(self, [*first, state, *told], None, lost_ok=len(first) + 1)
+        return Exchange(self, [*first, *told], None, lost_from=len(first))
 
     def send(self, thing: Any) -> TaskProxy[Reply]:
         """What goes with a mention of the parameter: all that the root then has.
@@ -454,10 +503,11 @@ class Replica:
 class _Sent:
     """A write that is under way; not the copy, so that there is no circle."""
 
-    __slots__ = ("_task",)
+    __slots__ = ("_task", "names")
 
-    def __init__(self, task: TaskProxy[Any]) -> None:
+    def __init__(self, task: TaskProxy[Any], names: Iterable[str] = ()) -> None:
         self._task = task
+        self.names = tuple(names)
 
     def answered(self, replica: Replica) -> bool:
         """Whether its answer is here, which is then taken in."""
@@ -484,17 +534,13 @@ class _Sent:
 
 
 class _Written(_Sent):
-    __slots__ = ("_names",)
-
-    def __init__(self, task: TaskProxy[Any], names: list[str]) -> None:
-        super().__init__(task)
-        self._names = names
+    __slots__ = ()
 
     def _ended(self, replica: Replica, value: Any) -> None:
         replica.versions.taken(value)
 
     def _failed(self, replica: Replica, error: BaseException) -> None:
-        replica.refused(self._names)
+        replica.refused(self.names)
         if isinstance(error, StaleError):
             replica.learned(error.versions)
 

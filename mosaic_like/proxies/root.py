@@ -90,7 +90,7 @@ class ParameterRoot:
 
     def __init__(self, cls: type, values: dict[str, Any]) -> None:
         self._name = cls.__name__
-        self._thing = object.__new__(cls)
+        self._thing: Any = object.__new__(cls)
         fill(self._thing, values)
         self._versions = RootVersions(values)
 

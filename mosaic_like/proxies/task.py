@@ -11,10 +11,12 @@ import asyncio
 import concurrent.futures
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
+from ..comms.frames import UNSEEN
 from ..comms.messages import RESULT_CALL, TASK, Extra
 from ..comms.serialization import Referent
 from ..core.caller import Arrived, Call
@@ -105,7 +107,8 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
             if call.state < DONE:
                 yield from _ended(self._runtime, call).__await__()
             if call.state != DONE:
-                raise self._runtime.error_of(call)
+                with UNSEEN:
+                    raise self._runtime.error_of(call)
             return self
         finally:
             del self
@@ -126,7 +129,8 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
             if call.state == DONE and type(call.result) is Arrived:
                 await _fetched(runtime, call)
             if call.state != DONE:
-                raise runtime.error_of(call)
+                with UNSEEN:
+                    raise runtime.error_of(call)
             return runtime.value_of(call)  # type: ignore[no-any-return]
         finally:
             del self
@@ -149,9 +153,10 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
             RuntimeError: this is the loop's thread: write ``await task``.
         """
         call = self._call
-        self._runtime.block(call, timeout)
-        if call.state != DONE:
-            raise self._runtime.error_of(call)
+        with UNSEEN:
+            self._runtime.block(call, timeout)
+            if call.state != DONE:
+                raise self._runtime.error_of(call)
         return self
 
     def get(self, timeout: float | None = None) -> R_co:
@@ -169,9 +174,10 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
         """
         call = self._call
         runtime = self._runtime
-        runtime.block(call, timeout, value=True)
-        if call.state != DONE:
-            raise runtime.error_of(call)
+        with UNSEEN:
+            runtime.block(call, timeout, value=True)
+            if call.state != DONE:
+                raise runtime.error_of(call)
         return runtime.value_of(call)  # type: ignore[no-any-return]
 
     def as_future(self) -> concurrent.futures.Future[R_co]:
@@ -300,7 +306,9 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
 
     @property
     def attempt(self) -> int:
-        return 1
+        """1 at the first try, as far as its worker has told."""
+        rare = self._call.rare
+        return 1 if rare is None else rare.attempt
 
     @property
     def history(self) -> tuple[Transition, ...]:
@@ -441,7 +449,22 @@ async def _give(proxy: TaskProxy[R_co]) -> TaskProxy[R_co]:
 
 def _ended(runtime: Runtime, call: Call) -> asyncio.Future[None]:
     """A future of the running loop, done when the call has ended."""
-    return _future(runtime, lambda then: runtime.when_settled(call, then))
+    loop = asyncio.get_running_loop()
+    if loop is not runtime.loop or (call.rare is not None and call.rare.grant):
+        return _future(runtime, lambda then: runtime.when_settled(call, then))
+    # A call that was made here, awaited here: the hot path.
+    future: asyncio.Future[None] = loop.create_future()
+    waiters = call.waiters
+    if waiters is None:
+        call.waiters = [partial(_settle, future)]
+    else:
+        waiters.append(partial(_settle, future))
+    return future
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 async def _fetched(runtime: Runtime, call: Call) -> None:
@@ -462,11 +485,7 @@ def _future(
 ) -> asyncio.Future[None]:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
-
-    def settle() -> None:
-        if not future.done():
-            future.set_result(None)
-
+    settle = partial(_settle, future)
     if loop is runtime.loop:
         watch(settle)
     else:

@@ -11,6 +11,7 @@ import marshal
 import sys
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from ..comms.frames import UNSEEN
 from ..comms.messages import GET_ATTRIBUTE, SET_ATTRIBUTE, STREAM, TESSERA, Extra
 from ..comms.serialization import PLAIN, Payload, Referent
 from ..core.caller import COUNTED_BYTES
@@ -90,12 +91,14 @@ class RemoteMethod:
 
     def __call__(self, *args: Any, **kwargs: Any) -> TaskProxy[Any]:
         if kwargs or not self._low <= len(args) <= self._high:
-            return self._call_checked(args, kwargs)
+            with UNSEEN:
+                return self._call_checked(args, kwargs)
         handle = self._handle
         runtime = handle.runtime
         for arg in args:
             if type(arg) not in _SCALARS:
-                payload = runtime.dump_call(self, args, kwargs)
+                with UNSEEN:
+                    payload = runtime.dump_call(self, args, kwargs)
                 break
         else:
             # As the serializer does it, without the calls on the way there.
@@ -214,7 +217,8 @@ class RemoteAttribute:
         handle = self._proxy._mosaic_handle
         runtime = handle.runtime
         call = runtime.submit(handle, self._name, NOTHING, Extra(kind=GET_ATTRIBUTE))
-        return (yield from TaskProxy(runtime, call).result().__await__())
+        with UNSEEN:
+            return (yield from TaskProxy(runtime, call).result().__await__())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self._awaited = True
@@ -395,7 +399,8 @@ class TesseraProxy(Referent, Generic[T_co]):
             if call.state < DONE:
                 yield from _ended(runtime, call).__await__()
             if call.state != DONE:
-                raise runtime.error_of(call)
+                with UNSEEN:
+                    raise runtime.error_of(call)
             return self
         finally:
             del self

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, Generic, Literal, TypeVar, overload
 
+from ..comms.frames import UNSEEN
 from ..core.task import DONE
 from .task import TaskProxy, _future
 
@@ -78,10 +79,11 @@ async def gather(*proxies: Any, return_exceptions: bool = False) -> list[Any]:
         ]
     if any(not task._call.settled for task in tasks):
         await _all_or_first_failure(tasks)
-    for task in tasks:
-        if task._call.settled and task._call.state != DONE:
-            await task  # raises
-    return [await task.result() for task in tasks]
+    with UNSEEN:
+        for task in tasks:
+            if task._call.settled and task._call.state != DONE:
+                await task  # raises
+        return [await task.result() for task in tasks]
 
 
 async def _all_or_first_failure(tasks: list[TaskProxy[Any]]) -> None:

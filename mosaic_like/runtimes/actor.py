@@ -40,11 +40,14 @@ from ..core.worker import WorkerState
 from ..proxies.task import TaskProxy
 from ..proxies.tessera import READY, TesseraHandle, ordered_only
 from .base import Base
-from .executor import CURRENT, Built, Executor, Handed, Outcome, Raised
+from .executor import CURRENT, Built, Executor, Handed, Outcome, Raised, Retrying
 from .failures import Failures
+from .limits import Limiting
 from .names import Names
 from .peers import Peer
 from .placing import Placing
+from .sharing import Sharing
+from .storing import Storing
 from .streams import Intakes, Producing
 from .values import Values
 
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
 
     from ..config import Config
     from ..core.caller import Stream
+    from ..core.limits import Limit
     from ..core.streams import Producer
     from ..core.tessera import Tessera
 
@@ -75,7 +79,9 @@ class ActorRuntime(Base):
     def __init__(self, loop: asyncio.AbstractEventLoop, config: Config) -> None:
         super().__init__(loop, config)
         self.unused: str | None = None  # see session: only what starts one has a text
-        self.serializer = Serializer()
+        self.sharing = Sharing(self)
+        self.serializer = Serializer(segments=self.sharing)
+        self.locate = self.sharing.locate
         self.caller = CallerState(self)
         self.dropped: deque[Call | TesseraHandle] = deque()
         self.peers.dropped = self.dropped
@@ -86,8 +92,11 @@ class ActorRuntime(Base):
         self.names = Names(self)
         self.streams = self.placing.streams
         self.create = self.placing.create
+        self.storing = Storing(self)
         self.values = Values(self)
         self.failures = Failures(self)
+        self.limiting = Limiting(self)
+        self.limits: dict[int, Limit] = {}
         # Of which failures nothing is logged when nobody asks for them.
         self._silenced: WeakKeyDictionary[Stream, tuple[type[BaseException], ...]]
         self._silenced = WeakKeyDictionary()
@@ -123,6 +132,8 @@ class ActorRuntime(Base):
         self.worker = WorkerState(
             self, self.executor, self.caller, self.peers.by_incarnation
         )
+        # Of calls that have a time, by uid: looked at by those made inside them.
+        self.limits = self.worker.limits.by_uid
         self._producing = Producing(self, self.worker.producers)
         self.grants = Grants(self.incarnation, self.worker.holders, self._wake_tick)
         self.placing.joined()
@@ -137,7 +148,9 @@ class ActorRuntime(Base):
                 wire.Create: self._on_create,
                 wire.Failed: caller.failed,
                 wire.Value: caller.value,
-                wire.Cancel: lambda m, b, s: worker.cancel(m.uid, m.reason, s),
+                wire.Cancel: lambda m, b, s: worker.on_cancel(
+                    m, self.executor.attempt(m.uid), s
+                ),
                 wire.Subscribe: lambda m, b, s: worker.subscribe(m.uid, s),
                 wire.Fetch: lambda m, b, s: worker.fetch(m.uid, s),
                 wire.Item: self.intakes.item,
@@ -214,13 +227,13 @@ class ActorRuntime(Base):
             return
         handlers = self.handlers
         sender = peer.incarnation
-        end = len(batch)
+        last = len(batch) - 1
         index = 0
-        while index < end:
+        while index <= last:
             message = batch[index]
             kind = type(message)
             try:
-                if kind is Submit and message.extra is None:
+                if kind is Submit and index < last and message.extra is None:
                     index = self.worker.submit_run(batch, index, sender)
                     continue
                 handlers[kind](message, (), sender)
@@ -262,6 +275,9 @@ class ActorRuntime(Base):
                 extra = wire.Extra()
             extra.ancestors = ancestors = [*task.ancestors, task.uid]
             call.root = ancestors[0]
+            call.parent = task.uid
+            if self.limits:
+                self.limiting.inherit(task, call, extra)
             if self.made_inside:
                 self.count_inside(call.root)
         if self.stopping:
@@ -429,9 +445,15 @@ class ActorRuntime(Base):
         if self.on_loop:
             if self._inbox:
                 contextvars.Context().run(self._drain)  # not in the user's
-            return self.caller.cancel(call, reason)
-        self.post(self.caller.cancel, call, reason)
+            return self._cancel(call, reason)
+        self.post(self._cancel, call, reason)
         return True
+
+    def _cancel(self, call: Call, reason: str) -> bool:
+        asked = self.caller.cancel(call, reason)
+        if asked and call.uid in self.caller.calls:
+            self.limiting.asked(call, reason)
+        return asked
 
     def when_settled(self, call: Call, then: Callable[[], Any]) -> None:
         """Call it on the loop's thread when the call has ended; from any thread."""
@@ -623,6 +645,8 @@ class ActorRuntime(Base):
         grants: Any = ()
         if extra.references:
             grants = self._granted(message, sender)
+            if extra.shared is not None:
+                return self.sharing.arrived(message, grants)
         return Arrived(message.data, buffers, grants, extra.size)
 
     def _granted(self, message: Any, sender: int) -> Sequence[Any]:
@@ -666,6 +690,7 @@ class ActorRuntime(Base):
         call = self.caller.calls.get(message.uid)
         if call is not None:
             rare(call).running_s = time.time() - message.for_s
+            self.limiting.begun(call, message.attempt)
 
     # -- Owner: what WorkerState asks for ----------------------------------------------
 
@@ -677,6 +702,15 @@ class ActorRuntime(Base):
 
     def cancel_running(self, task: Task) -> None:
         self.executor.cancel(task)
+
+    def stopping_call(self, task: Task) -> None:
+        self.limiting.stopping(task)
+
+    def limited(self, task: Task) -> bool:
+        return self.limiting.limited(task)
+
+    def recycle(self, why: str) -> None:
+        """Only a worker can be ended for a call that does not stop."""
 
     def tessera_gone(self, tessera: Tessera) -> None:
         self.executor.tessera_gone(tessera)
@@ -739,6 +773,8 @@ class ActorRuntime(Base):
             worker.built(task, outcome.instance)  # type: ignore[union-attr]
         elif kind is Handed:
             self.executor.hand_over(task, outcome.coroutine)  # type: ignore[union-attr]
+        elif kind is Retrying:
+            self.limiting.retrying(task, outcome.attempt)  # type: ignore[union-attr]
         elif worker.producers.by_uid and self._producing.took(task, outcome):
             pass  # a call that asks for a stream
         else:
@@ -764,11 +800,16 @@ class ActorRuntime(Base):
                 peer.defined.add(digest)
                 peer.send(wire.Define(digest, self.serializer.blob(digest)))
 
+    def close(self) -> None:
+        super().close()
+        self.sharing.close()
+
     # -- membership --------------------------------------------------------------------
 
     def member_joined(self, member: wire.Member) -> None:
         if member.uid.startswith("warehouse"):
             self.warehouse = self._own_warehouse()
+            self.sharing.warehouse_changed()
         self.placing.place_waiting()
 
     def _own_warehouse(self) -> wire.Member | None:
@@ -782,6 +823,7 @@ class ActorRuntime(Base):
         self.causes[member.incarnation] = (member, cause)
         if member is self.warehouse:
             self.warehouse = self._own_warehouse()
+            self.sharing.warehouse_changed()
         live = [
             m.incarnation
             for m in self.members.values()
@@ -794,6 +836,10 @@ class ActorRuntime(Base):
         for stream in self.placing.streams_to(member.incarnation):
             self.caller.stream_failed(stream, (member, cause))
         self.caller.lost(member.incarnation, (member, cause))
+        self.storing.lost(member.incarnation)
+        if member.uid.startswith("node"):
+            self.placing.place_waiting()  # what waits for its warehouse
+        self.sharing.member_lost(member.incarnation)
         self.names.lost(member.incarnation)
         monitor = self.outbox(ids.MONITOR_INCARNATION)
         if monitor is not None and _counts(member):

@@ -128,7 +128,7 @@ class Base:
         self.me = message.me
         self.uid = message.me.uid
         self.incarnation = message.me.incarnation
-        self.peers.announce(message.me)
+        self.peers.announce(message.me).shares_memory = True
         self.joined_cluster(message.settings)
         for member in message.members:
             self._add(member)
@@ -147,7 +147,8 @@ class Base:
 
     def _add(self, member: wire.Member) -> None:
         self.members[member.incarnation] = member
-        self.peers.announce(member)
+        peer = self.peers.announce(member)
+        peer.shares_memory = member.host == self.me.host
         self.member_joined(member)
         self._membership_changed()
 

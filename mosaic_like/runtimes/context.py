@@ -40,7 +40,9 @@ class CurrentTask:
     @property
     def attempt(self) -> int:
         """1 at the first try."""
-        return 1
+        runtime: Any = session.current()
+        attempt: int = runtime.executor.attempt(self._task.uid)
+        return attempt
 
     def __repr__(self) -> str:
         return f"<current task {self.name} {self.uid}>"

@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..comms import messages as wire
 from ..comms.serialization import PLAIN, Payload
-from ..core.task import RUNNING, START, STARTED, Task
+from ..core.limits import Late, interrupt_of, reason_of
+from ..core.task import DONE, RUNNING, START, STARTED, Task
 from ..core.tessera import INLINE, LOOP, MAIN, THREAD, Tessera
-from ..core.worker import CLOSE_METHOD, CONSTRUCTOR
-from ..errors import CycleError, SerializationError
+from ..core.worker import CLOSE_METHOD, CONSTRUCTOR, TRAVELLING_BYTES
+from ..errors import CycleError, SerializationError, TaskCancelledError
 from .inline import run_inline
 from .interrupts import Interrupted, Interrupts
+from .own_thread import OwnThread
 from .streams import Paused, Yielded, run_step, run_step_on_loop
 
 if TYPE_CHECKING:
@@ -54,7 +56,6 @@ FORWARDED = frozenset(
 
 READY = "__ready__"  # asked of a tessera: it is built
 _SCALARS = PLAIN - {bytes}
-_PICKLE = 0x80  # how a pickle begins
 set_current = CURRENT.set
 _ATTRIBUTES = (wire.GET_ATTRIBUTE, wire.SET_ATTRIBUTE)
 MAX_DEPTH = 64  # of calls run inside each other by a thread that waits
@@ -62,6 +63,7 @@ _TELL_AFTER_S = 0.05  # of blocking, until the owner of the awaited call is told
 _TELL_AGAIN_S = 0.25
 _BURST = 256  # coroutine calls that run without giving the loop to others
 CLOSE_TIMEOUT_S = 10.0
+_AGAIN_S = 0.1  # between two interrupts of one call
 
 
 class Port(Protocol):
@@ -116,13 +118,23 @@ class Raised:
 class Handed:
     """The plain method returned a coroutine: the loop goes on with it."""
 
-    __slots__ = ("coroutine",)
+    __slots__ = ("coroutine", "ended")
 
     def __init__(self, coroutine: Any) -> None:
         self.coroutine = coroutine
+        self.ended: threading.Event | None = None  # set then, if a thread waits for it
 
 
-Outcome = bytes | Payload | Built | Raised | Handed | Paused | Yielded
+class Retrying:
+    """No outcome yet: the next attempt begins."""
+
+    __slots__ = ("attempt",)
+
+    def __init__(self, attempt: int) -> None:
+        self.attempt = attempt
+
+
+Outcome = bytes | Payload | Built | Raised | Handed | Retrying | Paused | Yielded
 
 
 class Wake:
@@ -143,7 +155,7 @@ class Executor:
         self._has_main = main_thread
         self._queue: queue.SimpleQueue[Task | list[Task] | Wake | None]
         self._queue = queue.SimpleQueue()
-        self._deferred: deque[Task] = deque()
+        self._deferred: deque[Task | Wake] = deque()
         self._stalled: list[Task] = []
         # By tessera: the runtime whose main thread waits for a call of it.
         self._waited_for: dict[int, int] = {}
@@ -153,9 +165,13 @@ class Executor:
         runners = (self._run_user, self._run_uncommon, self._special, self._build)
         codes = [m.__func__.__code__ for m in runners]  # type: ignore[union-attr]
         self.interrupts = Interrupts([*codes, run_step.__code__])
+        # The same on the loop, for its watchdog.
+        runners = (self._consume, self._run_coroutine, self._coroutine_raised)
+        codes += [m.__func__.__code__ for m in runners]  # type: ignore[union-attr]
+        self.codes = [*codes, run_inline.__code__, run_step_on_loop.__code__]
         self._consumers: dict[int, _Consumer] = {}
         self._overlapping: set[_Consumer] = set()  # of asynchronous tesserae
-        self._threads: dict[int, _Thread] = {}
+        self._threads: dict[int, OwnThread] = {}
         self._main_ident: int | None = None
 
     # -- Runner ------------------------------------------------------------------------
@@ -213,18 +229,40 @@ class Executor:
             running = task.rare
             if isinstance(running, asyncio.Task):
                 running.cancel()
+        elif interrupt_of(task) == wire.FLAG:
+            self.wake()  # one that waits looks again at what it waits for
         elif task.lane == MAIN and self._has_main:
             self._interrupt(task, 0)
+        elif task.lane == THREAD:
+            self._interrupt_thread(task)
 
-    def _interrupt(self, task: Task, attempt: int) -> None:
-        if task.settled or task not in self._stack:
+    def _interrupt(self, task: Task, tries: int) -> None:
+        if task not in self._stack or task.cancelled is None:
+            return
+        if tries and not self.interrupts.pending:
+            # It was raised, and what it lands in may catch it: Python swallows it in
+            # __del__. Not at once, for the method may have something to put in order.
+            self._loop.call_later(_AGAIN_S, self._interrupt, task, 0)
             return
         self.interrupts.send(task)
-        self.wake()  # if it waits for another call it is not interrupted but woken
-        # Tried soon again, in case the thread was where it may not be interrupted;
-        # later each 100 ms, since what lands in __del__ is swallowed by Python.
-        delay_s = 0.001 if attempt < 20 else 0.1
-        self._loop.call_later(delay_s, self._interrupt, task, attempt + 1)
+        if self._queue.empty():
+            self.wake()  # if it waits for another call it is not interrupted but woken
+        # Tried soon again, in case the thread was where it may not be interrupted.
+        delay_s = 0.001 if tries < 20 else _AGAIN_S
+        self._loop.call_later(delay_s, self._interrupt, task, tries + 1)
+
+    def _interrupt_thread(self, task: Task) -> None:
+        thread = self._threads.get(task.tessera.uid)
+        if thread is not None and task.cancelled is not None and thread.interrupt(task):
+            self._loop.call_later(_AGAIN_S, self._interrupt_thread, task)
+
+    def look_after_signal(self) -> None:
+        """On the loop's thread, now and then: user code may have taken the signal."""
+        if not self.interrupts.installed and self._main_ident is not None:
+            # Only the main thread can put it back: when it has ended what it runs.
+            self.interrupts.installed_soon = True
+            self._deferred.append(_WAKE)
+            self.wake()
 
     def running(self) -> list[Task]:
         """What runs at this moment, as far as it can be seen from the loop's thread."""
@@ -255,6 +293,8 @@ class Executor:
                 run(item)
             elif type(item) is list:
                 deferred.extend(item)
+            else:
+                self.interrupts.install()
             if self._stalled:
                 self._run_stalled()
             item = None  # do not keep the last one until the next comes
@@ -266,17 +306,47 @@ class Executor:
             thread.queue.put(None)
         self._threads.clear()
 
-    def _thread_of(self, tessera: Tessera) -> _Thread:
+    def _thread_of(self, tessera: Tessera) -> OwnThread:
         thread = self._threads.get(tessera.uid)
         if thread is None:
-            thread = self._threads[tessera.uid] = _Thread(self._run_plain, tessera)
+            name = f"mosaic {tessera.options.name}"
+            thread = self._threads[tessera.uid] = OwnThread(self._run_on_thread, name)
         return thread
+
+    def _run_on_thread(self, task: Task, thread: OwnThread) -> None:
+        """As ``_run_plain``, where the thread is the tessera's."""
+        state = STARTED[task.state]
+        if state < 0:
+            self._settled_before(task)
+            return
+        task.state = state
+        if task.cancelled is not None:
+            self._port.completed(task, self._cancelled(task, started=False))
+            return
+        set_current(task)
+        try:
+            try:
+                thread.enter(task)
+                outcome = self._run_user(task)
+            finally:
+                thread.leave()
+        except BaseException as error:
+            outcome = self._failure(task, error)
+        set_current(None)
+        task.raw = outcome
+        handed = outcome if type(outcome) is Handed else None
+        if handed is not None:
+            handed.ended = threading.Event()
+        self._port.completed(task, outcome)
+        if handed is not None and handed.ended is not None:
+            handed.ended.wait()  # the next call of it is not to run beside this one
 
     def _run_plain(self, task: Task) -> None:
         """Run a plain call from its start to the news of its end; on its thread."""
         state = STARTED[task.state]
         if state < 0:
-            task.move(START)  # raises
+            self._settled_before(task)
+            return
         task.state = state
         if task.cancelled is not None:
             self._port.completed(task, self._cancelled(task, started=False))
@@ -290,10 +360,16 @@ class Executor:
         task.raw = outcome
         self._port.completed(task, outcome)
 
+    def _settled_before(self, task: Task) -> None:
+        """It was cancelled, and its end told, while it waited for its thread."""
+        if task.outcome is None:
+            task.move(START)  # raises
+        self._port.completed(task, self._cancelled(task, started=False))
+
     def _failure(self, task: Task, error: BaseException) -> Outcome:
         """What comes of a plain call that has raised."""
-        if isinstance(error, (Interrupted, asyncio.CancelledError)):
-            return self._cancelled(task, started=True)
+        if _is_stop(task, error):
+            return self._raised(task, error)
         if isinstance(error, SerializationError):
             return Raised(wire.SERIALIZE, self._port.dump_error(error, task))
         if isinstance(error, ArgumentFailed):
@@ -372,16 +448,22 @@ class Executor:
 
     def _run_stalled(self) -> None:
         """Some may have got what they lacked."""
-        for task in list(self._stalled):
-            first = next(t for t in self._stalled if t.tessera is task.tessera)
-            if first is task:
+        stalled = self._stalled
+        for task in list(stalled):
+            if task.raw is not None:
+                # It is not to run, but the others of its tessera wait for its end.
+                if type(task.raw) is not Handed:
+                    stalled.remove(task)
+                continue
+            first = next((t for t in stalled if t.tessera is task.tessera), None)
+            if first is task and not any(t.tessera is task.tessera for t in self._stack):
                 self._run_on_main(task)
 
     # -- another attempt ---------------------------------------------------------------
 
-    def attempt(self, task: Task) -> int:
-        """Which run of it this is, from 1."""
-        return self._attempts.get(task.uid, 1)
+    def attempt(self, uid: int) -> int:
+        """Which run of a call this is, from 1."""
+        return self._attempts.get(uid, 1)
 
     def _may_retry(self, task: Task, error: BaseException) -> bool:
         """Whether to run it again, which is counted."""
@@ -392,15 +474,20 @@ class Executor:
                 return False
             if extra.max_retries is not None:
                 retries = extra.max_retries
-        attempt = self.attempt(task)
+        attempt = self.attempt(task.uid)
+        why = task.cancelled
         if (
             attempt > retries
-            or not isinstance(error, Exception)
-            or task.cancelled is not None
+            or not (isinstance(error, Exception) or type(why) is Late)
+            or (why is not None and (type(why) is not Late or why.final))
+            or task.outcome is not None  # given up meanwhile
             or task.method in (CONSTRUCTOR, CLOSE_METHOD)
         ):
             return False
         self._attempts[task.uid] = attempt + 1
+        # If it is cancelled at this moment, the loop sees it when it hears of this.
+        task.cancelled = None
+        self._port.completed(task, Retrying(attempt + 1))
         return True
 
     def _raised(self, task: Task, error: BaseException) -> Outcome:
@@ -409,10 +496,10 @@ class Executor:
             while self._may_retry(task, error):
                 try:
                     return self._run_user(task)
-                except (Interrupted, asyncio.CancelledError):
-                    return self._cancelled(task, started=True)
                 except BaseException as another:
                     error = another
+            if _is_stop(task, error):
+                return self._cancelled(task, started=True)
             return Raised(wire.ERROR, self._port.dump_error(error, task))
         finally:
             self._attempts.pop(task.uid, None)
@@ -428,7 +515,7 @@ class Executor:
         # Plain arguments and values, as the serializer does it.
         data = task.data
         method = getattr(task.tessera.instance, name)
-        if data[0] != _PICKLE:
+        if data[0] != wire.PICKLED:
             value = method(*marshal.loads(data))
         else:
             arguments, keywords = self._port.load_call(task)
@@ -437,8 +524,18 @@ class Executor:
         if kind in _SCALARS:
             return marshal.dumps(value, 2)
         if kind is CoroutineType:
-            return Handed(value)
+            return self._handed(task, value)
         return _dump(self._port, value)
+
+    def _handed(self, task: Task, coroutine: Any) -> Handed:
+        """A plain method has returned a coroutine."""
+        if task.cancelled is not None:
+            coroutine.close()
+            raise Interrupted
+        if task.lane == MAIN and self._has_main:
+            # Nobody could know: calls of it are in this thread's queue, behind it.
+            self._stalled.append(task)
+        return Handed(coroutine)
 
     def _run_uncommon(self, task: Task) -> Outcome:
         name = task.method
@@ -453,7 +550,7 @@ class Executor:
                 close = getattr(instance, CLOSE_METHOD, None)
                 value = None if close is None else close()
                 if inspect.iscoroutine(value):
-                    return Handed(value)
+                    return self._handed(task, value)
                 return _dump(self._port, None)
             if name == READY:
                 return _dump(self._port, None)
@@ -463,9 +560,7 @@ class Executor:
                 )
         arguments, keywords = self._port.load_call(task)
         value = getattr(instance, name)(*arguments, **keywords)
-        if inspect.iscoroutine(value):
-            return Handed(value)
-        return _dump(self._port, value)
+        return self._value(task, value)
 
     def _build(self, task: Task) -> Outcome:
         cls = self._port.load_class(task)
@@ -480,11 +575,11 @@ class Executor:
         if kind == wire.APPLY:
             (function, *arguments), keywords = port.load_call(task)
             value = function(*arguments, **keywords)
-            return Handed(value) if inspect.iscoroutine(value) else _dump(port, value)
+            return self._value(task, value)
         if kind == wire.RESULT_CALL:
             (target, *arguments), keywords = port.load_call(task)
             value = getattr(target, name)(*arguments, **keywords)
-            return Handed(value) if inspect.iscoroutine(value) else _dump(port, value)
+            return self._value(task, value)
         if name[0] == "_":
             raise AttributeError(f"{name!r} is private: it is never remote")
         if kind == wire.SET_ATTRIBUTE:
@@ -495,8 +590,16 @@ class Executor:
             return _dump(port, getattr(task.tessera.instance, name))
         raise AssertionError(f"kind {kind} is not run here")
 
+    def _value(self, task: Task, value: Any) -> Outcome:
+        if type(task.cancelled) is Late:
+            raise Interrupted  # a value that comes too late is none
+        if inspect.iscoroutine(value):
+            return self._handed(task, value)
+        return _dump(self._port, value)
+
     def _cancelled(self, task: Task, *, started: bool) -> Raised:
-        return Raised(wire.CANCELLED, self._port.cancelled(task, started=started))
+        reason = reason_of(task.cancelled)
+        return Raised(reason, self._port.cancelled(task, started=started))
 
     # -- waiting in a plain method -----------------------------------------------------
 
@@ -545,7 +648,7 @@ class Executor:
         self._run_needed(waiter, ended, call)
         tell_s = _TELL_AFTER_S
         while not ended():
-            if waiter.cancelled is not None:
+            if waiter.cancelled is not None and interrupt_of(waiter) != wire.FLAG:
                 raise Interrupted
             left_s = tell_s
             if deadline_s is not None:
@@ -575,12 +678,16 @@ class Executor:
 
     def _run_needed(self, waiter: Task, ended: Callable[[], bool], call: Call) -> None:
         """Run what was put off and is needed by now."""
-        for task in [t for t in self._deferred if self._needed(t, waiter, call)]:
+        for task in [t for t in self._deferred if type(t) is Task]:
+            if not self._needed(task, waiter, call):
+                continue
             if ended():
                 return
             if task in self._deferred:
                 self._deferred.remove(task)
                 self._run_on_main(task)
+        if self._stalled and any(self._needed(t, waiter, call) for t in self._stalled):
+            self._run_stalled()
 
     def _needed(self, task: Task, waiter: Task, call: Call) -> bool:
         if any(task.tessera is running.tessera for running in self._stack):
@@ -620,35 +727,27 @@ class Executor:
         One asyncio task for a burst of calls: to make one costs more than the call.
         """
         count = 0
+        ended: list[Task] = []  # of one caller, still to be told
         while task is not None:
             consumer.between = False
             consumer.task = task
+            is_async = task.tessera.options.is_async
             if consumer.runner is not None:
                 task.rare = consumer.runner
-            if task.extra is None and task.data[0] != _PICKLE and task.method[0] != "_":
-                # The common call, without the coroutines inside each other.
-                task.move(START)
-                set_current(task)
-                outcome: Outcome
-                try:
-                    method = getattr(task.tessera.instance, task.method)
-                    value = await method(*marshal.loads(task.data))
-                    if type(value) in _SCALARS:
-                        outcome = marshal.dumps(value, 2)
-                    else:
-                        outcome = _dump(self._port, value)
-                    value = None
-                except BaseException as error:
-                    outcome = await self._coroutine_failure(task, error)
+            outcome: Outcome | None
+            if task.extra is None and task.data[0] != wire.PICKLED and task.method[0] != "_":
+                task, outcome = await self._run_common(consumer, task, ended)
                 set_current(None)
             else:
                 outcome = await self._run_coroutine(task)
-            if type(outcome) is Built or task.tessera.options.is_async:
+            if type(outcome) is Built or is_async:
                 self._overlapping.discard(consumer)
                 self._port.completed(task, outcome)
                 return
             consumer.between = True
-            self._port.completed(task, outcome)
+            self._tell_ended(ended)
+            if outcome is not None:
+                self._port.completed(task, outcome)
             task, consumer.next = consumer.next, None
             count += 1
             if count % _BURST == 0 and task is not None:
@@ -658,6 +757,62 @@ class Executor:
         for uid, other in list(self._consumers.items()):
             if other is consumer:
                 del self._consumers[uid]
+
+    async def _run_common(
+        self, consumer: _Consumer, task: Task, ended: list[Task]
+    ) -> tuple[Task, Outcome | None]:
+        """Run plain coroutine calls as long as one follows the other: the hot path.
+
+        Returns:
+            The last one, and how it ended if that is not in ``ended``.
+        """
+        tessera = task.tessera
+        instance = tessera.instance
+        lines, out, err = self._port.talk
+        runner = consumer.runner
+        loads, dumps = marshal.loads, marshal.dumps
+        task.move(START)
+        while True:
+            set_current(task)
+            try:
+                value = await getattr(instance, task.method)(*loads(task.data))
+                if type(value) not in _SCALARS:
+                    return task, _dump(self._port, value)
+            except BaseException as error:
+                return task, await self._coroutine_failure(task, error)
+            outcome = dumps(value, 2)
+            if (
+                runner is None
+                or len(outcome) > TRAVELLING_BYTES
+                or task.outcome is not None  # it was told that it had to end
+                or task.released
+                or lines
+                or out
+                or err
+            ):
+                return task, outcome
+            task.state = DONE
+            task.outcome = wire.Done(task.uid, outcome)
+            if not ended:
+                # If the next one waits for something, this is not told late.
+                self._loop.call_soon(self._tell_ended, ended)
+            ended.append(task)
+            if len(ended) >= _BURST:
+                return task, None
+            following = tessera.next_coroutine(task.caller)
+            if following is None:
+                return task, None
+            task = following
+            task.state = RUNNING
+            task.rare = runner
+            consumer.task = task
+
+    def _tell_ended(self, ended: list[Task]) -> None:
+        """Coroutine calls have ended; empties the list."""
+        if ended:
+            run = ended[:]
+            ended.clear()
+            self._port.completed_run(run)
 
     async def _run_coroutine(self, task: Task, coroutine: Any = None) -> Outcome:
         if coroutine is None:
@@ -676,6 +831,8 @@ class Executor:
             value = await coroutine
             if task is task.tessera.closing:
                 value = None
+            if type(task.cancelled) is Late:
+                raise asyncio.CancelledError  # a value that comes too late is none
             return self._port.dump_result(value)  # type: ignore[no-any-return]
         except BaseException as error:
             return await self._coroutine_failure(task, error)
@@ -684,11 +841,8 @@ class Executor:
 
     async def _coroutine_failure(self, task: Task, error: BaseException) -> Outcome:
         """What comes of a coroutine that has raised."""
-        if isinstance(error, asyncio.CancelledError):
-            running = asyncio.current_task()
-            while running is not None and running.uncancel() > 0:
-                pass  # cancelled twice: one end is enough
-            return self._cancelled(task, started=True)
+        if _is_stop(task, error):
+            return await self._coroutine_raised(task, error)
         if isinstance(error, SerializationError):
             return Raised(wire.SERIALIZE, self._port.dump_error(error, task))
         return await self._coroutine_raised(task, error)
@@ -696,14 +850,18 @@ class Executor:
     async def _coroutine_raised(self, task: Task, error: BaseException) -> Outcome:
         """As ``_raised``, for coroutine methods."""
         try:
+            _uncancel()
             while self._may_retry(task, error):
                 try:
                     value = await self._coroutine(task)
+                    if type(task.cancelled) is Late:
+                        raise asyncio.CancelledError
                     return self._port.dump_result(value)  # type: ignore[no-any-return]
-                except asyncio.CancelledError:
-                    return self._cancelled(task, started=True)
                 except BaseException as another:
                     error = another
+                    _uncancel()
+            if _is_stop(task, error):
+                return self._cancelled(task, started=True)
             return Raised(wire.ERROR, self._port.dump_error(error, task))
         finally:
             self._attempts.pop(task.uid, None)
@@ -730,8 +888,11 @@ class Executor:
         """Go on with a coroutine that a plain method returned; on the loop."""
 
         async def run() -> None:
-            outcome = await self._run_coroutine(task, coroutine)
+            handed = task.raw
+            task.raw = outcome = await self._run_coroutine(task, coroutine)
             self._port.completed(task, outcome)
+            if type(handed) is Handed and handed.ended is not None:
+                handed.ended.set()
             if self._stalled:
                 self.wake()
 
@@ -770,21 +931,21 @@ class _Consumer:
         self.runner: asyncio.Task[None] | None = None
 
 
-class _Thread:
-    """The own thread of a tessera."""
+def _is_stop(task: Task, error: BaseException) -> bool:
+    """What was raised says only that the call was to end."""
+    if isinstance(error, (Interrupted, asyncio.CancelledError)):
+        return True
+    why = task.cancelled
+    return why is not None and (
+        type(why) is Late or isinstance(error, TaskCancelledError)
+    )
 
-    def __init__(self, run: Callable[[Task], None], tessera: Tessera) -> None:
-        self.queue: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        self._run = run
-        self._thread = threading.Thread(
-            target=self._forever, name=f"mosaic {tessera.options.name}", daemon=True
-        )
-        self._thread.start()
 
-    def _forever(self) -> None:
-        while (task := self.queue.get()) is not None:
-            self._run(task)
-            task = None
+def _uncancel() -> None:
+    """Cancelled once or often: it has been seen."""
+    running = asyncio.current_task()
+    while running is not None and running.uncancel() > 0:
+        pass
 
 
 def _dump(port: Port, value: Any) -> Outcome:

@@ -9,7 +9,8 @@ from .. import ids
 from ..comms import messages as wire
 from ..comms.exceptions import dump_error, load_error
 from ..core.caller import RELEASED, Call
-from ..core.task import Task
+from ..core.limits import Late
+from ..core.task import RUNNING, Task
 from ..core.worker import CONSTRUCTOR
 from ..errors import (
     MonitorLost,
@@ -17,6 +18,7 @@ from ..errors import (
     NodeLost,
     RuntimeDisconnectedError,
     TaskCancelledError,
+    TaskTimeoutError,
     UpstreamError,
     Verdict,
     WorkerDied,
@@ -59,11 +61,14 @@ class Failures:
         runtime = self._runtime
         where = f"{ids.short(runtime.uid)} ({runtime.me.host}, pid {runtime.me.pid})"
         note = f"  in {_task_name(task)} on {where} · task {ids.task_name(task.uid)}"
-        note += f" · attempt {runtime.executor.attempt(task)}"
+        note += f" · attempt {runtime.executor.attempt(task.uid)}"
         return dump_error(error, self._serializer, note=note)
 
     def cancelled(self, task: Task, *, started: bool) -> bytes:
         """A call was cancelled at its owner."""
+        if type(task.cancelled) is Late:
+            why_late = task.cancelled
+            return dump_error(self._late(task, why_late, started), self._serializer)
         why = f": {task.cancelled}" if task.cancelled else ""
         when = "while it ran" if started else "before it started"
         verdict = Verdict.MAYBE_RAN if started else Verdict.NOT_STARTED
@@ -75,13 +80,56 @@ class Failures:
         return dump_error(error, self._serializer)
 
     def cancelled_here(self, call: Call, reason: str) -> bytes:
-        """A call was cancelled before it was sent."""
+        """A call was cancelled, or late, before it was sent."""
+        error: BaseException
+        if type(reason) is Late:
+            error = TaskTimeoutError(
+                f"{_name(call)} was not sent in time ({reason}): its tessera has no "
+                "place yet, or too much is on its way to it",
+                ids.task_name(call.uid),
+                Verdict.NOT_STARTED,
+            )
+            return dump_error(error, self._serializer)
         why = f": {reason}" if reason else ""
         error = TaskCancelledError(
             f"{_name(call)} was cancelled before it started{why}",
             ids.task_name(call.uid),
         )
         return dump_error(error, self._serializer)
+
+    def given_up(self, call: Call, why: str) -> bytes:
+        """A call was asked to end, and its owner does not say that it has."""
+        name, uid = _name(call), ids.task_name(call.uid)
+        where = ids.short(self._runtime.uid_of(call.owner)) or "its runtime"
+        silent = (
+            f"{where} does not answer: it is frozen, or something there holds its loop "
+            "or its interpreter"
+        )
+        error: BaseException
+        if type(why) is Late:
+            text = f"{name} did not end in time ({why}), and {silent}"
+            error = TaskTimeoutError(text, uid, Verdict.MAYBE_RAN)
+        else:
+            text = f"{name} was cancelled{': ' if why else ''}{why}; {silent}"
+            error = TaskCancelledError(text, uid, Verdict.MAYBE_RAN)
+        return dump_error(error, self._serializer)
+
+    def _late(self, task: Task, why: Late, started: bool) -> BaseException:
+        """The time of a call is over at its owner."""
+        name, uid = _task_name(task), ids.task_name(task.uid)
+        if not started:
+            return TaskTimeoutError(
+                f"{name} was not started in time ({why}): what was before it took too "
+                "long; give it more time, or call one that is less busy",
+                uid,
+                Verdict.NOT_STARTED,
+            )
+        return TaskTimeoutError(
+            f"{name} did not end in time ({why}) and was stopped; give it more time, "
+            "or see what it waited for",
+            uid,
+            Verdict.MAYBE_RAN,
+        )
 
     def lost(self, call: Call, cause: Any) -> bytes:
         """The runtime that had to answer a call is gone.
@@ -168,9 +216,15 @@ class Failures:
     def _refused(self, task: Task, reason: int, why: Any) -> BaseException:
         runtime = self._runtime
         name, uid = _task_name(task), ids.task_name(task.uid)
+        started = task.state == RUNNING
+        if type(why) is Late:
+            return self._late(task, why, started)
         if reason == wire.CANCELLED:
             text = f": {why}" if why else ""
-            return TaskCancelledError(f"{name} was cancelled{text}", uid)
+            if started:
+                text += "; it has not stopped yet, and its tessera is busy until then"
+            verdict = Verdict.MAYBE_RAN if started else Verdict.NOT_STARTED
+            return TaskCancelledError(f"{name} was cancelled{text}", uid, verdict)
         if reason == wire.GONE and runtime.stopping:
             # It was closed with all others: nobody has to look for a mistake.
             return RuntimeDisconnectedError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import marshal
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..comms.messages import Done
+from ..comms.messages import PICKLED, Done
 from ..comms.serialization import PLAIN
 from ..core.task import DONE, RUNNING, Task
 from ..core.tessera import INLINE
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from contextvars import ContextVar
 
 _SCALARS = PLAIN - {bytes}
-_PICKLE = 0x80  # how a pickle begins
 _loads = marshal.loads
 _dumps = marshal.dumps
 
@@ -71,7 +70,7 @@ def run_inline(
             method = None if name[0] == "_" else getattr(instance, name, None)
         value: Any = None
         error: BaseException | None = None
-        is_common = method is not None and data[0] != _PICKLE
+        is_common = method is not None and data[0] != PICKLED
         if method is not None and is_common:
             task.state = RUNNING
             set_current(task)

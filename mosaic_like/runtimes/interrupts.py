@@ -14,8 +14,11 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
+from ..comms.messages import FLAG
+from ..core.limits import Late, interrupt_of
+
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from types import CodeType, FrameType
 
     from ..core.task import Task
@@ -62,10 +65,27 @@ class Interrupts:
         self._waiting = frozenset(getattr(f, "__code__", None) for f in _WAITING)
         self._target: Task | None = None
         self._thread = threading.main_thread().ident
+        self._handler = self._handle  # always the same object
+        self.installed_soon = False
+        # What the node asks for, where this process's own loop cannot run: the uid of a
+        # call and whether its time is over; see `orders`.
+        self.orders: Callable[[], tuple[int, bool]] = lambda: (0, False)
 
     def install(self) -> None:
         """Take the signal; on the main thread."""
-        signal.signal(SIGNAL, self._handle)
+        self.installed_soon = False
+        if signal.getsignal(SIGNAL) != self._handler:
+            signal.signal(SIGNAL, self._handler)
+
+    @property
+    def installed(self) -> bool:
+        """The signal is taken, or will be soon; from any thread."""
+        return self.installed_soon or signal.getsignal(SIGNAL) == self._handler
+
+    @property
+    def pending(self) -> bool:
+        """What was sent has not been raised yet."""
+        return self._target is not None
 
     def send(self, task: Task) -> None:
         """Interrupt this call, if it is what the main thread runs; from any thread."""
@@ -75,7 +95,11 @@ class Interrupts:
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         target = self._target
-        if target is None or target.cancelled is None:
+        if target is None:
+            uid, late = self.orders()
+            if not uid:
+                return
+        elif target.cancelled is None:
             return
         while frame is not None:
             if frame.f_code in self._runners:
@@ -83,7 +107,21 @@ class Interrupts:
             if frame.f_code not in self._waiting and _holds_locks(frame):
                 return
             frame = frame.f_back
-        if frame is not None and frame.f_locals.get("task") is target:
+        task = None if frame is None else frame.f_locals.get("task")
+        if task is None:
+            return
+        if target is None:
+            # Once: from then on it is the loop's, as soon as that can run.
+            if (
+                task.uid != uid
+                or task.cancelled is not None
+                or interrupt_of(task) == FLAG
+            ):
+                return
+            why = "it held the interpreter, and its node sent the signal"
+            task.cancelled = Late(why, final=True) if late else why
+            raise Interrupted
+        if task is target:
             self._target = None
             raise Interrupted
 

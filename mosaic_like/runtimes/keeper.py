@@ -1,4 +1,4 @@
-"""The warehouse's side of segments: it keeps them open, says where they are, frees them.
+"""The warehouse's side of segments: keeps them open, says where they are, frees them.
 
 What to do is decided in ``core/store.py``, who holds what in ``core/holders.py``. Here
 are the descriptors and the messages.
@@ -49,15 +49,15 @@ class Keeper:
             hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
+    def place(self, uid: int) -> wire.Place | None:
+        """Where a segment that is kept here can be opened; None if it is not."""
+        fd = self._fds.get(uid)
+        return None if fd is None else place_of(fd)
+
     def close(self) -> None:
         """The end: what is mapped elsewhere lives on there."""
         while self._fds:
             os.close(self._fds.popitem()[1])
-
-    def place(self, uid: int) -> wire.Place | None:
-        """Where a segment is in this process; None if it could not be opened here."""
-        fd = self._fds.get(uid)
-        return None if fd is None else place_of(fd)
 
     # -- what comes --------------------------------------------------------------------
 
@@ -123,7 +123,9 @@ class Keeper:
             return
         content = views([window], [(0, 0, place.size)])
         extra = wire.Extra(buffers=1)
-        self._send(to, wire.Located(uid, place, "", extra), Payload(b"", buffers=content))
+        self._send(
+            to, wire.Located(uid, place, "", extra), Payload(b"", buffers=content)
+        )
 
     def _send(self, to: int, message: Any, payload: Any = None) -> None:
         outbox = self._runtime.outbox(to)

@@ -15,6 +15,8 @@ from ..core.node import MOST, PERIOD_S, Replacements
 from ..errors import ConnectError, MosaicError
 from ..ids import MONITOR_INCARNATION, short
 from .base import Base
+from . import orders
+from .interrupts import SIGNAL
 from .loops import new_loop, tune_collector
 from .processes import Child, ForkServer, describe_status, open_pidfd
 from .spec import Spec, decode
@@ -42,7 +44,7 @@ WAREHOUSE_AGAIN_S = 10.0  # where it has died so often that a worker would not c
 
 
 class Node(Base):
-    """Starts workers and the warehouse, says how they ended, replaces and stops them."""
+    """Starts workers and a warehouse, says how they ended, replaces and stops them."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, spec: Spec, server: ForkServer
@@ -60,6 +62,8 @@ class Node(Base):
         self._hurry = False
         self.ended = loop.create_future()
         self.handlers[wire.Stopped] = self._on_stopped
+        self.handlers[wire.Interrupt] = self._on_interrupt
+        self._recycled: dict[int, str] = {}  # why this node has killed them, by pid
 
     async def start(self, owner_pidfd: int) -> None:
         """Join the cluster and start the workers."""
@@ -138,6 +142,8 @@ class Node(Base):
         how = "ended" if status is None else describe_status(status)
         if child.failure:
             how = f"could not be forked: {child.failure}"
+        how = self._recycled.pop(child.pid, how)
+        orders.forget(orders.path_of(self._spec.directory, child.pid))
         if self.outbox(MONITOR_INCARNATION) is not None:
             self.monitor.send(wire.Exited(uid, child.pid, how))
         if self.stopping:
@@ -158,6 +164,23 @@ class Node(Base):
             )
         else:
             self.loop.call_later(delay_s, self._spawn, uid)
+
+    def _on_interrupt(self, message: wire.Interrupt, buffers: Any, sender: int) -> None:
+        """Its worker does not end a call, and perhaps cannot."""
+        member = self.members.get(message.owner)
+        child = None if member is None else self._children.get(member.uid)
+        if member is None or child is None or child.pid != member.pid:
+            return
+        if message.kill:
+            self._recycled[child.pid] = (
+                "it was ended because a call that was to stop had not, and it did not "
+                "answer (interrupt='kill')"
+            )
+            self._server.kill(child.pid)
+            return
+        path = orders.path_of(self._spec.directory, child.pid)
+        orders.write(path, message.uid, message.kind == wire.TIMEOUT)
+        self._server.kill(child.pid, SIGNAL)
 
     # -- the end -----------------------------------------------------------------------
 

@@ -48,6 +48,7 @@ class Peer:
         self.uid = ""
         self.address = ""
         self.bytes_out = 0
+        self.shares_memory = False  # it is on this host
         self.releases: list[int] = []
         self.defined: set[bytes] = set()  # digests that it was sent
         self.link = Link(peers.token)
@@ -71,6 +72,8 @@ class Peer:
     def send(self, message: Any, payload: Any = None) -> None:
         """Put a message, with its payload, into the next batch."""
         if payload is not None:
+            if payload.shared is not None and not self.shares_memory:
+                message, payload = _framed(message, payload)
             self._peers.before(self, payload)
             self._buffers += payload.buffers
         self._patient = False
@@ -256,6 +259,18 @@ class Peer:
         self._messages.clear()
         self._buffers.clear()
         self.stash.clear()
+
+
+def _framed(message: Any, payload: Any) -> tuple[Any, Any]:
+    """The same for who cannot open segments: what is in them goes as frames."""
+    framed = payload.framed()
+    extra = msgspec.structs.replace(
+        message.extra,
+        references=message.extra.references[: len(framed.handles)],
+        buffers=len(framed.buffers),
+        shared=None,
+    )
+    return msgspec.structs.replace(message, extra=extra), framed
 
 
 Deliver = Callable[[Peer, list[Any], list[Any]], None]

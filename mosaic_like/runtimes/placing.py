@@ -226,8 +226,14 @@ class Placing:
 
     def streams_to(self, owner: int) -> list[Stream]:
         """All that lead to a runtime."""
-        streams = (*self.streams.values(), *self._foreign.values())
-        return [stream for stream in streams if stream.owner == owner]
+        return [stream for stream in self._all() if stream.owner == owner]
+
+    def _all(self) -> list[Stream]:
+        return [
+            *self.streams.values(),
+            *self._foreign.values(),
+            *self._runtime.storing.streams(),
+        ]
 
     def load_at(self, incarnation: int) -> int:
         """Tesserae that this runtime has made there."""
@@ -240,7 +246,7 @@ class Placing:
             if not attempt():
                 self._unplaced.append(attempt)
         # Calls that mention what has its place now.
-        for stream in list(self.streams.values()):
+        for stream in self._all():
             if stream.held:
                 self._runtime.caller.release_held(stream)
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 ALIGNMENT = 64  # bytes, of each buffer in its segment
 _PROT_READ, _PROT_WRITE, _MAP_SHARED = 1, 2, 1
+_MADV_POPULATE_READ = 22  # a third of the time of ..._WRITE, and does the same here
 _MAP_FAILED = (1 << (8 * ctypes.sizeof(ctypes.c_void_p))) - 1
 
 
@@ -119,6 +120,8 @@ class _System:
         )
         self.munmap = libc.munmap
         self.munmap.argtypes = (pointer, size)
+        self.madvise = libc.madvise
+        self.madvise.argtypes = (pointer, size, ctypes.c_int)
         self.memmove = libc.memmove
         self.memmove.restype = pointer
         self.memmove.argtypes = (pointer, pointer, size)
@@ -168,6 +171,14 @@ class Mapping:
             raise OSError(code, f"mapping {size} bytes: {os.strerror(code)}")
         self.address: int = found
         self.size = size
+
+    def populate(self, nbytes: int) -> None:
+        """Map what is there already at once, which saves a fault for each page.
+
+        Args:
+            nbytes: from the beginning. An old kernel cannot: then faults do it.
+        """
+        _system.madvise(self.address, nbytes, _MADV_POPULATE_READ)
 
     def __del__(self, munmap: Any = _system.munmap) -> None:
         if self.size:

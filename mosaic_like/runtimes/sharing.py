@@ -62,7 +62,7 @@ class Stored:
     __slots__ = ("_maps", "handles", "wire")
 
     def __init__(
-        self, handles: tuple[Any, ...], shared: wire.Shared, maps: Maps
+        self, handles: tuple[Any, ...], shared: wire.SharedBuffers, maps: Maps
     ) -> None:
         self.handles = handles
         self.wire = shared
@@ -84,7 +84,7 @@ class Incoming:
 
     __slots__ = ("handles", "missing", "used", "why", "windows", "wire")
 
-    def __init__(self, handles: list[Held], shared: wire.Shared) -> None:
+    def __init__(self, handles: list[Held], shared: wire.SharedBuffers) -> None:
         self.handles = handles
         self.wire = shared
         self.used = [0] * len(handles)
@@ -121,7 +121,7 @@ class Sharing:
     def warehouse_changed(self) -> None:
         """The runtime has a warehouse, another one, or none."""
         warehouse = self._runtime.warehouse
-        if warehouse is not None and warehouse.incarnation == self.home:
+        if warehouse is not None and warehouse.incarnation in self._known():
             return
         self.home = 0
         self._end_probe()
@@ -139,6 +139,10 @@ class Sharing:
         except OSError as error:
             self._end_probe()
             self._warn(str(error))
+
+    def _known(self) -> tuple[int, ...]:
+        """Of which nothing is to be asked; a warehouse keeps nothing of its own."""
+        return self.home, self._runtime.incarnation
 
     def _end_probe(self) -> None:
         if self._probe >= 0:
@@ -169,9 +173,7 @@ class Sharing:
 
     # -- writing -----------------------------------------------------------------------
 
-    def store(
-        self, views: Sequence[memoryview], bases: Sequence[Any]
-    ) -> Stored | None:
+    def store(self, views: Sequence[memoryview], bases: Sequence[Any]) -> Stored | None:
         """Put buffers into shared memory; from any thread. See ``gathering.Segments``.
 
         Those that came in a segment, as a whole or nearly, are not copied again.
@@ -212,7 +214,7 @@ class Sharing:
             layout = [(len(handles) if i < 0 else i, o, n) for i, o, n in layout]
             handles.append(made[0])
             places.append(made[1])
-        return Stored(tuple(handles), wire.Shared(places, layout), maps)
+        return Stored(tuple(handles), wire.SharedBuffers(places, layout), maps)
 
     def _make(
         self, home: int, parts: list[tuple[int, memoryview]], nbytes: int
@@ -293,7 +295,6 @@ class Sharing:
 
         arrived.buffers = views(incoming.windows, incoming.wire.layout)
         arrived.size = 0
-        arrived.shared = None
 
     def locate(self, arrived: Arrived, then: Callable[[], None]) -> None:
         """Ask the warehouse for what could not be opened; on the loop's thread.
@@ -339,10 +340,9 @@ class Sharing:
             return
         arrived, index, _ = waiting[0]
         handle = arrived.shared.handles[index]
-        if not buffers:
-            if not self._open(arrived.shared, index, message.place):
-                self._ask(handle, content=True)
-                return
+        if not buffers and not self._open(arrived.shared, index, message.place):
+            self._ask(handle, content=True)
+            return
         del self._locating[message.uid]
         for arrived, index, then in waiting:
             incoming = arrived.shared
@@ -404,6 +404,9 @@ class Sharing:
     def _tell_dropped(self) -> None:
         self._prompted = False
         self._runtime.on_tick()
+        for peer in list(self._runtime.peers.by_incarnation.values()):
+            if peer.releases:
+                peer.flush()
 
     def _trim_soon(self) -> None:
         if not self._trimming and not self._runtime.peers.closed:

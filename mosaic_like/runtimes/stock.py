@@ -61,6 +61,7 @@ class Segment:
             return
         if self._mapping is None:
             self._mapping = Mapping(self.fd, self.size, writable=True)
+            self._mapping.populate(self.touched)
         address = self._mapping.address
         for offset, view in parts:
             copy(address + offset, view)
@@ -121,8 +122,9 @@ class Stock:
                 pass
         if len(self.on_loan) >= self._most:
             raise OSError(
-                f"{len(self.on_loan)} segments are in use, a quarter of the descriptors "
-                "that this process may open: raise 'ulimit -n', or drop values"
+                f"{len(self.on_loan)} segments are in use, a quarter of the "
+                "descriptors that this process may open: raise 'ulimit -n', or drop "
+                "values"
             )
         self.made += 1
         return Segment(size)

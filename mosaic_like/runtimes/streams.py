@@ -216,9 +216,10 @@ class Producing:
             cancelled = outcome.reason == wire.CANCELLED
             event = CANCEL_EVENT if cancelled else ERROR_EVENT
             worker.failed(task, event, outcome.reason, outcome.error)
-        elif stopped == wire.CANCELLED:
+        elif stopped in (wire.CANCELLED, wire.TIMEOUT):
             error = self._runtime.cancelled(task, started=True)
-            worker.failed(task, CANCEL_EVENT, wire.CANCELLED, error)
+            event = CANCEL_EVENT if stopped == wire.CANCELLED else ERROR_EVENT
+            worker.failed(task, event, stopped, error)
         elif stopped == wire.GONE:
             worker.failed(task, ERROR_EVENT, wire.GONE, "it was closed")
         else:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakValueDictionary
 
 from ..comms import messages as wire
 from ..core.placement import STRATEGIES
 from ..errors import MonitorLost, WorkerDied
 from ..proxies.array import ArrayProxy
 from ..proxies.tessera import TesseraProxy
+from ..proxies.warehouse import drop_in, exec_in, get_in, put_in
 from .actor import ActorRuntime
 from .leases import Leases, Loop
 from .quiescence import Quiescence
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from ..comms.messages import Member
+    from ..proxies.task import TaskProxy
+    from ..proxies.warehouse import Reading, WarehouseObject
 
 R = TypeVar("R")
 
@@ -73,6 +77,8 @@ class UserRuntime(ActorRuntime):
         self.leases = Leases(lambda: self.of_kind("worker"))
         self._quiescence = Quiescence(self)
         self._barrier_tasks: list[Callable[[], Awaitable[Any]]] = []
+        # What the proxies of a tessera share in this runtime, by its uid.
+        self.records: WeakValueDictionary[int, Any] = WeakValueDictionary()
 
     def joined_cluster(self, settings: bytes) -> None:
         super().joined_cluster(settings)
@@ -263,6 +269,29 @@ class UserRuntime(ActorRuntime):
                 f"register_barrier_task takes a coroutine function, not {function!r}"
             )
         self._barrier_tasks.append(function)
+
+    # -- values ------------------------------------------------------------------------
+
+    def put(
+        self, obj: R, *, key: str | None = None, publish: bool = False
+    ) -> WarehouseObject[R]:
+        """Keep a value in the warehouse; see ``mosaic.put``."""
+        return put_in(self, obj, key, publish)
+
+    def get(self, ref: Any, /) -> Reading[Any]:
+        """The value of a reference or key, to be awaited; see ``mosaic.get``."""
+        reading: Reading[Any] = get_in(self, ref)
+        return reading
+
+    def drop(self, ref: WarehouseObject[Any] | str, /) -> TaskProxy[None]:
+        """Forget a value now; see ``mosaic.drop``."""
+        return drop_in(self, ref)
+
+    def exec(
+        self, key: str, fn: Callable[..., R], /, *args: Any, **kwargs: Any
+    ) -> WarehouseObject[R]:
+        """Replace the value under a key by what a function makes of it, atomically."""
+        return exec_in(self, key, fn, args, kwargs)
 
     # -- exclusive workers -------------------------------------------------------------
 

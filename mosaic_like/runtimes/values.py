@@ -19,12 +19,15 @@ from ..errors import SerializationError
 from ..proxies.outputs import AFTER, TaskOutput
 from ..proxies.task import TaskHandle, TaskProxy
 from ..proxies.tessera import TesseraHandle, proxy_of
+from ..proxies.warehouse import WarehouseObject
 from .executor import ArgumentFailed, Raised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .actor import ActorRuntime
+
+_PUT = ("put",)  # with a mention of a task: it is a value of the warehouse
 
 
 class Values:
@@ -105,7 +108,8 @@ class Values:
                 return proxy_of(args[1], handle)
             if arguments is None:
                 is_own = isinstance(handle, TaskHandle)
-                proxy = handle.proxy if is_own else self._task(handle)
+                kind = WarehouseObject if args[1:] == _PUT else TaskProxy
+                proxy = handle.proxy if is_own else self._task(handle, kind)
                 return proxy if what == "task" else TaskOutput.rebuild(proxy, args)
             if what == "after":
                 return AFTER
@@ -121,19 +125,21 @@ class Values:
         stream = runtime.placing.met(grant.uid, grant.owner, label)
         return TesseraHandle(runtime, grant.uid, stream, None, grant)
 
-    def _task(self, grant: Grant) -> TaskProxy[Any]:
+    def _task(self, grant: Grant, kind: type[TaskProxy[Any]]) -> TaskProxy[Any]:
         """A proxy for a task that another runtime made."""
         stream = self._runtime.placing.foreign(grant.owner)
-        call = Call(grant.uid, stream, "", None, 0, 0.0)
+        method = "" if kind is TaskProxy else "put"
+        call = Call(grant.uid, stream, method, None, 0, 0.0)
         rare(call).grant = grant
-        return TaskProxy(self._runtime, call)
+        return kind(self._runtime, call)
 
     def _of_argument(self, argument: Task | Call) -> Any:
         if not isinstance(argument, Task):
             return self._load(argument.result)
         payload = argument.raw if argument.result is None else argument.result
         if type(payload) is Raised or argument.state > DONE:
-            ended = argument.outcome if payload is None else payload
+            # What was told counts, where a thread has found it to end otherwise.
+            ended = payload if argument.outcome is None else argument.outcome
             cancelled = ended.reason == wire.CANCELLED
             reason = wire.CANCELLED if cancelled else wire.UPSTREAM
             raise ArgumentFailed(argument, reason)
@@ -141,7 +147,7 @@ class Values:
             data = argument.outcome.data if payload is None else payload
             return self._serializer.loads(data)
         return self._serializer.loads(
-            payload.data, payload.buffers, self._resolver(payload.handles, None)
+            payload.data, payload.inside, self._resolver(payload.handles, None)
         )
 
     def _load(self, result: Any) -> Any:

@@ -13,7 +13,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
-from ..comms.messages import SEGMENT, Place, Shared
+from ..comms.messages import SEGMENT, Place, SharedBuffers
 from ..comms.serialization import Payload
 from ..config import Config
 from ..core.caller import Arrived
@@ -74,7 +74,9 @@ class Warehouse(ActorRuntime):
 
     def passed_on(self, argument: Call) -> bytes | Payload:
         result = argument.result
-        return result.buffers if type(result) is Arrived else result
+        value: bytes | Payload
+        value = result.buffers if type(result) is Arrived else result  # see arrived
+        return value
 
     def arrived(self, message: Any, buffers: Any, sender: int) -> Any:
         extra = message.extra
@@ -83,6 +85,7 @@ class Warehouse(ActorRuntime):
         if extra.size:
             return Arrived(message.data, size=extra.size)
         payload = self.stored(message, buffers, sender)
+        # Nothing here reads what has arrived: it stands for the payload itself.
         return payload if type(payload) is bytes else Arrived(b"", payload)
 
     # -- who holds a key ---------------------------------------------------------------
@@ -119,15 +122,17 @@ class _Segments:
 
     __slots__ = ("_keeper", "_layout", "_places", "handles")
 
-    def __init__(self, keeper: Keeper, grants: Sequence[Grant], shared: Shared) -> None:
+    def __init__(
+        self, keeper: Keeper, grants: Sequence[Grant], shared: SharedBuffers
+    ) -> None:
         self._keeper = keeper
         self._layout = shared.layout
         self._places = shared.places
         self.handles = tuple(g for g in grants if g.kind == SEGMENT)
 
     @property
-    def wire(self) -> Shared:
-        return Shared(self._now(), self._layout)
+    def wire(self) -> SharedBuffers:
+        return SharedBuffers(self._now(), self._layout)
 
     def _now(self) -> list[Place]:
         """Here, where it outlives its writer, if it could be opened here."""

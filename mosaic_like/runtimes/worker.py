@@ -8,6 +8,7 @@ import contextlib
 import gc
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -19,14 +20,17 @@ from ..comms import messages as wire
 from ..config import Config
 from ..core.task import RUNNING, Task
 from ..core.tessera import Tessera, TesseraState
+from ..errors import MonitorLost
 from ..ids import short
 from .executor import CLOSE_TIMEOUT_S, CURRENT, Outcome
+from . import orders
 from .loops import new_loop
 from .output import MESSAGE_CHARACTERS, LineStream, Printed, messages_of
 from .reports import RunningReports
 from .spec import Spec, decode
 from .streams import Paused, Yielded
 from .user import UserRuntime
+from .watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,12 +66,23 @@ class Worker(UserRuntime):
         self._ended_some = asyncio.Event()  # calls, while all stops
         self._reports = RunningReports(self.executor.running, self._report)
         self._running_s = self.config.stop_timeout_s  # that calls have when all stops
+        self.beats = 0  # of the loop's timer
+        self._watchdog: Watchdog | None = None
+        self._recycling: asyncio.Task[None] | None = None
+        path = orders.path_of(spec.directory, os.getpid())
+        self.executor.interrupts.orders = lambda: orders.read(path)
 
     async def start(self) -> None:
         """Join the cluster."""
         spec = self._spec
         self.bind(f"ipc://{spec.directory}/w{os.getpid()}")
         await self.join("worker", spec.monitor_address, spec.monitor_token, spec.uid)
+        self._watchdog = Watchdog(
+            threading.get_ident(),
+            self.executor.codes,
+            lambda: self.peers.ticking,
+            lambda: self.beats,
+        )
 
     def _report(self, to: int, message: wire.Running) -> None:
         outbox = self.outbox(to)
@@ -76,6 +91,8 @@ class Worker(UserRuntime):
 
     def on_tick(self) -> bool:
         more = super().on_tick()
+        self.beats += 1
+        self.executor.look_after_signal()
         return self._reports.look(self.loop.time()) or more
 
     # -- output ------------------------------------------------------------------------
@@ -168,6 +185,19 @@ class Worker(UserRuntime):
 
     # -- the end -----------------------------------------------------------------------
 
+    def recycle(self, why: str) -> None:
+        """End this process at once, with all that it has; its node starts another."""
+        if not self.stopping and self._recycling is None:
+            self._recycling = self.loop.create_task(self._recycle(why))
+
+    async def _recycle(self, why: str) -> None:
+        # First the ends of the calls: nothing is heard of it once it is lost.
+        await self.flushed(EXIT_S, "head", "worker")
+        with contextlib.suppress(MonitorLost):
+            self.monitor.send(wire.Exited(self.uid, self.me.pid, why))
+        await self.flushed(EXIT_S, "monitor")
+        os.kill(os.getpid(), signal.SIGKILL)
+
     def on_stop(self, message: wire.Stop, buffers: Any, sender: int) -> None:
         if not self.stopping:
             self.stopping = True
@@ -207,14 +237,9 @@ class Worker(UserRuntime):
         deadline_s = self.loop.time() + self._running_s
         for tessera in tesserae:
             if not await self._until(lambda t=tessera: not t.active, deadline_s):
-                running = next(
-                    (
-                        t
-                        for t in self.worker.tasks.values()
-                        if t.tessera is tessera and t.state == RUNNING
-                    ),
-                    None,
-                )
+                calls = [t for t in self.worker.tasks.values() if t.state == RUNNING]
+                calls += self.worker.abandoned.values()
+                running = next((t for t in calls if t.tessera is tessera), None)
                 name = "" if running is None else f".{running.method}"
                 lines.append(
                     f"{tessera.options.name}{name} on {short(self.uid)} did not end in "

@@ -49,6 +49,7 @@ class Payload:
 
     definitions: tuple[bytes, ...] = ()
     buffers: tuple[bytes, ...] = ()
+    shared = None
 
     def __init__(
         self, data: bytes, handles: Iterable[Any] = (), nbytes: int | None = None
@@ -117,6 +118,7 @@ class Box:
     def __init__(self, runtime: Runtime, to: int) -> None:
         self.incarnation = to
         self.bytes_out = 0
+        self.shares_memory = False
         self.releases: list[int] = []
         self._runtime = runtime
         self._queue = runtime.world.links[runtime.incarnation, to]
@@ -300,6 +302,9 @@ class Runtime:
             return message.data
         return Arrived(message.data, buffers, grants, extra.size)
 
+    def locate(self, arrived: Arrived, then: Callable[[], None]) -> None:
+        raise AssertionError("nothing here is in shared memory")
+
     def lost_error(self, call: Call, cause: Any) -> bytes:
         return b"lost"
 
@@ -319,6 +324,11 @@ class Runtime:
 
     def failure(self, task: Task, reason: int, why: Any) -> bytes:
         return wire.REASONS[reason].encode()
+
+    def stopping_call(self, task: Task) -> None: ...
+
+    def limited(self, task: Task) -> bool:
+        return True
 
     def cancel_running(self, task: Task) -> None:
         if id(task) in self.outcomes:

@@ -1,0 +1,1 @@
+"""``mosaic.file_manipulation.h5``."""
