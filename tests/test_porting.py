@@ -6,9 +6,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 import mosaic_like as mosaic
+from mosaic_like.config import PORTED, Config
 
 if TYPE_CHECKING:
     from conftest import RunScript
@@ -19,8 +18,8 @@ _PORTING = (_CHECKOUT / "docs" / "porting.md").read_text()
 _ENV = {"PYTHONPATH": f"{_SHIM}:{_CHECKOUT}", "PYTHONWARNINGS": "error"}
 
 ODDITIES = """
-import numpy as np
 import mosaic
+import numpy as np
 
 for brackets in (mosaic.tessera, lambda: mosaic.tessera(max_retries=1)):
     try:
@@ -42,6 +41,9 @@ class Sloppy:
 
     def ask(self, other, **kwargs):
         return other.log("asked", eager=True, runtime="mine", **kwargs).get()
+
+    def biggest(self, values, **kwargs):
+        return int(values.max()), kwargs
 
     async def held(self, other):
         return await other.calls
@@ -82,6 +84,9 @@ async def main(runtime):
     local_parameter.given = {"own": 3}
     await local_parameter.push("given")
     print(await local_parameter.get("given"), local_parameter.is_tessera)
+    ref = await runtime.put(np.arange(4), publish=False)
+    print(await one.biggest(ref, max_retries=1).result(), await ref.size() > 32)
+    print((await ref.value()).sum())
 
 mosaic.run(main, num_workers=2, dump_init=True, asyncio_loop=None, pubsub_port=None)
 """
@@ -105,8 +110,8 @@ def test_a_program_for_the_original_runs_over_the_shim(
         "gathered [<TaskState.DONE: 'done'>]\n"
     ), result.stderr
     assert result.code == 0
-    assert "| stumbled" in result.stderr  # by a worker
-    assert "the first misfit is 6" in result.stderr
+    assert "| WARNING mosaic_like: stumbled\n" in result.stderr  # by a worker
+    assert "the first misfit is 1" in result.stderr
     assert len(result.stderr.splitlines()) == 2
 
 
@@ -129,4 +134,85 @@ def test_the_odd_corners_of_the_original_are_served(run_script: RunScript) -> No
         "2 True mosaic_like",
         "no nonsense",
         "{'own': 3} True",
+        "(3, {}) True",
+        "6",
     ]
+
+
+# -- the page --------------------------------------------------------------------------
+
+
+def _rows(title: str = "") -> list[tuple[str, ...]]:
+    """The cells of the tables of the page, or of the one under a title."""
+    text = _PORTING
+    if title:
+        text = re.split(r"^## ", text.split(f"\n## {title}\n")[1], flags=re.M)[0]
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    return [tuple(cell.strip() for cell in row.strip("|").split(" |")) for row in rows]
+
+
+def _names(cell: str) -> list[str]:
+    """What stands in backticks, up to its arguments."""
+    return re.findall(r"`\.?([a-z_]+)(?:\([^`]*\))?`", cell)
+
+
+def test_functions_of_ours_that_the_page_names_are_there() -> None:
+    ours = " ".join(cell for row in _rows() for cell in row[1:])
+    prose = re.sub(r"^\|.*", "", _PORTING, flags=re.M)
+    names = re.findall(r"`(?:await )?mosaic\.([a-z_]+)", ours + prose)
+    assert len(set(names)) > 8
+    for name in set(names) - {"run"}:
+        assert name in mosaic.__all__, name
+    for path in re.findall(r"`(tests/[a-z]+)", _PORTING):
+        assert (_CHECKOUT / path).exists()
+
+
+def test_options_are_taken_or_refused_as_the_page_says() -> None:
+    known = {option.name: option for option in Config.options()}
+    checked = 0
+    for theirs, here, *differs in _rows("The program"):
+        if "not there" in here:
+            for name in _names(theirs):
+                refused = known[name].not_yet if name in known else "TypeError"
+                assert refused, name
+                kind = "NotImplementedError" if name in known else "TypeError"
+                assert kind in differs[0]
+                checked += 1
+        elif here.startswith("accepted"):
+            assert set(_names(theirs)) <= set(PORTED)
+        elif theirs.startswith(("options", "`reuse_head")):
+            assert set(_names(theirs)) <= set(known)
+            checked += 1
+    assert checked > 8
+
+
+def test_the_runtime_has_and_lacks_what_the_page_says(run_script: RunScript) -> None:
+    result = run_script(
+        "import mosaic_like as mosaic\n"
+        "async def main(runtime): print(*dir(runtime))\n"
+        "mosaic.run(main, num_workers=1)\n",
+        env=_ENV,
+    )
+    there = set(result.stdout.split())
+    for theirs, here, *_ in _rows("The runtime object"):
+        names = set(_names(theirs))
+        if here.startswith("not there"):
+            assert not names & there - {"proxy"}
+        elif here.startswith(("the same", "lists")):
+            assert names
+            assert names <= there
+
+
+def test_what_the_page_says_is_not_there_is_not() -> None:
+    for title, owner in {
+        "Tasks": mosaic.TaskProxy,
+        "Parameters": mosaic.Parameter,
+    }.items():
+        for theirs, here, *_ in _rows(title):
+            for name in re.findall(r"`(?:await )?p?\.([a-z_]+)", theirs):
+                if name != "method":
+                    is_there = hasattr(owner, name)
+                    renamed = (
+                        not here.startswith("the same") and "not there" not in here
+                    )
+                    assert renamed or is_there == (here != "not there"), name

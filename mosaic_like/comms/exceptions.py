@@ -272,6 +272,30 @@ def error_summary(data: bytes) -> str:
     return f"{node.type_name}: {message}" if message else node.type_name
 
 
+def not_rebuilt(what: str, error: BaseException) -> str:
+    """The text for a value that came, and that cannot be made again here.
+
+    Args:
+        what: such as ``the result of Solver#1.solve``.
+        error: what unpickling it raised.
+    """
+    lines = [
+        f"{what} cannot be rebuilt here",
+        f"  reason  {_type_name(error)}: {_message(error)[:500]}",
+    ]
+    tb = without_own(error.__traceback__, meant=True)
+    hint = "it was sent by pickle: see that it can be unpickled where it is asked for"
+    if tb is not None:
+        while tb.tb_next is not None:
+            tb = tb.tb_next
+        code = tb.tb_frame.f_code
+        lines.append(f"  where   {code.co_qualname} ({code.co_filename}:{tb.tb_lineno})")
+    if isinstance(error, ImportError | AttributeError):
+        hint = "what it is made of must be importable here too; see sys.path"
+    lines.append(f"  hint    {hint}")
+    return "\n".join(lines)
+
+
 class _Reader:
     def __init__(self, nodes: list[_Node], serializer: Serializer) -> None:
         self._nodes = nodes

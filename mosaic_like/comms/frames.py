@@ -51,10 +51,15 @@ def has_others(tb: TracebackType | None) -> bool:
     return not all(map(_is_own, _frames(tb)))
 
 
-def hide_own(error: BaseException) -> None:
-    """Take our own frames out of what is shown of an error, its causes and contexts."""
+def hide_own(error: BaseException, *, meant: bool = False) -> None:
+    """Take our own frames out of what is shown of an error, its causes and contexts.
+
+    Args:
+        error: which.
+        meant: as for ``without_own``.
+    """
     seen: set[int] = set()
-    waiting = [(error, False)]
+    waiting = [(error, meant)]
     while waiting and len(seen) < _CHAIN:
         one, meant = waiting.pop()
         if id(one) in seen:
@@ -76,17 +81,21 @@ def hide_own(error: BaseException) -> None:
 class _Unseen:
     """``with UNSEEN:`` errors leave it without our frames, also that around it."""
 
-    __slots__ = ()
+    __slots__ = ("_meant",)
+
+    def __init__(self, meant: bool) -> None:
+        self._meant = meant
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: Any, error: BaseException | None, tb: Any) -> None:
         if error is not None:
-            hide_own(error)
+            hide_own(error, meant=self._meant)
 
 
-UNSEEN = _Unseen()
+UNSEEN = _Unseen(meant=False)
+PASSED_ON = _Unseen(meant=True)  # around what only awaits a task
 
 
 def _frames(tb: TracebackType | None) -> list[TracebackType]:

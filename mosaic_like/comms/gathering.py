@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Self
 
     from .messages import SharedBuffers
 
@@ -42,6 +43,18 @@ class Referent:
     def __reference__(self) -> tuple[Handle, tuple[Any, ...]]:
         """What is mentioned, and small picklable arguments for who resolves it."""
         raise NotImplementedError
+
+    def __copy__(self) -> Self:
+        return self  # as a function is: what it stands for is not here
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(
+            f"{self!r} cannot be pickled by itself, since nobody would count it: it "
+            "travels as an argument of a call, or in what a method returns"
+        )
 
 
 class Mapped:

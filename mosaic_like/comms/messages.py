@@ -108,9 +108,6 @@ class Extra(msgspec.Struct, array_like=True, gc=False):
     buffers: int = 0  # out-of-band frames of this payload, in the order of the batch
     size: int = 0  # bytes of a value that stayed where it was made
     kind: int = CALL
-    ancestors: list[
-        int
-    ] = []  # the calls inside which this one was made, outermost first
     remaining_s: float | None = None  # of the time that the calls around it have
     ordered: bool = True
     max_retries: int | None = None  # of a method that raises; None: the tessera's
@@ -186,6 +183,7 @@ class Lost(Message, tag=6):
     incarnation: int
     uid: str
     cause: str
+    remains: bytes = b""  # of a worker, see core.verdicts
 
 
 class LossSeen(Message, tag=7):
@@ -204,6 +202,7 @@ class Create(Message, tag=10):
     data: bytes
     options: Options
     extra: Extra | None = None
+    inside: list[int] | None = None  # as of Submit
 
 
 class Submit(Message, tag=11):
@@ -213,6 +212,7 @@ class Submit(Message, tag=11):
     method: str
     data: bytes
     extra: Extra | None = None
+    inside: list[int] | None = None  # the calls in which it was made, outermost first
 
 
 class Done(Message, tag=12):
@@ -374,6 +374,7 @@ class Exited(Message, tag=50):
     uid: str
     pid: int
     how: str  # killed by SIGKILL, exit status 3
+    remains: bytes = b""  # of a worker, see core.verdicts
 
 
 class Stop(Message, tag=51):

@@ -191,7 +191,7 @@ class Serializer:
         except Exception as error:
             from .diagnosis import explain
 
-            raise explain([("value", value)], what or "value", error) from error
+            raise explain([("value", value)], what or "a result", error) from error
 
     def dumps_call(
         self,

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from ..comms.messages import CANCELLED as CANCELLED_REASON
-from ..comms.messages import TIMEOUT as TIMEOUT_REASON
 from ..comms.messages import (
     REASONS,
     Cancel,
@@ -28,6 +27,7 @@ from ..comms.messages import (
     Submit,
     Subscribe,
 )
+from ..comms.messages import TIMEOUT as TIMEOUT_REASON
 from .task import CANCELLED, DONE, FAILED, PENDING
 
 if TYPE_CHECKING:
@@ -65,8 +65,17 @@ class Call(msgspec.Struct, gc=False, eq=False):
     hold: int = HELD
     settled_s: float = 0.0
     rare: Any = None  # a Rare, made when needed
-    root: int = 0  # the outermost call inside which it was made; 0: inside none
-    parent: int = 0  # the innermost
+    inside: list[int] | None = None  # the calls in which it was made, outermost first
+
+    @property
+    def root(self) -> int:
+        """The outermost call inside which it was made; 0: inside none."""
+        return 0 if self.inside is None else self.inside[0]
+
+    @property
+    def parent(self) -> int:
+        """The innermost."""
+        return 0 if self.inside is None else self.inside[-1]
 
     @property
     def owner(self) -> int:
@@ -242,7 +251,15 @@ class CallerState:
                 number = stream.number
                 stream.number = number + 1
                 stream.outbox.send(
-                    Submit(uid, stream.tessera, number, call.method, payload, extra)
+                    Submit(
+                        uid,
+                        stream.tessera,
+                        number,
+                        call.method,
+                        payload,
+                        extra,
+                        call.inside,
+                    )
                 )
                 return
             if self._fits(stream.outbox, payload):
@@ -286,7 +303,9 @@ class CallerState:
         if type(payload) is not bytes:
             extra = _extra_of(payload, extra)
         stream.credit -= 1  # its end gives it back, as that of any call
-        message = Create(call.uid, stream.tessera, cls, data, options, extra)
+        message = Create(
+            call.uid, stream.tessera, cls, data, options, extra, call.inside
+        )
         outbox.send(message, None if type(payload) is bytes else payload)
         if self._starved:
             self._feed()
@@ -357,7 +376,13 @@ class CallerState:
             if type(payload) is bytes:
                 outbox.send(
                     Submit(
-                        call.uid, stream.tessera, number, call.method, payload, extra
+                        call.uid,
+                        stream.tessera,
+                        number,
+                        call.method,
+                        payload,
+                        extra,
+                        call.inside,
                     )
                 )
             else:
@@ -394,7 +419,9 @@ class CallerState:
             if payload.nbytes > COUNTED_BYTES:
                 rare(call).nbytes = payload.nbytes
                 outbox.bytes_out += payload.nbytes
-        message = Submit(call.uid, stream.tessera, number, call.method, data, extra)
+        message = Submit(
+            call.uid, stream.tessera, number, call.method, data, extra, call.inside
+        )
         outbox.send(message, None if type(payload) is bytes else payload)
 
     def cancel(self, call: Call, reason: str) -> bool:

@@ -186,13 +186,9 @@ class Limit:
     def why(self, now_s: float) -> Late:
         """What is said of it when its time is over."""
         final = self.final_s is not None and self.final_s <= now_s
-        if self.attempt_s is not None and not (
-            final and self.final_s is not None and self.final_s < self.deadline_s
-        ):
-            text = f"timeout={self.attempt_s:g}"
-        else:
-            text = "the time of the call that made it is over"
-        return Late(text, final=final)
+        if self.deadline_s == self.final_s:
+            return Late("the time of the call that made it is over", final=final)
+        return Late(f"timeout={self.attempt_s:g}", final=final)
 
 
 class Limits:

@@ -99,14 +99,14 @@ class MonitorState:
         ]
         return member, welcome, joined
 
-    def lost(self, incarnation: int, cause: str) -> Sends:
+    def lost(self, incarnation: int, cause: str, remains: bytes = b"") -> Sends:
         """A runtime has ended; told again, nothing happens."""
         member = self.members.get(incarnation)
         if member is None:
             return []
         self.states[incarnation] = following(self.states[incarnation], "lost")
         del self.members[incarnation]
-        sends = self._told(Lost(incarnation, member.uid, cause))
+        sends = self._told(Lost(incarnation, member.uid, cause, remains))
         if member.uid.startswith("node:"):
             # What it started dies with it; the kernel sees to that.
             index = member.uid.split(":")[1]

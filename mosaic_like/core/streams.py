@@ -129,8 +129,7 @@ class Producer:
         self.outcome: Any = None  # to be told when the generator has been closed
         # Steps go past the calls of their caller that wait for arguments: the stream
         # was started before those, and they may need what it yields.
-        ancestors = task.ancestors
-        self.extra = wire.Extra(kind=wire.STREAM, ancestors=ancestors, ordered=False)
+        self.extra = wire.Extra(kind=wire.STREAM, ordered=False)
 
     @property
     def may_yield(self) -> bool:
@@ -337,6 +336,7 @@ class Producers:
             b"",
             producer.extra,
         )
+        step.inside = task.inside
         return step
 
 

@@ -140,6 +140,8 @@ class Task(msgspec.Struct, gc=False, eq=False):
     shared: bool = False  # not its maker alone holds it: `holders` counts
     released: bool = False  # nobody but the runtime knows it any more
     rare: Any = None  # what runs it: an asyncio task, a stream of items
+    inside: list[int] | None = None  # the calls in which it was made, outermost first
+    around: list[int] | None = None  # see `within`
 
     def move(self, event: int) -> None:
         """Follow the table."""
@@ -152,9 +154,13 @@ class Task(msgspec.Struct, gc=False, eq=False):
     def settled(self) -> bool:
         return self.state >= DONE
 
-    @property
-    def ancestors(self) -> list[int]:
-        return [] if self.extra is None else self.extra.ancestors
+    def within(self) -> list[int]:
+        """For a call that is made inside it: this one and those around it."""
+        around = self.around
+        if around is None:
+            inside = self.inside
+            around = self.around = [self.uid] if inside is None else [*inside, self.uid]
+        return around
 
     def __repr__(self) -> str:
         name = f"{self.tessera.options.name}.{self.method}"
@@ -165,6 +171,8 @@ def received(
     submit: Submit, caller: int, tessera: Tessera, buffers: Any = None
 ) -> Task:
     """The task of a message."""
-    return Task(
+    task = Task(
         submit.uid, caller, tessera, submit.method, submit.data, submit.extra, buffers
     )
+    task.inside = submit.inside
+    return task

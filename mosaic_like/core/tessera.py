@@ -101,6 +101,9 @@ class Tessera:
         "lanes",
         "limit",
         "maker",
+        "mark",
+        "marked",
+        "marks",
         "numbers",
         "options",
         "queue",
@@ -131,6 +134,11 @@ class Tessera:
             self.limit = options.max_concurrency or DEFAULT_CONCURRENCY
         self.error: bytes | None = None  # of the constructor
         self.closing: Task | None = None  # the call that closes it
+        # Where the journal notes the calls of the caller whose call started last, and
+        # those of others, if there are any.
+        self.marked = -1
+        self.mark = 0
+        self.marks: dict[int, int] | None = None
         self.thread: Any = None
 
     def move(self, event: str) -> None:

@@ -35,7 +35,7 @@ from .task import (
     Task,
     received,
 )
-from .tessera import INLINE, MAIN, THREAD, Runner, Tessera, TesseraState
+from .tessera import INLINE, LOOP, MAIN, THREAD, Runner, Tessera, TesseraState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -182,7 +182,13 @@ class WorkerState:
         self.holders.add(message.tessera)
         self.holders.add(message.uid)
         submit = wire.Submit(
-            message.uid, message.tessera, 0, CONSTRUCTOR, message.data, message.extra
+            message.uid,
+            message.tessera,
+            0,
+            CONSTRUCTOR,
+            message.data,
+            message.extra,
+            message.inside,
         )
         task = received(submit, sender, tessera, buffers)
         task.rare = message.cls
@@ -213,6 +219,7 @@ class WorkerState:
         state = QUEUED if extra is None else PENDING
         method = intern(message.method)
         task = Task(uid, sender, tessera, method, message.data, extra, buffers, state)
+        task.inside = message.inside
         self.tasks[uid] = task
         if self._shared:
             self.holders.add(uid)
@@ -291,6 +298,7 @@ class WorkerState:
         while True:
             uid = message.uid
             task = Task(uid, sender, tessera, name, message.data, None, None, QUEUED)
+            task.inside = message.inside
             tasks[uid] = task
             run.append(task)
             number += 1
@@ -585,6 +593,32 @@ class WorkerState:
             task.tessera.dispatch()
         self._ended_before(task)
 
+    def _finished_asked(self, task: Task, value: Any) -> None:
+        """``finished`` while some calls were asked to end.
+
+        Whoever cancelled a plain method was told that it would end so; a coroutine
+        that catches its CancelledError decides for itself, as in asyncio.
+        """
+        why = self._stops.get(task.uid)
+        if why is None or task.lane == LOOP or task.outcome is not None:
+            WorkerState.finished(self, task, value)
+            return
+        task.tessera.active -= 1
+        if task.tessera.queue:
+            task.tessera.dispatch()
+        self._stopped(task, why)
+
+    def _asked(self, uid: int, why: str) -> None:
+        self._stops[uid] = why
+        # Looked up anew for each call that ends, so that a plain one need not ask.
+        self.finished = self._finished_asked  # type: ignore[method-assign]
+
+    def _unasked(self, uid: int) -> str | None:
+        why = self._stops.pop(uid, None)
+        if not self._stops:
+            vars(self).pop("finished", None)
+        return why
+
     def _ended_before(self, task: Task) -> None:
         self.abandoned.pop(task.uid, None)
         if not task.settled:
@@ -644,6 +678,8 @@ class WorkerState:
         error = why if type(why) is bytes else self._port.failure(task, reason, why)
         if event == UPSTREAM_EVENT and task.state != PENDING:
             event = ERROR_EVENT
+        if self._stops:
+            self._unasked(task.uid)
         outcome = wire.Failed(task.uid, reason, error)
         # In this order: a thread that finds it ended looks at how.
         task.outcome = outcome
@@ -861,7 +897,8 @@ class WorkerState:
         elif sender and maker(uid) not in self.lost_makers:
             # Another holder of it was faster than its maker: it is on its way.
             self._early_cancels[uid] = reason
-            self.submit_run = self._submit_one  # type: ignore[method-assign] # until it comes
+            # Until it comes, look at each call.
+            self.submit_run = self._submit_one  # type: ignore[method-assign]
 
     def _submit_one(self, batch: list[Any], index: int, sender: int) -> int:
         """``submit_run`` while some calls were cancelled before they came."""
@@ -893,7 +930,7 @@ class WorkerState:
         before = self._stops.get(task.uid)
         if before is not None and (type(before) is not Late or type(reason) is Late):
             return  # it is being stopped
-        self._stops[task.uid] = reason
+        self._asked(task.uid, reason)
         if self.producers.stop(task.uid, reason_of(reason), reason):
             if before is None:
                 self._port.stopping_call(task)
@@ -907,7 +944,6 @@ class WorkerState:
                 self._port.stopping_call(task)
         elif task.handed or task.lane == THREAD:
             # Its thread will find it so: it has not taken it up, or it would run.
-            del self._stops[task.uid]
             self._stopped(task, reason)
 
     # -- time --------------------------------------------------------------------------
@@ -945,7 +981,7 @@ class WorkerState:
             self._port.cancel_running(task)
             self._port.stopping_call(task)
         else:
-            self._stops.pop(task.uid, None)
+            self._unasked(task.uid)
             self.limits.again(task.uid, now_s)
         self._tell(task.caller, wire.Running(task.uid, 0.0, attempt), None)
 
@@ -954,7 +990,7 @@ class WorkerState:
 
         Its tessera stays taken until the call returns.
         """
-        why = self._stops.pop(uid, None)
+        why = self._unasked(uid)
         task = self.tasks.get(uid)
         if why is None or task is None or task.settled or task.state != RUNNING:
             return None

@@ -15,6 +15,7 @@ from .. import session
 from ..comms.frames import UNSEEN
 from ..comms.messages import Options
 from .array import ArrayProxy
+from .limits import check_limits, interrupt_of, limits_among, timeout_of
 from .schema import OPTIONS_ATTRIBUTE, schema_of
 from .tessera import TesseraProxy, check_eager, proxy_of
 
@@ -38,6 +39,8 @@ _KNOWN: dict[str, tuple[type, ...] | None] = {
     "thread": (bool,),
     "expose": (tuple, list),
     "max_retries": (int,),
+    "timeout": None,
+    "interrupt": None,
     "silence": None,
     "name": (str, type(None)),
     "detached": (bool,),
@@ -76,6 +79,7 @@ def check_options(options: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"option 'max_retries': found {options['max_retries']}, expected at least 0"
         )
+    check_limits(options)
     _check_name(options)
     if "silence" in options:
         options["silence"] = _silence(options["silence"])
@@ -210,6 +214,10 @@ def tessera(cls: Any = None, /, **options: Any) -> Any:
         thread: the tessera has a thread of its own.
         expose: names beginning with an underscore that may be called.
         max_retries: how often a method that raises runs again, at once.
+        timeout: seconds that each call has; see ``proxy.method.options``. Not the
+            constructor.
+        interrupt: ``"raise"``, ``"flag"`` or ``"kill"``: how plain methods are stopped;
+            see ``proxy.method.options``.
         silence: exceptions of which nothing is logged when nobody asks for them: a
             class, a tuple of classes, or True for all; in the program that makes it.
         name: get the tessera of this name if there is one in the cluster, whoever made
@@ -296,6 +304,8 @@ def _wire(options: dict[str, Any]) -> Options:
         thread=options.get("thread", False),
         expose=list(options.get("expose", ())),
         max_retries=options.get("max_retries", 0),
+        timeout_s=timeout_of(options.get("timeout")),
+        interrupt=interrupt_of(options.get("interrupt") or "raise"),
         unique=options.get("name") or "",
         detached=options.get("detached", False),
     )
@@ -373,6 +383,7 @@ def _parameter(
 def _made(cls: Any, handle: TesseraHandle, options: dict[str, Any]) -> Any:
     if options.get("silence"):
         handle.runtime.silence(handle.stream, options["silence"])
+    handle.stream.options = limits_among(options)
     return proxy_of(cls, handle)
 
 

@@ -9,6 +9,7 @@ is not touched. What is asked of the root is in ``replica.py``; the root in ``ro
 from __future__ import annotations
 
 import copy
+import copyreg
 import functools
 import inspect
 import types
@@ -216,7 +217,7 @@ class Parameter(Generic[T_co]):
         return _plain(self, dict)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return _plain(self, lambda values: copy.deepcopy(values, memo))
+        return _plain(self, lambda values: copy.deepcopy(values, memo), memo)
 
     def __repr__(self) -> str:
         replica = _replica(self)
@@ -462,7 +463,14 @@ def _reduced_plain(thing: Any, reduced: Any) -> Any:
     made, cls = type(thing), _users(type(thing))
     function, args, *rest = reduced
     args = tuple(cls if arg is made else arg for arg in args)
+    # Under its own name the pickler would compare the class with the instance's.
+    if function is copyreg.__newobj__:  # type: ignore[attr-defined]  # not in typeshed
+        function = _new
     return (cls if function is made else function, args, *rest)
+
+
+def _new(cls: type, *args: Any) -> Any:
+    return cls.__new__(cls, *args)
 
 
 def _users(made: type) -> type:
@@ -470,9 +478,15 @@ def _users(made: type) -> type:
     return order[order.index(_Shell) + 1]
 
 
-def _plain(thing: Any, copied: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+def _plain(
+    thing: Any,
+    copied: Callable[[dict[str, Any]], dict[str, Any]],
+    memo: dict[int, Any] | None = None,
+) -> Any:
     if _replica(thing) is not None:
         _present(thing)
     new: Any = object.__new__(_users(type(thing)))
+    if memo is not None:
+        memo[id(thing)] = new
     fill(new, copied(attributes_of(thing)))
     return new

@@ -18,6 +18,10 @@ class Ticking(Protocol):
     ticking: bool
 
 
+class Limiting(Protocol):
+    def limit(self, call: Call, extra: Extra) -> None: ...
+
+
 class Runtime(Protocol):
     """Filled by ``runtimes.actor.ActorRuntime``."""
 
@@ -29,6 +33,8 @@ class Runtime(Protocol):
     def peers(self) -> Ticking: ...
     @property
     def intakes(self) -> Intakes: ...
+    @property
+    def limiting(self) -> Limiting: ...
     @property
     def on_loop(self) -> bool: ...
 

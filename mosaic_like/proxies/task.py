@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from ..comms.frames import UNSEEN
+from ..comms.frames import UNSEEN, hide_own
 from ..comms.messages import RESULT_CALL, TASK, Extra
 from ..comms.serialization import Referent
 from ..core.caller import Arrived, Call
@@ -107,9 +107,11 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
             if call.state < DONE:
                 yield from _ended(self._runtime, call).__await__()
             if call.state != DONE:
-                with UNSEEN:
-                    raise self._runtime.error_of(call)
+                raise self._runtime.error_of(call)
             return self
+        except BaseException as error:
+            hide_own(error)
+            raise
         finally:
             del self
 
@@ -129,9 +131,12 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
             if call.state == DONE and type(call.result) is Arrived:
                 await _fetched(runtime, call)
             if call.state != DONE:
-                with UNSEEN:
-                    raise runtime.error_of(call)
-            return runtime.value_of(call)  # type: ignore[no-any-return]
+                raise runtime.error_of(call)
+            value: R_co = runtime.value_of(call)
+            return value
+        except BaseException as error:
+            hide_own(error)
+            raise
         finally:
             del self
 
@@ -178,7 +183,8 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
             runtime.block(call, timeout, value=True)
             if call.state != DONE:
                 raise runtime.error_of(call)
-        return runtime.value_of(call)  # type: ignore[no-any-return]
+            value: R_co = runtime.value_of(call)
+            return value
 
     def as_future(self) -> concurrent.futures.Future[R_co]:
         """A future of ``concurrent.futures`` that ends as the task does."""

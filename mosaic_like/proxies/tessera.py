@@ -11,12 +11,13 @@ import marshal
 import sys
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ..comms.frames import UNSEEN
+from ..comms.frames import PASSED_ON, UNSEEN
 from ..comms.messages import GET_ATTRIBUTE, SET_ATTRIBUTE, STREAM, TESSERA, Extra
 from ..comms.serialization import PLAIN, Payload, Referent
 from ..core.caller import COUNTED_BYTES
 from ..core.task import DONE
 from ..ids import short
+from .limits import OPTIONS, check_limits, put_limits
 from .outputs import After, TaskDone
 from .schema import Method, Schema, schema_of
 from .stream import RemoteStream
@@ -85,6 +86,8 @@ class RemoteMethod:
         self._name = method.name
         self._low = method.low
         self._high = method.high
+        if extra is None:
+            extra = handle.stream.options  # what its maker wants of all calls
         self._extra = extra
         if method.is_stream or extra is not None:
             self._low, self._high = 1, 0  # never the short way
@@ -129,8 +132,13 @@ class RemoteMethod:
         if method.is_stream:
             extra = extra or Extra()
             extra.kind = STREAM
+        has_limits = "timeout" in options or "interrupt" in options
+        if has_limits:
+            extra = put_limits(options, extra)
         payload = runtime.dump_call(self, args, kwargs)
         call = runtime.submit(handle, self._name, payload, extra, 3)
+        if has_limits and extra is not None:
+            runtime.limiting.limit(call, extra)
         if method.is_stream:
             return RemoteStream(runtime, call, handle)  # type: ignore[return-value]
         return TaskProxy(runtime, call)
@@ -140,9 +148,24 @@ class RemoteMethod:
 
         Args:
             ordered: False lets it go ahead of earlier calls that wait for arguments.
-            max_retries: how often it runs again, at once, when it raises.
+            max_retries: how often it runs again, at once, when it raises, or when its
+                time is over.
+            timeout: seconds that each attempt has, the first from now on: waiting in
+                queues counts. Calls made inside it have no more than what is left.
+                Then it raises TaskTimeoutError, within about a second more, whatever
+                the method does.
+            interrupt: how a plain method that runs is stopped, when it is cancelled or
+                out of time. ``"raise"``, the default: by an exception inside it;
+                ``"flag"``: it looks at ``current_task().cancelled`` itself; ``"kill"``:
+                as ``"raise"``, and if that does not help within a second, with its
+                worker and all that lives there. Otherwise its tessera is busy until it
+                returns, but the task ends in any case.
+
+        Raises:
+            TypeError: an unknown option, or one of the wrong type.
+            ValueError: one that is out of range.
         """
-        known = ("ordered", "max_retries")
+        known = ("ordered", "max_retries", *OPTIONS)
         for name in options:
             if name not in known:
                 raise TypeError(
@@ -150,6 +173,7 @@ class RemoteMethod:
                 )
         if options.get("max_retries") is not None:
             _retries(options["max_retries"])
+        check_limits(options)
         return RemoteMethod(
             self._handle, self._schema, self._method, {**(self._extra or {}), **options}
         )
@@ -217,7 +241,7 @@ class RemoteAttribute:
         handle = self._proxy._mosaic_handle
         runtime = handle.runtime
         call = runtime.submit(handle, self._name, NOTHING, Extra(kind=GET_ATTRIBUTE))
-        with UNSEEN:
+        with PASSED_ON:
             return (yield from TaskProxy(runtime, call).result().__await__())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -307,7 +331,9 @@ class TesseraProxy(Referent, Generic[T_co]):
 
     def __reference__(self) -> tuple[TesseraHandle, tuple[Any, ...]]:
         handle = self._mosaic_handle
-        return handle, ("tessera", self._mosaic_schema.cls, handle.stream.label)
+        stream = handle.stream
+        what = "tessera", self._mosaic_schema.cls, stream.label
+        return handle, what if stream.options is None else (*what, stream.options)
 
     # -- the user's names --------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, Generic, Literal, TypeVar, overload
 
-from ..comms.frames import UNSEEN
+from ..comms.frames import PASSED_ON
 from ..core.task import DONE
 from .task import TaskProxy, _future
 
@@ -79,7 +79,7 @@ async def gather(*proxies: Any, return_exceptions: bool = False) -> list[Any]:
         ]
     if any(not task._call.settled for task in tasks):
         await _all_or_first_failure(tasks)
-    with UNSEEN:
+    with PASSED_ON:
         for task in tasks:
             if task._call.settled and task._call.state != DONE:
                 await task  # raises

@@ -215,7 +215,7 @@ def drop(ref: WarehouseObject[Any] | str, /) -> TaskProxy[None]:
 def drop_in(runtime: Any, ref: Any, depth: int = 3) -> TaskProxy[None]:
     """See ``drop``."""
     if isinstance(ref, WarehouseObject):
-        return TaskProxy(runtime, runtime.storing.drop(ref, depth - 1))
+        return TaskProxy(runtime, runtime.storing.drop(ref, depth))
     _check_key("drop", ref)
     return TaskProxy(runtime, runtime.storing.drop_key(ref, depth))
 

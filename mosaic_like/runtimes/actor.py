@@ -22,6 +22,7 @@ from .. import ids
 from ..comms import direct
 from ..comms import messages as wire
 from ..comms.messages import Submit
+from ..comms.exceptions import error_summary
 from ..comms.serialization import PLAIN, Payload, Serializer
 from ..core.caller import (
     COUNTED_BYTES,
@@ -36,10 +37,11 @@ from ..core.caller import (
 )
 from ..core.references import Grants
 from ..core.task import CANCEL_EVENT, DONE, ERROR_EVENT, FAILED, Task
-from ..core.worker import WorkerState
+from ..core.worker import CLOSE_METHOD, WorkerState
 from ..proxies.task import TaskProxy
 from ..proxies.tessera import READY, TesseraHandle, ordered_only
 from .base import Base
+from .deaths import Deaths
 from .executor import CURRENT, Built, Executor, Handed, Outcome, Raised, Retrying
 from .failures import Failures
 from .limits import Limiting
@@ -95,11 +97,16 @@ class ActorRuntime(Base):
         self.storing = Storing(self)
         self.values = Values(self)
         self.failures = Failures(self)
+        self.deaths = Deaths(self)
+        self.remains = self.deaths.left
         self.limiting = Limiting(self)
         self.limits: dict[int, Limit] = {}
         # Of which failures nothing is logged when nobody asks for them.
         self._silenced: WeakKeyDictionary[Stream, tuple[type[BaseException], ...]]
         self._silenced = WeakKeyDictionary()
+        # The last one that was logged, and the places of its calls.
+        self._told: WeakKeyDictionary[Stream, tuple[bytes, set[str]]]
+        self._told = WeakKeyDictionary()
         # What the states, the executor and the proxies ask for.
         self.value_of = self.values.of
         self.error_of = self.values.error
@@ -271,12 +278,9 @@ class ActorRuntime(Base):
         )
         task = current_task()
         if task is not None:
-            if extra is None:
-                extra = wire.Extra()
-            extra.ancestors = ancestors = [*task.ancestors, task.uid]
-            call.root = ancestors[0]
-            call.parent = task.uid
-            if self.limits:
+            call.inside = task.within()
+            if self.limits and task.uid in self.limits:
+                extra = extra or wire.Extra()
                 self.limiting.inherit(task, call, extra)
             if self.made_inside:
                 self.count_inside(call.root)
@@ -554,16 +558,29 @@ class ActorRuntime(Base):
             return
         if call.rare is not None and call.rare.reason == wire.REASONS[wire.UPSTREAM]:
             return  # the call at fault says it
+        if call.method == CLOSE_METHOD and call.rare is not None:
+            if call.rare.reason == wire.REASONS[wire.GONE]:
+                return  # what it asked for is so
         error = self.error_of(call)
         if isinstance(error, self._silenced.get(call.stream, ())):
             return
         place = place_of(call)
+        # Calls on what could not be made all fail with the very same error.
+        last, places = self._told.get(call.stream, (b"", set()))
+        is_new = call.result != last
+        if is_new:
+            places = set()
+            self._told[call.stream] = call.result, places
+        elif place in places:
+            return
+        places.add(place)
         logger.error(
-            "%s.%s, called at %s, failed and nobody asked for its result",
+            "%s.%s, called at %s, failed and nobody asked for its result%s",
             call.stream.label,
             call.method,
             place,
-            exc_info=(type(error), error, error.__traceback__),
+            "" if is_new else f": {error_summary(call.result)} (see above)",
+            exc_info=(type(error), error, error.__traceback__) if is_new else None,
         )
 
     def release(self, call: Call) -> None:
@@ -764,6 +781,8 @@ class ActorRuntime(Base):
         kind: Any = type(outcome)
         if kind is bytes or kind is Payload:
             if kind is Payload and not self.placed(outcome):
+                # Its end is told after those of later calls.
+                self.executor.journal.irregular(task)
                 self.placing.later(lambda: self._ended_later(task, outcome))
                 return
             worker.finished(task, outcome)
@@ -821,6 +840,7 @@ class ActorRuntime(Base):
 
     def member_lost(self, member: wire.Member, cause: str) -> None:
         self.causes[member.incarnation] = (member, cause)
+        self.deaths.begin(member)
         if member is self.warehouse:
             self.warehouse = self._own_warehouse()
             self.sharing.warehouse_changed()
@@ -840,6 +860,7 @@ class ActorRuntime(Base):
         if member.uid.startswith("node"):
             self.placing.place_waiting()  # what waits for its warehouse
         self.sharing.member_lost(member.incarnation)
+        self.deaths.end(member)
         self.names.lost(member.incarnation)
         monitor = self.outbox(ids.MONITOR_INCARNATION)
         if monitor is not None and _counts(member):

@@ -161,8 +161,13 @@ class Base:
             return
         logger.debug("%s: %s is lost: %s", self.uid, member.uid, message.cause)
         self.peers.lose(message.incarnation)
+        if message.remains:
+            self.remains(member, message.remains)
         self.member_lost(member, message.cause)
         self._membership_changed()
+
+    def remains(self, member: wire.Member, data: bytes) -> None:
+        """What somebody left who is lost: told right before ``member_lost``."""
 
     def member_lost(self, member: wire.Member, cause: str) -> None:
         """Somebody is gone for good; nothing of it is heard any more."""

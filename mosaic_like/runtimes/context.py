@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import ids, session
 from ..core.references import Grant
+from ..proxies.limits import limits_of
 from ..proxies.tessera import TesseraHandle, proxy_of
 from .executor import CURRENT
 
@@ -43,6 +44,12 @@ class CurrentTask:
         runtime: Any = session.current()
         attempt: int = runtime.executor.attempt(self._task.uid)
         return attempt
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(
+            "the current task cannot leave its method; send mosaic.current_task().uid, "
+            "or mosaic.current_tessera()"
+        )
 
     def __repr__(self) -> str:
         return f"<current task {self.name} {self.uid}>"
@@ -83,6 +90,7 @@ def current_tessera() -> TesseraProxy[Any]:
         runtime.post(table.grant, tessera.uid, me, me)
     grant = Grant(tessera.uid, me, me, runtime.grants)
     stream = runtime.placing.met(tessera.uid, me, tessera.options.name)
+    stream.options = limits_of(tessera.options)
     handle = TesseraHandle(runtime, tessera.uid, stream, None, grant)
     return proxy_of(type(tessera.instance), handle)
 

@@ -27,6 +27,7 @@ from ..core.worker import CLOSE_METHOD, CONSTRUCTOR, TRAVELLING_BYTES
 from ..errors import CycleError, SerializationError, TaskCancelledError
 from .inline import run_inline
 from .interrupts import Interrupted, Interrupts
+from .journal import Journal
 from .own_thread import OwnThread
 from .streams import Paused, Yielded, run_step, run_step_on_loop
 
@@ -135,6 +136,8 @@ class Retrying:
 
 
 Outcome = bytes | Payload | Built | Raised | Handed | Retrying | Paused | Yielded
+# With these the call goes on.
+_UNFINISHED = frozenset((Handed, Retrying, Paused, Yielded))
 
 
 class Wake:
@@ -153,6 +156,7 @@ class Executor:
         self._port = port
         self._loop = loop
         self._has_main = main_thread
+        self.journal = Journal()  # of what it starts and finishes; a worker has a file
         self._queue: queue.SimpleQueue[Task | list[Task] | Wake | None]
         self._queue = queue.SimpleQueue()
         self._deferred: deque[Task | Wake] = deque()
@@ -166,9 +170,15 @@ class Executor:
         codes = [m.__func__.__code__ for m in runners]  # type: ignore[union-attr]
         self.interrupts = Interrupts([*codes, run_step.__code__])
         # The same on the loop, for its watchdog.
-        runners = (self._consume, self._run_coroutine, self._coroutine_raised)
-        codes += [m.__func__.__code__ for m in runners]  # type: ignore[union-attr]
-        self.codes = [*codes, run_inline.__code__, run_step_on_loop.__code__]
+        on_loop = (
+            Executor._run_common,
+            Executor._consume,
+            Executor._run_coroutine,
+            Executor._coroutine_raised,
+            run_inline,
+            run_step_on_loop,
+        )
+        self.codes = [*codes, *(function.__code__ for function in on_loop)]
         self._consumers: dict[int, _Consumer] = {}
         self._overlapping: set[_Consumer] = set()  # of asynchronous tesserae
         self._threads: dict[int, OwnThread] = {}
@@ -272,6 +282,7 @@ class Executor:
 
     def tessera_gone(self, tessera: Tessera) -> None:
         """Its own thread, if it has one, ends."""
+        self.journal.gone(tessera)
         thread = self._threads.pop(tessera.uid, None)
         if thread is not None:
             thread.queue.put(None)
@@ -323,6 +334,7 @@ class Executor:
         if task.cancelled is not None:
             self._port.completed(task, self._cancelled(task, started=False))
             return
+        self.journal.start(task)
         set_current(task)
         try:
             try:
@@ -332,6 +344,8 @@ class Executor:
                 thread.leave()
         except BaseException as error:
             outcome = self._failure(task, error)
+        if type(outcome) not in _UNFINISHED:
+            self.journal.finish(task)
         set_current(None)
         task.raw = outcome
         handed = outcome if type(outcome) is Handed else None
@@ -351,11 +365,20 @@ class Executor:
         if task.cancelled is not None:
             self._port.completed(task, self._cancelled(task, started=False))
             return
+        tessera = task.tessera
+        journal = self.journal
+        # As `Journal.start` does it.
+        mark = tessera.mark if tessera.marked == task.caller else journal.mark(task)
+        view = journal.view
+        if task.uid > view[mark]:
+            view[mark] = task.uid
         set_current(task)
         try:
             outcome = self._run_user(task)
         except BaseException as error:
             outcome = self._failure(task, error)
+        if type(outcome) not in _UNFINISHED:
+            self.journal.view[mark + 1] = task.uid
         set_current(None)
         task.raw = outcome
         self._port.completed(task, outcome)
@@ -389,11 +412,14 @@ class Executor:
             outcome = Handed(value) if is_coroutine else _dump(self._port, value)
         except BaseException as error:
             outcome = self._failure(task, error)
+        if type(outcome) not in _UNFINISHED:
+            self.journal.finish(task)
         task.raw = outcome
         self._port.completed(task, outcome)
 
     def raised(self, task: Task, error: BaseException) -> None:
         task.raw = outcome = self._failure(task, error)
+        self.journal.finish(task)
         self._port.completed(task, outcome)
 
     def ended(self, run: list[Task]) -> None:
@@ -532,6 +558,7 @@ class Executor:
         if task.cancelled is not None:
             coroutine.close()
             raise Interrupted
+        self.journal.irregular(task)  # calls behind it may run while it goes on
         if task.lane == MAIN and self._has_main:
             # Nobody could know: calls of it are in this thread's queue, behind it.
             self._stalled.append(task)
@@ -542,6 +569,8 @@ class Executor:
         extra = task.extra
         if extra is not None and wire.CALL < extra.kind < wire.CLOSE:
             return self._special(task, extra.kind)
+        if extra is not None and not extra.ordered:
+            self.journal.irregular(task)
         instance = task.tessera.instance
         if name[0] == "_":
             if name == CONSTRUCTOR and instance is None:
@@ -570,6 +599,7 @@ class Executor:
     def _special(self, task: Task, kind: int) -> Outcome:
         port = self._port
         if kind == wire.STREAM:
+            self.journal.irregular(task)
             return run_step(task, port.producer(task), self._coroutine, port)
         name = task.method
         if kind == wire.APPLY:
@@ -598,6 +628,8 @@ class Executor:
         return _dump(self._port, value)
 
     def _cancelled(self, task: Task, *, started: bool) -> Raised:
+        if not started:
+            self.journal.irregular(task)
         reason = reason_of(task.cancelled)
         return Raised(reason, self._port.cancelled(task, started=started))
 
@@ -692,7 +724,7 @@ class Executor:
     def _needed(self, task: Task, waiter: Task, call: Call) -> bool:
         if any(task.tessera is running.tessera for running in self._stack):
             return False
-        if task.tessera.uid == call.stream.tessera or waiter.uid in task.ancestors:
+        if task.tessera.uid == call.stream.tessera or waiter.uid in (task.inside or ()):
             return True
         # The worker that is to run the awaited call is blocked itself, until this task
         # has ended: the wait depends on it.
@@ -772,7 +804,12 @@ class Executor:
         runner = consumer.runner
         loads, dumps = marshal.loads, marshal.dumps
         task.move(START)
+        journal = self.journal
+        mark = tessera.mark if tessera.marked == task.caller else journal.mark(task)
         while True:
+            view = journal.view
+            if task.uid > view[mark]:
+                view[mark] = task.uid
             set_current(task)
             try:
                 value = await getattr(instance, task.method)(*loads(task.data))
@@ -781,6 +818,7 @@ class Executor:
             except BaseException as error:
                 return task, await self._coroutine_failure(task, error)
             outcome = dumps(value, 2)
+            journal.view[mark + 1] = task.uid
             if (
                 runner is None
                 or len(outcome) > TRAVELLING_BYTES
@@ -819,11 +857,14 @@ class Executor:
             task.move(START)
         if task.cancelled is not None and coroutine is None:
             return self._cancelled(task, started=False)
+        if coroutine is None:
+            self.journal.start(task)
         CURRENT.set(task)
         try:
             if coroutine is None:
                 extra = task.extra
                 if extra is not None and extra.kind == wire.STREAM:
+                    self.journal.irregular(task)
                     return await run_step_on_loop(
                         task, self._port.producer(task), self._coroutine, self._port
                     )
@@ -833,7 +874,9 @@ class Executor:
                 value = None
             if type(task.cancelled) is Late:
                 raise asyncio.CancelledError  # a value that comes too late is none
-            return self._port.dump_result(value)  # type: ignore[no-any-return]
+            outcome: Outcome = self._port.dump_result(value)
+            self.journal.finish(task)
+            return outcome
         except BaseException as error:
             return await self._coroutine_failure(task, error)
         finally:

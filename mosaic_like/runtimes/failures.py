@@ -15,13 +15,11 @@ from ..core.worker import CONSTRUCTOR
 from ..errors import (
     MonitorLost,
     MosaicError,
-    NodeLost,
     RuntimeDisconnectedError,
     TaskCancelledError,
     TaskTimeoutError,
     UpstreamError,
     Verdict,
-    WorkerDied,
 )
 
 if TYPE_CHECKING:
@@ -114,7 +112,9 @@ class Failures:
             error = TaskCancelledError(text, uid, Verdict.MAYBE_RAN)
         return dump_error(error, self._serializer)
 
-    def _late(self, task: Task, why: Late, started: bool) -> BaseException:
+    def _late(
+        self, task: Task, why: Late, started: bool, what: str = "was stopped"
+    ) -> BaseException:
         """The time of a call is over at its owner."""
         name, uid = _task_name(task), ids.task_name(task.uid)
         if not started:
@@ -125,8 +125,8 @@ class Failures:
                 Verdict.NOT_STARTED,
             )
         return TaskTimeoutError(
-            f"{name} did not end in time ({why}) and was stopped; give it more time, "
-            "or see what it waited for",
+            f"{name} did not end in time ({why}) and {what}; give it more time, or "
+            "see what it waited for",
             uid,
             Verdict.MAYBE_RAN,
         )
@@ -144,35 +144,26 @@ class Failures:
         if lost and call.method == CONSTRUCTOR:
             return dump_error(no_cluster(lost, Verdict.MAYBE_RAN), self._serializer)
         member, how = cause if type(cause) is tuple else (None, str(cause))
-        uid = "" if member is None else member.uid
-        kind: type[RuntimeDisconnectedError] = RuntimeDisconnectedError
-        where = "its runtime"
-        if member is not None:
-            where = f"{ids.short(uid)} ({member.host}, pid {member.pid})"
-            if uid.startswith("worker"):
-                kind = WorkerDied
-            elif uid.startswith("node"):
-                kind = NodeLost
-            elif uid.startswith("warehouse"):
-                return dump_error(
-                    RuntimeDisconnectedError(
-                        f"{where} is lost: {how}; {_name(call)} is gone with all that "
-                        "it kept: put it again",
-                        uid,
-                        Verdict.RAN_RESULT_LOST,
-                        how,
-                    ),
-                    self._serializer,
-                )
-        verdict = Verdict.NOT_STARTED if call.hold == RELEASED else Verdict.MAYBE_RAN
-        what = "was not sent" if verdict is Verdict.NOT_STARTED else "may have run"
-        error = kind(
-            f"{where} is lost: {how}; {_name(call)} {what}. "
-            "Its tesserae are gone: make them again",
-            uid,
-            verdict,
-            how,
-        )
+        if member is None:
+            sent = call.hold != RELEASED
+            error = RuntimeDisconnectedError(
+                f"its runtime is lost: {how}; {_name(call)} "
+                f"{'may have run' if sent else 'was not sent'}. "
+                "Its tesserae are gone: make them again",
+                "",
+                Verdict.MAYBE_RAN if sent else Verdict.NOT_STARTED,
+                how,
+            )
+        elif member.uid.startswith("warehouse"):
+            error = RuntimeDisconnectedError(
+                f"{ids.short(member.uid)} ({member.host}, pid {member.pid}) is lost: "
+                f"{how}; {_name(call)} is gone with all that it kept: put it again",
+                member.uid,
+                Verdict.RAN_RESULT_LOST,
+                how,
+            )
+        else:
+            error = self._runtime.deaths.error(call, member, how)
         return dump_error(error, self._serializer)
 
     def refused(self, task: Task, reason: int, why: Any) -> bytes:
@@ -199,11 +190,19 @@ class Failures:
     ) -> BaseException:
         name, uid = _task_name(task), ids.task_name(task.uid)
         cause = load_error(_error_of(argument), self._serializer)
-        if isinstance(cause, UpstreamError) and cause.__cause__ is not None:
-            cause = cause.__cause__  # the first one: chains of these are long
+        # The first one: a chain that kept all between would end in quadratic time.
+        first = cause.__cause__
+        is_between = isinstance(cause, UpstreamError) or (
+            isinstance(cause, TaskCancelledError)
+            and isinstance(first, TaskCancelledError)
+        )
+        if is_between and first is not None:
+            cause = first
         error: BaseException
         if reason == wire.CANCELLED:
-            error = TaskCancelledError(f"{name}: an argument was cancelled", uid)
+            error = TaskCancelledError(
+                f"{name}: an argument was cancelled ({cause})", uid
+            )
         else:
             error = UpstreamError(
                 f"{name} was not called: an argument of it failed "
@@ -217,11 +216,13 @@ class Failures:
         runtime = self._runtime
         name, uid = _task_name(task), ids.task_name(task.uid)
         started = task.state == RUNNING
+        goes_on = task.uid in runtime.worker.abandoned
         if type(why) is Late:
-            return self._late(task, why, started)
+            what = "has not stopped yet" if goes_on else "was stopped"
+            return self._late(task, why, started, what)
         if reason == wire.CANCELLED:
             text = f": {why}" if why else ""
-            if started:
+            if goes_on:
                 text += "; it has not stopped yet, and its tessera is busy until then"
             verdict = Verdict.MAYBE_RAN if started else Verdict.NOT_STARTED
             return TaskCancelledError(f"{name} was cancelled{text}", uid, verdict)

@@ -19,6 +19,8 @@ from ..core.worker import TRAVELLING_BYTES
 if TYPE_CHECKING:
     from contextvars import ContextVar
 
+    from .journal import Journal
+
 _SCALARS = PLAIN - {bytes}
 _loads = marshal.loads
 _dumps = marshal.dumps
@@ -26,6 +28,8 @@ _dumps = marshal.dumps
 
 class Inline(Protocol):
     """What runs and ends the calls that are not of the common kind."""
+
+    journal: Journal
 
     def one(self, task: Task, /) -> None:
         """Run a call from its start to the news of its end."""
@@ -63,6 +67,9 @@ def run_inline(
     lines, out, err = talk
     ended: list[Task] = []
     name, method = "", None
+    journal = port.journal
+    first = run[0]
+    mark = tessera.mark if tessera.marked == first.caller else journal.mark(first)
     for index, task in enumerate(run):
         data = task.data
         if task.method != name:
@@ -73,6 +80,9 @@ def run_inline(
         is_common = method is not None and data[0] != PICKLED
         if method is not None and is_common:
             task.state = RUNNING
+            view = journal.view
+            if task.uid > view[mark]:
+                view[mark] = task.uid
             set_current(task)
             try:
                 value = method(*_loads(data))
@@ -82,6 +92,7 @@ def run_inline(
                 if type(value) in _SCALARS:
                     result = _dumps(value, 2)
                     if len(result) <= TRAVELLING_BYTES and not (lines or out or err):
+                        journal.view[mark + 1] = task.uid
                         task.state = DONE
                         task.outcome = Done(task.uid, result)
                         ended.append(task)

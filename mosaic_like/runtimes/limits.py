@@ -44,12 +44,15 @@ class Limiting:
 
     def __init__(self, runtime: ActorRuntime) -> None:
         self._runtime = runtime
-        self._calls = Limits(lambda uid: uid in runtime.caller.calls)
+        self._calls = Limits(self._is_open)
         self._pursuit = Pursuit()
         self._graces = Deadlines()  # of the tasks that are being stopped
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = 0.0
         self._parents: dict[int, str] = {}  # whose inner calls are to be cancelled
+
+    def _is_open(self, uid: int) -> bool:
+        return uid in self._runtime.caller.calls
 
     # -- the caller's side -------------------------------------------------------------
 
@@ -107,8 +110,6 @@ class Limiting:
             self._send_to_node(call, why, kill=False)
             return
         interrupt = None if call.rare is None else call.rare.interrupt
-        if interrupt is None and call.stream.options is not None:
-            interrupt = call.stream.options.get("interrupt")
         self._send_to_node(call, why, kill=interrupt == wire.KILL_WORKER)
         reason = reason_of(why)
         state = CANCELLED if reason == wire.CANCELLED else FAILED

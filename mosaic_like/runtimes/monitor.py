@@ -117,8 +117,8 @@ class Monitor(Base):
             self.loop.remove_reader(pidfd)
             os.close(pidfd)
 
-    def _lost(self, incarnation: int, cause: str) -> None:
-        sends = self.state.lost(incarnation, cause)
+    def _lost(self, incarnation: int, cause: str, remains: bytes = b"") -> None:
+        sends = self.state.lost(incarnation, cause, remains)
         ended = [m for m in self.members if m not in self.state.members]
         for gone in ended:
             self._unwatch(gone)
@@ -139,7 +139,7 @@ class Monitor(Base):
     def _on_exited(self, message: wire.Exited, buffers: Any, sender: int) -> None:
         member = self.state.of_uid(message.uid)
         if member is not None and member.pid == message.pid:
-            self._lost(member.incarnation, message.how)
+            self._lost(member.incarnation, message.how, message.remains)
         elif member is None and not self.stopping and message.uid.startswith("worker"):
             # It never joined: who waits for it at the start wants to know.
             for head in self.of_kind("head"):

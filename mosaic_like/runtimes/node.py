@@ -6,18 +6,21 @@ import asyncio
 import functools
 import logging
 import os
+import signal
 import sys
 from typing import Any
 
 from ..comms import messages as wire
 from ..config import FULL_TRACEBACK, Config
+from ..core import verdicts
 from ..core.node import MOST, PERIOD_S, Replacements
 from ..errors import ConnectError, MosaicError
 from ..ids import MONITOR_INCARNATION, short
+from . import journal, orders
 from .base import Base
-from . import orders
 from .interrupts import SIGNAL
 from .loops import new_loop, tune_collector
+from .oom import MemoryWatch
 from .processes import Child, ForkServer, describe_status, open_pidfd
 from .spec import Spec, decode
 
@@ -39,7 +42,7 @@ JOIN_GRACE_S = 1.0
 # The warehouse is forked when the workers are there, and a moment later, in which the
 # first call is made; but not later than this if some of them do not come.
 WAREHOUSE_AFTER_S = 0.02
-WAREHOUSE_LATEST_S = 2.0
+WAREHOUSE_LATEST_S = 10.0
 WAREHOUSE_AGAIN_S = 10.0  # where it has died so often that a worker would not come back
 
 
@@ -54,6 +57,7 @@ class Node(Base):
         self._server = server
         self._children: dict[str, Child] = {}
         self._replacements = Replacements()
+        self._memory: dict[int, MemoryWatch] = {}  # of children, by pid
         self._warehouse_replacements = Replacements()
         self._warehouse = ""  # its uid, when it has been started
         self._lines: list[str] = []
@@ -130,10 +134,14 @@ class Node(Base):
                 spec.encode(),
                 environment=environment,
                 death_signal=True,
+                on_started=self._started,
                 on_exited=functools.partial(self._exited, uid),
             )
         except MosaicError:
             self.stop()
+
+    def _started(self, child: Child) -> None:
+        self._memory[child.pid] = MemoryWatch(child.pid)
 
     def _exited(self, uid: str, child: Child) -> None:
         if self._children.get(uid) is child:
@@ -143,9 +151,19 @@ class Node(Base):
         if child.failure:
             how = f"could not be forked: {child.failure}"
         how = self._recycled.pop(child.pid, how)
+        memory = self._memory.pop(child.pid, None)
+        directory = self._spec.directory
+        remains = b""
+        if self.stopping or not uid.startswith("worker"):
+            journal.remove(directory, child.pid)
+        else:
+            left = journal.collect(directory, child.pid)
+            if memory is not None and status == signal.SIGKILL:
+                left.memory = memory.evidence(child.max_rss_bytes)
+            remains = verdicts.encode(left)
         orders.forget(orders.path_of(self._spec.directory, child.pid))
         if self.outbox(MONITOR_INCARNATION) is not None:
-            self.monitor.send(wire.Exited(uid, child.pid, how))
+            self.monitor.send(wire.Exited(uid, child.pid, how, remains))
         if self.stopping:
             self._check_stopped()
             return

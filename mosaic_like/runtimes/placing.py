@@ -102,8 +102,7 @@ class Placing:
         task = CURRENT.get()
         extra = None
         if task is not None:
-            extra = wire.Extra(ancestors=[*task.ancestors, task.uid])
-            call.root = extra.ancestors[0]
+            call.inside = task.within()
             if self._runtime.made_inside:
                 self._runtime.count_inside(call.root)
         place: Callable[..., None] = self._place

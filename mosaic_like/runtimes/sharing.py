@@ -171,6 +171,11 @@ class Sharing:
                 why,
             )
 
+    async def ready(self) -> None:
+        """Wait until large values go through shared memory; on the loop's thread."""
+        while not self.home:
+            await self._runtime.membership()
+
     # -- writing -----------------------------------------------------------------------
 
     def store(self, views: Sequence[memoryview], bases: Sequence[Any]) -> Stored | None:
@@ -372,6 +377,7 @@ class Sharing:
             self._warn(message.why)
         elif warehouse is not None and warehouse.incarnation == sender:
             self.home = sender
+            self._runtime._membership_changed()
 
     # -- what is kept ------------------------------------------------------------------
 
@@ -429,3 +435,5 @@ class Sharing:
         self.home = 0
         if self._stock is not None:
             self._stock.close()
+        if self._maps is not None:
+            self._maps.trim(float("inf"))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
 from ..comms.exceptions import dump_error
-from ..comms.serialization import Payload
+from ..comms.serialization import Payload, Referent
 from ..core.caller import COUNTED_BYTES, Call, Stream, rare
 from ..core.placement import STRATEGIES, Strategy
 from ..core.task import DONE, FAILED
@@ -28,6 +28,11 @@ _NOTHING = marshal.dumps(None, 2)
 KEYS = "0"  # of the node whose warehouse has the keys
 
 
+def _heard(call: Call) -> None:
+    if call.rare is not None:
+        call.rare.unheard = False
+
+
 class _Target:
     """What a call that is held keeps alive."""
 
@@ -38,8 +43,32 @@ class _Target:
         self.kept = kept
 
 
+class _Taken(Referent):
+    """Stands for the value of a task that is asked for after this was pickled."""
+
+    __slots__ = ("proxy",)
+    kind = wire.TASK
+
+    def __init__(self) -> None:
+        self.proxy: TaskProxy[Any] | None = None
+
+    def __reference__(self) -> tuple[_Taken, tuple[Any, ...]]:
+        return self, ("task",)
+
+    @property
+    def uid(self) -> int:
+        return 0 if self.proxy is None else self.proxy._call.uid
+
+    @property
+    def owner(self) -> int:
+        return 0 if self.proxy is None else self.proxy._call.owner
+
+
 class Storing:
-    """The requests of one runtime; from any thread, but what says on the loop."""
+    """The requests of one runtime; from any thread, but what says on the loop.
+
+    ``depth``: of the frame of the program, counted from who asks here.
+    """
 
     def __init__(self, runtime: ActorRuntime) -> None:
         self._runtime = runtime
@@ -75,7 +104,7 @@ class Storing:
             "drop",
             marshal.dumps(call.uid, 2),
             wire.Extra(kind=wire.DROP),
-            depth,
+            depth + 1,
         )
         if call.state == DONE:  # what has come here is not to be read any more, too
             error = LookupError(f"{call.stream.label}.{call.method}: it was dropped")
@@ -89,7 +118,8 @@ class Storing:
         self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], depth: int
     ) -> Call:
         """Call a function in a worker."""
-        return self._call_in_worker(function, args, kwargs, depth + 1)
+        name, payload = self._dump_call(function, args, kwargs)
+        return self._call_in_worker(name, payload, Stream(0, "apply"), depth)
 
     def exec(
         self,
@@ -104,17 +134,21 @@ class Storing:
         All three requests go at once. The worker waits for what the first gives, the
         warehouse for what the worker gives.
         """
+        value = _Taken()
+        # First: if it cannot travel, nothing is taken.
+        name, payload = self._dump_call(function, (value, *args), kwargs)
         taking = self._ask(wire.TAKE_KEY, KEYS, key, _NOTHING, depth)
-        taken: TaskProxy[Any] = TaskProxy(self._runtime, taking)
-        # If the arguments cannot travel, the taking ends with its proxy.
-        making = self._call_in_worker(
-            function, (taken, *args), kwargs, depth + 1, quiet=True
-        )
+        taken = value.proxy = TaskProxy(self._runtime, taking)
+        # What fails of these two is told by the last.
+        self._runtime.when_settled(taking, lambda: _heard(taking))
+        stream = Stream(0, "apply")
+        self._runtime.silence(stream, (BaseException,))
+        making = self._call_in_worker(name, payload, stream, depth)
         made: TaskProxy[Any] = TaskProxy(self._runtime, making)
-        payload = Payload(
+        replacing = Payload(
             marshal.dumps(taking.uid, 2), (TaskHandle(made), TaskHandle(taken))
         )
-        return self._ask(wire.REPLACE_KEY, KEYS, key, payload, depth)
+        return self._ask(wire.REPLACE_KEY, KEYS, key, replacing, depth)
 
     def _ask(
         self, kind: int, index: str, method: str, payload: Any, depth: int
@@ -124,29 +158,25 @@ class Storing:
             method,
             payload,
             wire.Extra(kind=kind),
-            depth + 1,
+            depth + 2,
         )
 
-    def _call_in_worker(
-        self,
-        function: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        depth: int,
-        quiet: bool = False,
-    ) -> Call:
-        runtime = self._runtime
+    def _dump_call(
+        self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[str, Any]:
         name = getattr(function, "__name__", type(function).__name__)
-        payload = runtime.serializer.dumps_call(
+        payload = self._runtime.serializer.dumps_call(
             (function, *args), kwargs, describe=lambda: (name, ("function", "value"))
         )
-        stream = Stream(0, "apply")
-        if quiet:  # its failure is that of the call that waits for it
-            runtime.silence(stream, (BaseException,))
+        return name, payload
+
+    def _call_in_worker(
+        self, name: str, payload: Any, stream: Stream, depth: int
+    ) -> Call:
         self._aim(stream, self._a_worker)
         # Not ordered: one that waits for its arguments holds up no other.
         extra = wire.Extra(kind=wire.APPLY, ordered=False)
-        return runtime.submit(_Target(stream), name, payload, extra, depth)  # type: ignore[arg-type] # as above
+        return self._runtime.submit(_Target(stream), name, payload, extra, depth + 2)  # type: ignore[arg-type] # as above
 
     # -- where they go -----------------------------------------------------------------
 

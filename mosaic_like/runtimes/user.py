@@ -26,6 +26,25 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+_PUBLIC = (
+    "async_for",
+    "barrier",
+    "config",
+    "drop",
+    "exec",
+    "get",
+    "get_worker",
+    "logger",
+    "nodes",
+    "num_nodes",
+    "num_workers",
+    "put",
+    "register_barrier_task",
+    "uid",
+    "wait_for_workers",
+    "workers",
+)
+
 
 class WorkerInfo:
     """A worker or node: accepted wherever ``runtime=`` is."""
@@ -79,6 +98,16 @@ class UserRuntime(ActorRuntime):
         self._barrier_tasks: list[Callable[[], Awaitable[Any]]] = []
         # What the proxies of a tessera share in this runtime, by its uid.
         self.records: WeakValueDictionary[int, Any] = WeakValueDictionary()
+
+    def __dir__(self) -> list[str]:
+        """What users are given; all else is for the package."""
+        return list(_PUBLIC)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(
+            "the runtime belongs to its process and cannot be sent: where a method "
+            "runs, mosaic.runtime() is the one of its worker"
+        )
 
     def joined_cluster(self, settings: bytes) -> None:
         super().joined_cluster(settings)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..comms import direct
 from ..comms import messages as wire
-from ..comms.exceptions import load_error
+from ..comms.exceptions import load_error, not_rebuilt
 from ..comms.serialization import Payload
 from ..core.caller import Arrived, Call, rare
 from ..core.references import Grant
 from ..core.task import DONE, Task
-from ..errors import SerializationError
+from ..errors import MosaicError, SerializationError
 from ..proxies.outputs import AFTER, TaskOutput
 from ..proxies.task import TaskHandle, TaskProxy
 from ..proxies.tessera import TesseraHandle, proxy_of
@@ -39,6 +39,17 @@ class Values:
 
     def call(self, task: Task) -> tuple[Sequence[Any], dict[str, Any]]:
         """The arguments of a call; tasks among them are replaced by their values."""
+        try:
+            return self._call(task)
+        except (MosaicError, MemoryError, ArgumentFailed):
+            raise
+        except (Exception, SystemExit) as error:
+            name = f"{task.tessera.options.name}.{task.method}"
+            raise SerializationError(
+                not_rebuilt(f"an argument of {name}", error)
+            ) from error
+
+    def _call(self, task: Task) -> tuple[Sequence[Any], dict[str, Any]]:
         arrived = task.buffers
         data = task.data
         if type(arrived) is not Arrived:
@@ -69,10 +80,11 @@ class Values:
             if not item.cached:
                 item.value = self._load(result)
                 item.cached = True
-        except SystemExit as error:  # no value may end the program that asks for it
+        except (MosaicError, MemoryError):
+            raise
+        except (Exception, SystemExit) as error:  # nor may one end the program
             raise SerializationError(
-                f"the result of {call.stream.label}.{call.method} cannot be rebuilt: "
-                f"to unpickle it raised SystemExit({error.code!r})"
+                not_rebuilt(f"the result of {call.stream.label}.{call.method}", error)
             ) from error
         return item.value
 
@@ -105,6 +117,8 @@ class Values:
             if what == "tessera":
                 if type(handle) is Grant:
                     handle = self._tessera(handle, args[2])
+                    if len(args) > 3:
+                        handle.stream.options = args[3]
                 return proxy_of(args[1], handle)
             if arguments is None:
                 is_own = isinstance(handle, TaskHandle)

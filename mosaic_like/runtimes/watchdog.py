@@ -1,6 +1,6 @@
 """Names the coroutine or inline method that holds a worker's loop.
 
-While it does, the worker answers nobody. A thread looks twice a second whether the
+While it does, the worker answers nobody. A thread looks four times a second whether the
 loop's timer has passed, which costs calls nothing; ``Held`` decides, and knows no
 clock and no thread.
 """
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HELD_S = 1.0
-LOOK_S = 0.5
+LOOK_S = 0.25
+_PACKAGE = __name__.partition(".")[0] + "."
 
 
 class Held:
@@ -99,13 +100,17 @@ class Watchdog:
 
     def _name(self) -> None:
         frame = sys._current_frames().get(self._loop_thread)
-        inner: FrameType | None = None
+        inner: FrameType | None = None  # the innermost of the user's call
         while frame is not None and frame.f_code not in self._runners:
-            inner, frame = frame, frame.f_back
+            if not frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+                inner = frame
+            frame = frame.f_back
         task = None if frame is None else frame.f_locals.get("task")
         if not isinstance(task, Task) or not self._held.first(task.uid):
             return
-        where = "" if inner is None else f" (line {inner.f_lineno})"
+        where = ""
+        if inner is not None:
+            where = f" ({inner.f_code.co_filename}:{inner.f_lineno})"
         logger.warning(
             "%s.%s%s has held the loop of its worker for more than %g s: no coroutine "
             "runs there meanwhile, and nobody is answered; let it await, or make it a "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import faulthandler
 import gc
 import logging
 import os
@@ -22,8 +23,9 @@ from ..core.task import RUNNING, Task
 from ..core.tessera import Tessera, TesseraState
 from ..errors import MonitorLost
 from ..ids import short
-from .executor import CLOSE_TIMEOUT_S, CURRENT, Outcome
 from . import orders
+from .executor import CLOSE_TIMEOUT_S, CURRENT, Outcome
+from .journal import Journal, paths
 from .loops import new_loop
 from .output import MESSAGE_CHARACTERS, LineStream, Printed, messages_of
 from .reports import RunningReports
@@ -69,6 +71,7 @@ class Worker(UserRuntime):
         self.beats = 0  # of the loop's timer
         self._watchdog: Watchdog | None = None
         self._recycling: asyncio.Task[None] | None = None
+        self.executor.journal = Journal.create(paths(spec.directory, os.getpid())[0])
         path = orders.path_of(spec.directory, os.getpid())
         self.executor.interrupts.orders = lambda: orders.read(path)
 
@@ -99,6 +102,7 @@ class Worker(UserRuntime):
 
     def _print(self, stream: int, task: Task | None, text: str) -> None:
         self.printed.put(stream, task, text)
+        self.executor.journal.say(text)
         if not self._awake and not self.ended.done():
             self._awake = True
             self.loop.call_soon_threadsafe(self._drain, context=self.context)
@@ -176,8 +180,7 @@ class Worker(UserRuntime):
         """The head inside whose call this was printed, else the first there is."""
         heads = [m.incarnation for m in self.of_kind("head")]
         if task is not None:
-            ancestors = task.ancestors
-            root = ids.maker(ancestors[0]) if ancestors else task.caller
+            root = ids.maker(task.inside[0]) if task.inside else task.caller
             root = root or task.tessera.maker  # it closes because nobody holds it
             if root in heads:
                 return root
@@ -351,6 +354,9 @@ def main(argument: bytes, fds: list[int], control: int | None) -> None:
     if config.worker_gc_threshold:
         gc.set_threshold(config.worker_gc_threshold, 20, 50)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    with contextlib.suppress(OSError):  # a full disk
+        fault = open(paths(spec.directory, os.getpid())[1], "w")  # noqa: SIM115
+        faulthandler.enable(fault)
     leave = os._exit
     start = _Start()
     os.register_at_fork(after_in_child=lambda: _forked(start.worker, leave))
@@ -388,8 +394,10 @@ def _forked(worker: Worker | None, leave: Callable[[int], NoReturn]) -> None:
     else it would take the worker's calls, and never go.
     """
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    faulthandler.disable()  # its file is the worker's
     if worker is None:
         return
+    worker.executor.journal.close()
 
     def end(status: int) -> NoReturn:
         for stream in (sys.__stdout__, sys.__stderr__):

@@ -183,6 +183,7 @@ class Runtime:
             wire.Value: caller.value,
             wire.Release: worker.release,
             wire.Cancel: lambda m, b, s: worker.cancel(m.uid, m.reason, s),
+            wire.Running: lambda m, b, s: None,
             wire.Subscribe: lambda m, b, s: worker.subscribe(m.uid, s),
             wire.Fetch: lambda m, b, s: worker.fetch(m.uid, s),
             wire.ReleaseGrants: lambda m, b, s: holders.release_grants(s, m.grants),
@@ -382,6 +383,7 @@ class Runtime:
 
     def start(self, task: Task, /) -> None:
         if task.lane == MAIN:
+            task.handed = True
             self.main.append(task)
         else:
             self.loop.append(task)
@@ -409,6 +411,9 @@ class Runtime:
     def _step(self, task: Task) -> bool:
         """Begin it; whether it is to end now."""
         if task.state == RUNNING:
+            return True
+        if task.outcome is not None:  # it was cancelled while it waited for its thread
+            self.outcomes[id(task)] = None
             return True
         task.move(START)
         if task.cancelled is not None:

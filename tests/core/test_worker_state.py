@@ -389,5 +389,6 @@ def test_each_message_that_a_runtime_may_get_has_a_handler(
 
 def test_every_message_is_for_somebody() -> None:
     known = {kind.__name__ for kind in wire.AnyMessage.__args__}
-    rest = {"Output", "Stopped", "Hello", "Exited"}
-    assert known == MEMBERSHIP | ACTORS | rest
+    rest = {"Output", "Stopped", "Hello", "Exited", "Interrupt"}
+    segments = {"Adopt", "Locate", "Returned", "Located"}  # see Keeper and Sharing
+    assert known == MEMBERSHIP | ACTORS | rest | segments

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import os
 import threading
 from concurrent.futures import Future
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,9 +30,12 @@ def cluster() -> Iterator[RunIn]:
     over = threading.Event()
 
     async def hold(runtime: Any) -> None:
+        # Also the links to the warehouse.
+        await asyncio.wait_for(runtime.sharing.ready(), LIMIT_S)
         warm = [Warm.options(runtime=w).remote() for w in runtime.workers]
         # Large: the first one also starts pyzmq's thread for buffers.
-        await mosaic.gather(w.touch(bytes(200_000)) for w in warm)
+        for size in (200_000, 300_000):
+            await mosaic.gather(w.touch(bytes(size)) for w in warm)
         del warm
         ready.set_result((runtime, asyncio.get_running_loop()))
         await asyncio.to_thread(over.wait)
@@ -58,3 +65,16 @@ def cluster() -> Iterator[RunIn]:
         over.set()
         thread.join(30)
         assert not thread.is_alive()
+        assert not segments_left()
+
+
+def segments_left() -> list[str]:
+    """Segments that this process has open or mapped."""
+    gc.collect()
+    numbers = os.listdir("/proc/self/fd")
+    found = []
+    for number in numbers:
+        with contextlib.suppress(OSError):  # the one that listdir itself had open
+            found.append(os.readlink(f"/proc/self/fd/{number}"))
+    found += Path("/proc/self/maps").read_text().splitlines()
+    return [line for line in found if "/memfd:mosaic" in line]

@@ -40,7 +40,6 @@ class Named:
         return runtime
 
 
-@mosaic.tessera
 class Few:
     """Takes no such keywords: they are options."""
 
@@ -56,6 +55,11 @@ class Few:
 
     def __call__(self, y: int) -> int:
         return self.x + y
+
+
+# Not as a decorator: type checkers know what such a class is called with.
+mosaic.tessera(Few)
+few: Any = Few
 
 
 def test_beside_the_users_kwargs_every_keyword_is_the_users(cluster: RunIn) -> None:
@@ -110,15 +114,15 @@ def test_a_parameter_of_an_options_name_is_the_users(cluster: RunIn) -> None:
 def test_where_the_signature_has_no_such_name_it_is_the_option(cluster: RunIn) -> None:
     async def main(runtime: Any) -> None:
         second = runtime.workers[1]
-        one = Few.remote(1, runtime=second)
+        one = few.remote(1, runtime=second)
         await one
         assert mosaic.info(one).runtime_id == second.uid
         assert await one.fail_first(max_retries=1, eager=True).result() == 2
-        assert len(Few.remote(len=3)) == 3
+        assert len(few.remote(len=3)) == 3
         with pytest.raises(TypeError, match="a call is sent at once"):
             one.fail_first(eager=False)
         with pytest.raises(TypeError, match="unexpected keyword argument 'lenn'"):
-            Few.remote(lenn=3)
+            few.remote(lenn=3)
         with pytest.raises(TypeError, match="'max_retries': found 'x', expected int"):
             one.fail_first(max_retries="x")
 
@@ -128,9 +132,9 @@ def test_where_the_signature_has_no_such_name_it_is_the_option(cluster: RunIn) -
 def test_calling_an_array_calls_its_objects(cluster: RunIn) -> None:
     async def main(runtime: Any) -> None:
         second = runtime.workers[1]
-        array = Few.remote(10, len=2)
+        array = few.remote(10, len=2)
         tasks = array(1)
-        assert isinstance(tasks, mosaic.TaskArrayProxy)
+        assert type(tasks) is mosaic.TaskArrayProxy
         assert await tasks.result() == [11, 11]
         assert await array(2, runtime=second).result() == 12
         open_array = Anything.options(len=2).remote()

@@ -91,14 +91,14 @@ class Proxy:
 
     __slots__ = ("_bare",)
 
-    def __init__(self, bare: TesseraProxy[Any] | ArrayProxy[Any]) -> None:
-        self._bare = bare
+    def __init__(self, bare: Any) -> None:
+        self._bare = bare  # ours: a TesseraProxy or an ArrayProxy
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
         if name == "set_attr":
-            return lambda name, value: set_attr(self._bare, name, value)  # type: ignore[arg-type] # not for arrays
+            return lambda name, value: set_attr(self._bare, name, value)
         return _Member(self._bare, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -109,13 +109,13 @@ class Proxy:
         return self
 
     def __getitem__(self, index: int) -> Proxy:
-        return Proxy(self._bare[index])  # type: ignore[arg-type] # of an array
+        return Proxy(self._bare[index])
 
     def __len__(self) -> int:
-        return len(self._bare)  # type: ignore[arg-type] # of an array
+        return len(self._bare)
 
     def __iter__(self) -> Iterator[Proxy]:
-        return map(Proxy, self._bare)  # type: ignore[arg-type] # of an array
+        return map(Proxy, self._bare)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Proxy, (self._bare,)
@@ -159,6 +159,8 @@ async def gather(tasks: Iterable[TaskProxy[Any]]) -> list[TaskProxy[Any]]:
 
 def __getattr__(name: str) -> Any:
     """Everything else is asked of the runtime, as ``mosaic.num_workers``."""
-    if name.startswith("_"):
-        raise AttributeError(name)
-    return getattr(runtime(), name)
+    try:
+        current = runtime()
+    except RuntimeError as error:
+        raise AttributeError(f"module {__name__!r} has no {name!r}: {error}") from None
+    return getattr(current, name)

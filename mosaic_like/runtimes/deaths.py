@@ -1,0 +1,166 @@
+"""How a runtime died and what became of its calls, as their callers are told.
+
+The node sends what a dead worker left (``core.verdicts``); here it is put together with
+the calls of this runtime. Which errors there are besides is in ``failures``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import ids
+from ..core.caller import RELEASED, Arrived, Call
+from ..core.verdicts import Remains, Verdicts, decode
+from ..errors import (
+    NodeLost,
+    RuntimeDisconnectedError,
+    Verdict,
+    WorkerDied,
+    WorkerOutOfMemory,
+)
+
+if TYPE_CHECKING:
+    from ..comms.messages import Member
+    from .actor import ActorRuntime
+
+_MOST_RUNNING = 3  # that are named
+_MOST_NOTES = 100  # errors of one death that carry the long texts
+_LINES = 50
+
+_SAYS = {
+    Verdict.NOT_STARTED: "was not started",
+    Verdict.MAYBE_RAN: "may have run",
+    Verdict.RAN_RESULT_LOST: "has run, and its result is lost",
+}
+
+
+class Death:
+    """One runtime that is lost."""
+
+    def __init__(self, remains: Remains) -> None:
+        self.remains = remains
+        self.verdicts: Verdicts | None = None  # while the loss is dealt with
+        self.running = ""
+        self.notes_left = _MOST_NOTES
+
+    def notes(self) -> list[str]:
+        """Texts that are too long for the message."""
+        if not self.notes_left:
+            return []
+        self.notes_left -= 1
+        notes = []
+        if self.remains.fault:
+            notes.append("where it was:\n" + _crash(self.remains.fault))
+        lines = self.remains.lines.splitlines()[-_LINES:]
+        if lines:
+            notes.append(
+                "the last lines that it printed or logged:\n" + "\n".join(lines)
+            )
+        return notes
+
+
+class Deaths:
+    """Those that this runtime has been told of."""
+
+    def __init__(self, runtime: ActorRuntime) -> None:
+        self._runtime = runtime
+        self._by_incarnation: dict[int, Death] = {}
+
+    def left(self, member: Member, data: bytes) -> None:
+        """What a worker left; told right before ``begin``."""
+        self._by_incarnation[member.incarnation] = Death(decode(data))
+
+    def begin(self, member: Member) -> None:
+        """Its calls are about to be lost: see which they are, and in which order."""
+        death = self._by_incarnation.get(member.incarnation)
+        if death is None:
+            return
+        runtime = self._runtime
+        calls = [
+            call
+            for call in runtime.caller.calls.values()
+            if call.stream.owner == member.incarnation
+        ]
+        death.verdicts = Verdicts(
+            death.remains,
+            runtime.incarnation,
+            ((call.stream.tessera, call.uid) for call in calls),
+        )
+        by_uid = {call.uid: call for call in calls}
+        running = []
+        for mark in death.remains.marks:
+            if mark.runs:
+                call = by_uid.get(mark.started)
+                running.append(
+                    f"a method of {mark.label}" if call is None else _name(call)
+                )
+        if running:
+            more = len(running) - _MOST_RUNNING
+            death.running = " while it ran " + ", ".join(running[:_MOST_RUNNING])
+            if more > 0:
+                death.running += f" and {more} more"
+
+    def end(self, member: Member) -> None:
+        """All are lost that were there: only the texts are kept."""
+        death = self._by_incarnation.get(member.incarnation)
+        if death is not None:
+            death.verdicts = None
+            death.remains.marks = []
+
+    def error(self, call: Call, member: Member, how: str) -> RuntimeDisconnectedError:
+        """What the caller of a lost call gets."""
+        death = self._by_incarnation.get(member.incarnation)
+        kind: type[RuntimeDisconnectedError] = RuntimeDisconnectedError
+        if member.uid.startswith("worker"):
+            kind = WorkerDied
+        elif member.uid.startswith("node"):
+            kind = NodeLost
+        ran = ""
+        if death is not None:
+            ran = death.running
+            if death.remains.memory:
+                kind = WorkerOutOfMemory
+                how = f"{how}: {death.remains.memory}"
+        verdict = self._verdict(call, death)
+        says = "was not sent" if call.hold == RELEASED else _SAYS[verdict]
+        if verdict is not Verdict.NOT_STARTED:
+            says = _SAYS[verdict]
+        where = f"{ids.short(member.uid)} ({member.host}, pid {member.pid})"
+        error = kind(
+            f"{where} is lost: {how}{ran}; {_name(call)} {says}. "
+            "Its tesserae are gone: make them again",
+            member.uid,
+            verdict,
+            how,
+        )
+        for note in [] if death is None else death.notes():
+            error.add_note(note)
+        return error
+
+    def _verdict(self, call: Call, death: Death | None) -> Verdict:
+        result = call.result
+        if type(result) is Arrived and result.size:
+            return Verdict.RAN_RESULT_LOST  # its value had stayed there
+        if call.hold == RELEASED:
+            return Verdict.NOT_STARTED
+        is_own = call.rare is None or call.rare.grant is None
+        if death is None or death.verdicts is None or not is_own:
+            return Verdict.MAYBE_RAN
+        return death.verdicts.of(call.stream.tessera, call.uid)
+
+
+def _crash(text: str) -> str:
+    """Of what faulthandler wrote: what happened, and the stack of the thread at fault.
+
+    >>> print(_crash("Fatal: X\\n\\nThread 1\\n  a\\n\\nCurrent thread 2\\n  b\\n\\nModules"))
+    Fatal: X
+    Current thread 2
+      b
+    """
+    what, *parts = text.strip().split("\n\n")
+    at_fault = [part for part in parts if part.startswith("Current thread")]
+    return "\n".join((what, *at_fault)) if at_fault else text.strip()
+
+
+def _name(call: Call) -> str:
+    return f"{call.stream.label}.{call.method}"
