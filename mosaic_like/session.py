@@ -28,6 +28,12 @@ def current() -> Any:
     Raises:
         RuntimeError: there is none; start one with ``mosaic.run``, ``mosaic.init`` or
             ``await mosaic.interactive('on')``.
+
+    >>> import mosaic_like as mosaic
+    >>> async def main():
+    ...     return mosaic.runtime().num_workers
+    >>> mosaic.run(main, num_workers=1)
+    1
     """
     runtime = _slot.runtime
     if runtime is None:

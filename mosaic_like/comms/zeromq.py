@@ -1,10 +1,12 @@
 """The transport between processes: the only file that imports zmq.
 
 One ROUTER for each process that only receives, one DEALER for each peer that only
-sends. A DEALER lives as long as its one connection: libzmq never reconnects, because a
-reconnecting identity is ignored while its half-open pipe lives, and old frames mix with
-resent ones (tried). The socket monitor tells that the connection is gone, the link then
-opens another under another routing id. Numbers, keeping and repeating are the link's.
+sends. Where it can be reached over the network there is a second ROUTER for that, which
+speaks CURVE; see ``security``. A DEALER lives as long as its one connection: libzmq
+never reconnects, because a reconnecting identity is ignored while its half-open pipe
+lives, and old frames mix with resent ones (tried). The socket monitor tells that the
+connection is gone, the link then opens another under another routing id. Numbers,
+keeping and repeating are the link's.
 
 Everything runs on the thread of the loop that the transport was made for, by
 ``add_reader``, so it costs nothing while nothing arrives.
@@ -18,8 +20,10 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 import zmq
+from zmq.utils import z85
 
 from ..errors import AddressInUse
+from .security import Keys, answer, check_guarded
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 ZERO_COPY_BYTES: Final = 64 * 1024  # below this a copy is cheaper than sharing
 DRAIN_BUDGET: Final = 64  # packets received before other callbacks of the loop run
 IPC_PATH_BYTES: Final = 107  # sockaddr_un, without its final zero
+_ZAP: Final = "inproc://zeromq.zap.01"  # where libzmq asks who is let in
+_BACKLOG: Final = 512  # connections of the network that wait to be accepted
 
 _NOBLOCK: Final = int(zmq.NOBLOCK)
 _POLLIN: Final = int(zmq.POLLIN)
@@ -62,11 +68,24 @@ def check_ipc_path(address: str) -> None:
         )
 
 
+def new_keys() -> Keys:
+    """The keys of a new cluster."""
+    server_public, server_secret = zmq.curve_keypair()
+    client_public, client_secret = zmq.curve_keypair()
+    return Keys(
+        server_public.decode(),
+        server_secret.decode(),
+        client_public.decode(),
+        client_secret.decode(),
+    )
+
+
 class ZmqTransport:
     """All sockets of one process.
 
     Args:
         loop: whose thread calls everything here; uvloop or asyncio's own.
+        keys: of the cluster, for tcp; None lets tcp be used on this machine alone.
         max_message_bytes: a larger frame ends the connection that it came on.
         linger_s: how long ``close()`` may wait for what was sent to go out.
         handshake_s: a connection that is not made in this time is broken.
@@ -78,6 +97,7 @@ class ZmqTransport:
         self,
         loop: asyncio.AbstractEventLoop,
         *,
+        keys: Keys | None = None,
         max_message_bytes: int = 2 << 30,
         linger_s: float = 0.2,
         handshake_s: float = 10.0,
@@ -102,11 +122,9 @@ class ZmqTransport:
         self._monitors = itertools.count(1)
         self._is_closed = False
         self._context = zmq.Context(io_threads=1)
-        # No ROUTER_HANDOVER: each connection has a routing id of its own, so one that
-        # is there already belongs to a stranger and is refused by libzmq.
-        self._router = self.socket(zmq.ROUTER)
-        self._router_fd = int(self._router.getsockopt(zmq.FD))
-        loop.add_reader(self._router_fd, self._drain)
+        self._keys = keys
+        self._zap: _Doorkeeper | None = None
+        self._receivers = [_Receiver(self, self.socket(zmq.ROUTER))]
 
     def socket(self, kind: int) -> zmq.Socket[bytes]:
         """A socket with the options that all of them share."""
@@ -124,22 +142,47 @@ class ZmqTransport:
         Raises:
             AddressInUse: somebody else listens there.
             RuntimeError: ``on_packet`` is not set, so packets would be dropped.
-            ValueError: the ipc path is too long.
+            ValueError: the ipc path is too long, or a tcp address is open to others
+                and there are no keys.
         """
         check_ipc_path(address)
+        check_guarded(address, self._keys)
         if self.on_packet is None:
             raise RuntimeError("set on_packet before bind()")
+        router = self._receivers[0].router
+        if address.startswith("tcp://") and self._keys is not None:
+            router = self._guarded(self._keys)
         try:
-            self._router.bind(address)
+            router.bind(address)
         except zmq.ZMQError as error:
             if error.errno == zmq.EADDRINUSE:
                 raise AddressInUse(
                     error.errno, f"{address} is taken; choose another"
                 ) from None
             raise
-        endpoint = self._router.getsockopt(zmq.LAST_ENDPOINT)
+        endpoint = router.getsockopt(zmq.LAST_ENDPOINT)
         assert isinstance(endpoint, bytes)
         return endpoint.decode().rstrip("\0")
+
+    def _guarded(self, keys: Keys) -> zmq.Socket[bytes]:
+        """The ROUTER for the network, made when first needed."""
+        if self._zap is None:
+            self._zap = _Doorkeeper(self._context, self.loop, keys)
+            router = self.socket(zmq.ROUTER)
+            router.setsockopt(zmq.CURVE_SERVER, 1)
+            router.setsockopt(zmq.CURVE_SECRETKEY, keys.server_secret.encode())
+            router.setsockopt(zmq.ZAP_DOMAIN, b"mosaic")
+            router.setsockopt(zmq.BACKLOG, _BACKLOG)
+            self._receivers.append(_Receiver(self, router))
+        return self._receivers[1].router
+
+    def introduce(self, dealer: zmq.Socket[bytes], address: str) -> None:
+        """Give a socket that connects the keys that it needs there."""
+        if address.startswith("tcp://") and self._keys is not None:
+            keys = self._keys
+            dealer.setsockopt(zmq.CURVE_SERVERKEY, keys.server_public.encode())
+            dealer.setsockopt(zmq.CURVE_PUBLICKEY, keys.client_public.encode())
+            dealer.setsockopt(zmq.CURVE_SECRETKEY, keys.client_secret.encode())
 
     def connect(
         self, address: str, routing_id: bytes, on_broken: OnBroken
@@ -147,9 +190,11 @@ class ZmqTransport:
         """A channel to what is bound there; what is sent at once waits until it is up.
 
         Raises:
-            ValueError: the ipc path is too long.
+            ValueError: the ipc path is too long, or a tcp address is another machine's
+                and there are no keys.
         """
         check_ipc_path(address)
+        check_guarded(address, self._keys)
         monitor = f"inproc://monitor-{next(self._monitors)}"
         channel = ZmqChannel(
             self, self._context, address, routing_id, monitor, on_broken
@@ -162,10 +207,12 @@ class ZmqTransport:
         if self._is_closed:
             return
         self._is_closed = True
-        self.loop.remove_reader(self._router_fd)
         for channel in list(self._channels):
             channel.close(self._linger_ms)
-        self._router.close(0)
+        for receiver in self._receivers:
+            receiver.close()
+        if self._zap is not None:
+            self._zap.close()
         # Cannot hang: every socket is closed and none lingers longer than linger_s.
         self._context.term()
 
@@ -175,20 +222,41 @@ class ZmqTransport:
 
     def poll(self) -> None:
         """Hand over now what has arrived, for who cannot let the loop come by."""
-        if not self._is_closed:
-            self._drain()
+        for receiver in self._receivers:
+            receiver.drain()
 
-    def _drain(self) -> None:
+
+class _Receiver:
+    """A ROUTER that only receives."""
+
+    __slots__ = ("_events", "_fd", "_is_closed", "_recv", "_transport", "router")
+
+    def __init__(self, transport: ZmqTransport, router: zmq.Socket[bytes]) -> None:
+        # No ROUTER_HANDOVER: each connection has a routing id of its own, so one that
+        # is there already belongs to a stranger and is refused by libzmq.
+        self.router = router
+        self._transport = transport
+        self._recv = router.recv
+        self._events = router.getsockopt
+        self._is_closed = False
+        self._fd = int(router.getsockopt(zmq.FD))
+        transport.loop.add_reader(self._fd, self.drain)
+
+    def close(self) -> None:
+        self._is_closed = True
+        self._transport.loop.remove_reader(self._fd)
+        self.router.close(0)
+
+    def drain(self) -> None:
         """Hand over what has arrived.
 
         The FD is edge-triggered: it may be left only after EVENTS said that nothing
         more is there. (EVENTS after each packet costs 2 µs, the exception at the end of
         a drain 5.5 µs; a packet is a whole batch.)
         """
-        router = self._router
-        recv = router.recv
-        events = router.getsockopt
-        on_packet = self.on_packet
+        recv = self._recv
+        events = self._events
+        on_packet = self._transport.on_packet
         try:
             for _ in range(DRAIN_BUDGET):
                 if self._is_closed or on_packet is None:
@@ -219,7 +287,39 @@ class ZmqTransport:
 
     def _drain_again(self) -> None:
         if not self._is_closed:
-            self.loop.call_soon(self._drain)
+            self._transport.loop.call_soon(self.drain)
+
+
+class _Doorkeeper:
+    """Answers libzmq, which asks for each handshake whether the key is let in."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        loop: asyncio.AbstractEventLoop,
+        keys: Keys,
+    ) -> None:
+        self._admitted = z85.decode(keys.client_public)
+        self._loop = loop
+        self._socket = context.socket(zmq.REP)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.bind(_ZAP)
+        self._fd = int(self._socket.getsockopt(zmq.FD))
+        loop.add_reader(self._fd, self._answer)
+
+    def _answer(self) -> None:
+        while not self._socket.closed:
+            try:
+                request = self._socket.recv_multipart(_NOBLOCK)
+            except zmq.Again:
+                return  # nothing more: the FD wakes us again
+            reply = answer(request, self._admitted)
+            # REP must answer; libzmq takes what is no ZAP reply for a refusal.
+            self._socket.send_multipart(reply if reply is not None else [b""])
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._fd)
+        self._socket.close(0)
 
 
 class ZmqChannel:
@@ -240,6 +340,7 @@ class ZmqChannel:
         self._is_open = True
         dealer = self._dealer = transport.socket(zmq.DEALER)
         dealer.setsockopt(zmq.ROUTING_ID, routing_id)
+        transport.introduce(dealer, address)
         dealer.setsockopt(zmq.RECONNECT_IVL, -1)
         # IMMEDIATE stays off: what is sent before the handshake waits in the pipe, so a
         # send never fails while the connection lives, and no FD need be watched for

@@ -308,7 +308,7 @@ class CallerState:
         )
         outbox.send(message, None if type(payload) is bytes else payload)
         if self._starved:
-            self._feed()
+            self.feed()
 
     def placed(self, stream: Stream, outbox: Outbox) -> None:
         """The place of a tessera is known."""
@@ -347,7 +347,7 @@ class CallerState:
                 stream.outbox.send(Cancel(call.uid, ""))  # as `release_held` does
         self.release_held(stream)
 
-    def _feed(self) -> None:
+    def feed(self) -> None:
         """Bytes are free, or a tessera has its place: see who waited for that."""
         starved, self._starved = self._starved, {}
         for stream in starved:
@@ -676,7 +676,7 @@ class CallerState:
                 call.stream.outbox.bytes_out -= item.nbytes
             item.nbytes = 0
             if self._starved:
-                self._feed()
+                self.feed()
 
 
 def references(payload: Any) -> list[Reference]:

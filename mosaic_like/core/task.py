@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 class TaskState(enum.StrEnum):
-    """Where a task is in its life; see the table in this module."""
+    """Where a task is in its life; see the table in this module.
+
+    >>> TaskState.DONE == "done"
+    True
+    """
 
     PREPARE = "prepare"
     PENDING = "pending"

@@ -48,8 +48,19 @@ def init(**options: Any) -> Any:
 
     Raises:
         TypeError: an option is unknown.
-        RuntimeError: a runtime is there, and these options are not its own.
+        ValueError: an option has a value that is not allowed.
+        NotImplementedError: an option asks for what is still to come.
+        RuntimeError: a runtime is there, and these options are not its own: stop it
+            first, or leave them out.
         ConnectError: the cluster did not start.
+
+    >>> import mosaic_like as mosaic
+    >>> @mosaic.tessera
+    ... class Counter:
+    ...     def add(self, k): return k + 1
+    >>> with mosaic.init(num_workers=1):
+    ...     Counter.remote().add(5).get()
+    6
     """
     Config.make(**options)  # a wrong one is told here
 
@@ -72,8 +83,19 @@ def connect(where: str | os.PathLike[str] | None = None) -> Any:
 
     Raises:
         ConnectError: within 5 s: there is no such cluster any more, or that is no key
-            file of ours.
+            file of ours; ``mrun status`` shows those that run.
         RuntimeError: this program has a runtime already.
+
+    >>> import os, subprocess, sys, mosaic_like as mosaic
+    >>> other = "import mosaic_like as m; r = m.connect(); print(r); m.stop()"
+    >>> with mosaic.init(num_workers=2) as runtime:
+    ...     key = {"MOSAIC_CLUSTER": str(runtime.hold.cluster.key)}
+    ...     done = subprocess.run(
+    ...         [sys.executable, "-c", other],
+    ...         env=os.environ | key, capture_output=True, text=True, timeout=30,
+    ...     )
+    >>> print(done.stdout.strip())
+    <head:1 · 2 workers>
     """
     if session.peek() is not None:
         raise RuntimeError(
@@ -101,8 +123,16 @@ async def interactive(switch: str, **options: Any) -> Any:
 
     Raises:
         ValueError: any other word.
-        RuntimeError: it is on, with other options.
+        RuntimeError: it is on, with other options: off first.
         ConnectError: the cluster did not start.
+
+    >>> import asyncio, mosaic_like as mosaic
+    >>> async def prompt():  # what one types
+    ...     runtime = await mosaic.interactive("on", num_workers=1)
+    ...     print(runtime)
+    ...     await mosaic.interactive("off")
+    >>> asyncio.run(prompt())
+    <head · 1 worker>
     """
     if switch == "off":
         await stop()
@@ -131,6 +161,12 @@ def stop() -> Any:
 
     Raises:
         RuntimeError: called in a worker, whose cluster is not its own.
+
+    >>> import mosaic_like as mosaic
+    >>> runtime = mosaic.init(num_workers=1)
+    >>> stopped = mosaic.stop()
+    >>> runtime
+    <head · stopped>
     """
     runtime = session.peek()
     if runtime is None:

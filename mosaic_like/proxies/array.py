@@ -20,7 +20,20 @@ class TaskArrayProxy(Sequence["TaskProxy[R]"], Generic[R]):
     """The tasks of one call on many tesserae, in their order.
 
     ``await tasks`` waits for all and gives itself; ``await tasks.result()`` gives the
-    values; ``async for value in tasks`` gives them one by one, in order.
+    values; ``async for value in tasks`` gives them one by one, in order. It is a
+    sequence of tasks.
+
+    >>> import mosaic_like as mosaic
+    >>> @mosaic.tessera
+    ... class Place:
+    ...     def __init__(self, start): self.start = start
+    ...     def add(self, x): return self.start + x
+    >>> async def main():
+    ...     tasks = Place.remote(10, len=3).add(2)
+    ...     await tasks[0]
+    ...     return len(tasks), [value async for value in tasks]
+    >>> mosaic.run(main, num_workers=2)
+    (3, [12, 12, 12])
     """
 
     __slots__ = ("_tasks",)
@@ -148,6 +161,18 @@ class ArrayProxy(Generic[T]):
     Calling a method, or the array itself, calls it on all and gives a
     ``TaskArrayProxy``; with ``runtime=w`` only on the one at that worker.
     ``await array`` waits until all are built.
+
+    >>> import mosaic_like as mosaic
+    >>> @mosaic.tessera
+    ... class Square:
+    ...     def of(self, x): return x * x
+    >>> async def main(runtime):
+    ...     squares = Square.remote(len=2)
+    ...     of_all = await squares.of(4).result()
+    ...     of_one = await squares.of(5, runtime=runtime.workers[1]).result()
+    ...     return of_all, of_one, await squares[0].of(6).result()
+    >>> mosaic.run(main, num_workers=2)
+    ([16, 16], 25, 36)
     """
 
     __slots__ = ("__weakref__", "_mosaic_members", "_mosaic_places")
@@ -180,8 +205,13 @@ class ArrayProxy(Generic[T]):
     def on(self, where: Any) -> TesseraProxy[T]:
         """The one at a worker.
 
+        Args:
+            where: a worker, its uid, or the proxy of a tessera that is there.
+
         Raises:
-            LookupError: none of these is at that worker.
+            LookupError: none of these is at that worker; make them with ``len`` of at
+                least the number of workers.
+            RuntimeDisconnectedError: that worker is lost.
         """
         runtime = self._mosaic_members[0]._mosaic_handle.runtime
         place = runtime.resolve_worker(where)

@@ -160,7 +160,12 @@ class RemoteClass(Generic[P, T]):
     @overload
     def options(self, **options: Any) -> RemoteClass[P, T]: ...
     def options(self, **options: Any) -> Any:
-        """The same with further options."""
+        """The same with further options; see ``tessera``.
+
+        Raises:
+            TypeError: an unknown option.
+            ValueError: an option out of range.
+        """
         return RemoteClass(self._cls, check_options({**self._options, **options}))
 
     def __repr__(self) -> str:
@@ -273,9 +278,20 @@ def remote(cls: Callable[P, T], /, **options: Any) -> RemoteClass[P, T]: ...
 def remote(cls: Any, /, **options: Any) -> Any:
     """Any class as a maker of tesserae: ``mosaic.remote(Klass, **options)(*args)``.
 
+    Args:
+        cls: a class, whether ``@tessera`` has marked it or not.
+        options: those of ``tessera``; they count more than the decorator's.
+
     Raises:
         TypeError: an unknown option, or not a class.
         ValueError: an option out of range.
+
+    >>> import collections, mosaic_like as mosaic
+    >>> async def main():
+    ...     counts = mosaic.remote(collections.Counter)("banana")
+    ...     return await counts.most_common(1).result()
+    >>> mosaic.run(main, num_workers=1)
+    [('a', 3)]
     """
     if not isinstance(cls, type):
         raise TypeError(f"remote() takes a class, not {cls!r}")

@@ -58,7 +58,32 @@ def info(proxy: TesseraProxy[Any]) -> TesseraInfo: ...
 def info(
     proxy: TesseraProxy[Any] | ArrayProxy[Any],
 ) -> TesseraInfo | list[TesseraInfo]:
-    """What is known here of a tessera, or of each one of an array."""
+    """What is known here of a tessera, or of each one of an array.
+
+    Nobody is asked: ``await proxy`` first where its place is wanted.
+
+    Args:
+        proxy: of a tessera or an array.
+
+    Returns:
+        ``uid``, ``name``, ``cls``, ``runtime_id``, ``state`` and ``pending``, the
+        number of calls of this process that have not ended; a list of these for an
+        array.
+
+    Raises:
+        TypeError: it is no proxy.
+
+    >>> import mosaic_like as mosaic
+    >>> @mosaic.tessera
+    ... class Store:
+    ...     pass
+    >>> async def main():
+    ...     store = await Store.remote()
+    ...     found = mosaic.info(store)
+    ...     return found.name, found.runtime_id, found.state
+    >>> mosaic.run(main, num_workers=1)
+    ('Store#1', 'worker:0:0', 'listening')
+    """
     if isinstance(proxy, ArrayProxy):
         return [info(member) for member in proxy]
     _expect(proxy, "info")
@@ -96,6 +121,21 @@ def close(proxy: Any, timeout: float | None = None) -> Any:
         TimeoutError: by awaiting: it has not closed in time; it goes on.
         Exception: by awaiting: what its ``__close__`` raised.
         LookupError: by awaiting: it was closed before.
+        TypeError: it is no proxy.
+
+    >>> import mosaic_like as mosaic
+    >>> @mosaic.tessera
+    ... class Log:
+    ...     def write(self, line): return len(line)
+    ...     def __close__(self): print("closed")
+    >>> async def main():
+    ...     log = Log.remote()
+    ...     written = log.write("last")
+    ...     await mosaic.close(log, timeout=10)
+    ...     return await written.result()
+    >>> mosaic.run(main, num_workers=1)
+    w0:0 Log#1 | closed
+    4
     """
     return _end(proxy, CLOSE, "close", timeout)
 
@@ -105,6 +145,26 @@ def kill(proxy: Any) -> Any:
 
     Those that are queued never run, those that run are interrupted; then its
     ``__close__`` runs. Gives a task, or tasks, that may be awaited.
+
+    Args:
+        proxy: of a tessera or an array.
+
+    Raises:
+        TypeError: it is no proxy.
+        Exception: by awaiting: what its ``__close__`` raised. That it was closed
+            before is no failure.
+
+    >>> import asyncio, mosaic_like as mosaic
+    >>> @mosaic.tessera
+    ... class Endless:
+    ...     async def run(self): await asyncio.sleep(3600)
+    >>> async def main():
+    ...     endless = Endless.remote()
+    ...     task = endless.run()
+    ...     await mosaic.kill(endless)
+    ...     return type(await task.exception()).__name__
+    >>> mosaic.run(main, num_workers=1)
+    'TaskCancelledError'
     """
     return _end(proxy, KILL, "kill", None)
 
@@ -212,6 +272,26 @@ def ready(proxy: TesseraProxy[Any] | ArrayProxy[Any]) -> _Ready:
 
     Without it calls are held here, with their arguments, and memory grows. For an array
     it waits for all of it.
+
+    Args:
+        proxy: of a tessera or an array.
+
+    Raises:
+        TypeError: it is no proxy.
+
+    >>> import mosaic_like as mosaic
+    >>> @mosaic.tessera
+    ... class Counter:
+    ...     n = 0
+    ...     def add(self, k): self.n += k
+    >>> async def main():
+    ...     counter = Counter.remote()
+    ...     for k in range(100):
+    ...         await mosaic.ready(counter)
+    ...         counter.add(k)
+    ...     return await counter.n
+    >>> mosaic.run(main, num_workers=1)
+    4950
     """
     if isinstance(proxy, ArrayProxy):
         return _Ready(list(proxy))
@@ -241,8 +321,24 @@ def call(proxy: Any, method: Any, /, *args: Any, **kwargs: Any) -> Any:
     The same as ``proxy.method(*args)``, and so ``Klass`` may be a base of the object's
     class.
 
+    Args:
+        proxy: of a tessera.
+        method: a function of its class.
+        args, kwargs: of the call; all of them are the method's.
+
     Raises:
         AttributeError: the class of the object has no such method.
+        TypeError: it is no proxy, or the arguments do not fit the method.
+
+    >>> import mosaic_like as mosaic
+    >>> @mosaic.tessera
+    ... class Counter:
+    ...     def add(self, k: int) -> int: return k + 1
+    >>> async def main():
+    ...     task = mosaic.call(Counter.remote(), Counter.add, 5)  # TaskProxy[int]
+    ...     return await task.result()
+    >>> mosaic.run(main, num_workers=1)
+    6
     """
     _expect(proxy, "call")
     name = getattr(method, "__name__", None)
@@ -269,6 +365,23 @@ async def barrier(timeout: float | None = None) -> None:
 
     Raises:
         TimeoutError: some have not ended; they go on.
+        RuntimeError: there is no runtime.
+
+    >>> import mosaic_like as mosaic
+    >>> @mosaic.tessera
+    ... class Store:
+    ...     seen = ()
+    ...     def put(self, x): self.seen += (x,)
+    >>> @mosaic.tessera
+    ... class Producer:
+    ...     def produce(self, store): store.put(1)  # its end is not awaited
+    >>> async def main():
+    ...     store = Store.remote()
+    ...     Producer.remote().produce(store)
+    ...     await mosaic.barrier()
+    ...     return await store.seen
+    >>> mosaic.run(main, num_workers=2)
+    (1,)
     """
     await session.current().barrier(timeout)
 
@@ -276,6 +389,10 @@ async def barrier(timeout: float | None = None) -> None:
 def logger() -> logging.Logger:
     """A logger for programs and methods; there need be no runtime.
 
-    What a method logs appears at the head.
+    What a method logs appears at the head. At the head itself nothing is configured:
+    ``logging.basicConfig(level="INFO")`` shows more than warnings.
+
+    >>> logger().name
+    'mosaic_like'
     """
     return logging.getLogger("mosaic_like")

@@ -320,6 +320,18 @@ class TesseraProxy(Referent, Generic[T_co]):
     they were made. ``await proxy`` waits until the object is built and gives the proxy;
     ``await proxy.attribute`` reads an attribute. When the last proxy anywhere is gone,
     the object's ``__close__`` runs and it is freed.
+
+    >>> import mosaic_like as mosaic
+    >>> @mosaic.tessera
+    ... class Counter:
+    ...     def __init__(self, start): self.n = start
+    ...     def add(self, k): self.n += k
+    >>> async def main():
+    ...     counter = await Counter.remote(5)
+    ...     counter.add(1)
+    ...     return await counter.n
+    >>> mosaic.run(main, num_workers=1)
+    6
     """
 
     __slots__ = ("__dict__", "__weakref__", "_mosaic_handle", "_mosaic_schema")
@@ -487,8 +499,25 @@ def proxy_of(cls: type, handle: TesseraHandle) -> TesseraProxy[Any]:
 def get_attr(proxy: TesseraProxy[Any], name: str) -> TaskProxy[Any]:
     """Read an attribute of a tessera: a task, in order with the calls.
 
+    The same as ``await proxy.name``, for names that are those of methods, or are known
+    only when the program runs.
+
+    Args:
+        proxy: of a tessera.
+        name: of the attribute, or of a property.
+
     Raises:
-        AttributeError: the name begins with an underscore.
+        AttributeError: the name begins with an underscore; by awaiting: the object has
+            no such attribute.
+
+    >>> import mosaic_like as mosaic
+    >>> @mosaic.tessera
+    ... class Model:
+    ...     def __init__(self): self.speed = 3
+    >>> async def main():
+    ...     return await mosaic.get_attr(Model.remote(), "speed").result()
+    >>> mosaic.run(main, num_workers=1)
+    3
     """
     _public(name)
     handle = proxy._mosaic_handle
@@ -500,8 +529,26 @@ def get_attr(proxy: TesseraProxy[Any], name: str) -> TaskProxy[Any]:
 def set_attr(proxy: TesseraProxy[Any], name: str, value: Any) -> TaskProxy[None]:
     """Set an attribute of a tessera: a task, in order with the calls.
 
+    Args:
+        proxy: of a tessera.
+        name: of the attribute.
+        value: what it becomes; a task stands for its value.
+
     Raises:
-        AttributeError: the name begins with an underscore.
+        AttributeError: the name begins with an underscore; by awaiting: it cannot be
+            set.
+        SerializationError: the value cannot travel.
+
+    >>> import mosaic_like as mosaic
+    >>> @mosaic.tessera
+    ... class Model:
+    ...     def __init__(self): self.speed = 3
+    >>> async def main():
+    ...     model = Model.remote()
+    ...     mosaic.set_attr(model, "speed", 4)  # need not be awaited
+    ...     return await model.speed
+    >>> mosaic.run(main, num_workers=1)
+    4
     """
     _public(name)
     handle = proxy._mosaic_handle

@@ -124,6 +124,18 @@ async def wait(
 
     Raises:
         ValueError: ``return_when`` is none of these, or there are no tasks.
+
+    >>> import asyncio, mosaic_like as mosaic
+    >>> @mosaic.tessera(is_async=True)
+    ... class Sleeper:
+    ...     async def sleep(self, seconds): await asyncio.sleep(seconds)
+    >>> async def main():
+    ...     sleeper = Sleeper.remote()
+    ...     tasks = [sleeper.sleep(0), sleeper.sleep(60)]
+    ...     done, pending = await mosaic.wait(tasks, return_when="FIRST_COMPLETED")
+    ...     return done == {tasks[0]}, [task.cancel() for task in pending]
+    >>> mosaic.run(main, num_workers=1)
+    (True, [True])
     """
     tasks = _tasks((proxies,), "wait")
     if not tasks:
@@ -172,7 +184,20 @@ class as_completed(Generic[R]):  # a function in all but its name
         window: take so many ahead from ``proxies``, and the next when one has ended.
 
     Raises:
-        TimeoutError: the time is over.
+        TimeoutError: by iterating: the time is over; the tasks go on.
+        ValueError: ``window`` is less than 1.
+
+    >>> import mosaic_like as mosaic
+    >>> @mosaic.tessera
+    ... class Squarer:
+    ...     def square(self, x): return x * x
+    >>> async def main():
+    ...     squarer = Squarer.remote()
+    ...     calls = (squarer.square(x) for x in range(1000))  # made as others end
+    ...     tasks = mosaic.as_completed(calls, window=8)
+    ...     return sum([await task.result() async for task in tasks])
+    >>> mosaic.run(main, num_workers=1)
+    332833500
     """
 
     def __init__(

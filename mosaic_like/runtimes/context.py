@@ -59,7 +59,16 @@ def current_task() -> CurrentTask:
     """The task that this method runs as.
 
     Raises:
-        RuntimeError: this code does not run as a remote call.
+        RuntimeError: this code does not run as a remote call; the caller has the task.
+
+    >>> import mosaic_like as mosaic
+    >>> @mosaic.tessera
+    ... class Solver:
+    ...     def solve(self): return mosaic.current_task().name
+    >>> async def main():
+    ...     return await Solver.remote().solve().result()
+    >>> mosaic.run(main, num_workers=1)
+    'Solver#1.solve'
     """
     return CurrentTask(_task("current_task"))
 
@@ -73,6 +82,23 @@ def current_tessera() -> TesseraProxy[Any]:
     Raises:
         RuntimeError: this code does not run as a remote call, or is a constructor,
             whose object is not there yet.
+
+    >>> import mosaic_like as mosaic
+    >>> @mosaic.tessera
+    ... class Worker:
+    ...     def register(self, office): office.note(mosaic.current_tessera())
+    ...     def greet(self): return "hello"
+    >>> @mosaic.tessera
+    ... class Office:
+    ...     def note(self, worker): self.worker = worker
+    ...     async def ask(self): return await self.worker.greet().result()
+    >>> async def main():
+    ...     worker, office = Worker.remote(), Office.remote()
+    ...     await worker.register(office)
+    ...     await mosaic.barrier()
+    ...     return await office.ask().result()
+    >>> mosaic.run(main, num_workers=2)
+    'hello'
     """
     tessera = _task("current_tessera").tessera
     if tessera.instance is None or not tessera.uid:

@@ -152,10 +152,8 @@ class Deaths:
 def _crash(text: str) -> str:
     """Of what faulthandler wrote: what happened, and the stack of the thread at fault.
 
-    >>> print(_crash("Fatal: X\\n\\nThread 1\\n  a\\n\\nCurrent thread 2\\n  b\\n\\nModules"))
-    Fatal: X
-    Current thread 2
-      b
+    >>> _crash("Fatal: X\\n\\nThread 1\\n  a\\n\\nCurrent thread 2\\n  b\\n\\nModules")
+    'Fatal: X\\nCurrent thread 2\\n  b'
     """
     what, *parts = text.strip().split("\n\n")
     at_fault = [part for part in parts if part.startswith("Current thread")]

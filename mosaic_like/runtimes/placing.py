@@ -248,6 +248,7 @@ class Placing:
         for stream in self._all():
             if stream.held:
                 self._runtime.caller.release_held(stream)
+        self._runtime.caller.feed()
 
     def met(self, uid: int, owner: int, label: str) -> Stream:
         """To call a tessera that somebody else made, or that was met before."""

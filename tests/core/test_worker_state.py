@@ -391,4 +391,6 @@ def test_every_message_is_for_somebody() -> None:
     known = {kind.__name__ for kind in wire.AnyMessage.__args__}
     rest = {"Output", "Stopped", "Hello", "Exited", "Interrupt"}
     segments = {"Adopt", "Locate", "Returned", "Located"}  # see Keeper and Sharing
-    assert known == MEMBERSHIP | ACTORS | rest | segments
+    names = {"Claim", "Claimed", "Named", "Unnamed", "Share", "Shared"}
+    names |= {"AskNames", "Names"}  # see NameTable
+    assert known == MEMBERSHIP | ACTORS | rest | segments | names

@@ -68,7 +68,8 @@ class Kernel:
                 message = await self.client.get_iopub_msg()
                 kind, content = message["msg_type"], message["content"]
                 if message["parent_header"].get("msg_id") != asked:
-                    cell.others.append(content.get("text", ""))
+                    if kind == "stream":
+                        cell.others.append(content["text"])
                 elif kind == "status" and content["execution_state"] == "idle":
                     return cell
                 elif kind == "stream":

@@ -42,7 +42,7 @@ class Thing:
 
 def _value(thing: Any, name: str) -> int:
     value = vars(thing)[name]
-    return value if name == "x" else value[0]  # type: ignore[no-any-return]
+    return value if name == "x" else value[0]
 
 
 class _Task:
@@ -137,7 +137,7 @@ def _copy(runtime: _Runtime, cached: bool = False) -> Any:
 
 
 def _replica(thing: Any) -> Replica:
-    return object.__getattribute__(thing, OWN_SLOT)  # type: ignore[no-any-return]
+    return object.__getattribute__(thing, OWN_SLOT)
 
 
 @pytest.fixture

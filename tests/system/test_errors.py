@@ -278,7 +278,7 @@ def test_a_failing_constructor_fails_every_call(cluster: RunIn) -> None:
         with pytest.raises(mosaic.RemoteError, match="SystemExit"):
             await leaving.method()
         unbuilt = _PLAIN(Trap())
-        with pytest.raises(LookupError, match="sprung"):
+        with pytest.raises(mosaic.SerializationError, match="LookupError: sprung"):
             await unbuilt.shout()
         waiting = _PLAIN(mosaic.remote(Thrower)().odd())
         with pytest.raises(mosaic.UpstreamError):

@@ -423,7 +423,7 @@ def test_a_method_does_not_run_without_what_was_changed_here(cluster: RunIn) -> 
 def test_a_cached_copy_answers_until_something_newer_is_known(cluster: RunIn) -> None:
     async def main(runtime: Any) -> None:
         worker = Worker.remote()
-        model = Model.parameter(1.0, cached=True)
+        model = Model.options(cached=True).parameter(1.0)
         assert model.cached
         await worker.keep(model)
         sent = model.ref._mosaic_handle.stream.number
@@ -442,7 +442,7 @@ def test_a_cached_copy_answers_until_something_newer_is_known(cluster: RunIn) ->
 def test_after_publish_every_copy_knows_that_it_is_behind(cluster: RunIn) -> None:
     async def main(runtime: Any) -> None:
         one, two = await _two(runtime)
-        model = Model.parameter(1.0, cached=True)
+        model = Model.options(cached=True).parameter(1.0)
         await mosaic.gather(one.keep(model), two.keep(model))
         await one.push(speed=2.0)
         model.notes.append("new")
@@ -486,6 +486,7 @@ def test_a_parameter_in_a_result_gets_its_values_by_pull(cluster: RunIn) -> None
         model = Model.parameter(3.0, size=20_000)
         await one.keep(model)
         given = await one.give().result()
+        assert isinstance(given, mosaic.Parameter)
         assert isinstance(given, Model)
         assert given.ref == model.ref
         with pytest.raises(RuntimeError, match=r"await parameter\.pull\(\)"):
@@ -583,7 +584,7 @@ class Reader:
 
 def test_the_users_names_win_and_ours_stay_reachable(cluster: RunIn) -> None:
     async def main(runtime: Any) -> None:
-        own = Own.parameter()
+        own: Any = Own.parameter()
         assert own.get("x") == "own x"
         own.n = 2
         assert own.push() == "own 2"
@@ -616,7 +617,7 @@ def test_any_class_that_is_made_of_attributes_will_do(
 
 def test_copies_of_copy_are_plain_objects(cluster: RunIn) -> None:
     async def main(runtime: Any) -> None:
-        model = Model.parameter(1.0)
+        model: Any = Model.parameter(1.0)
         for made in (copy.copy(model), copy.deepcopy(model)):
             assert type(made) is Model
             assert made.speed == 1.0
@@ -638,7 +639,7 @@ def test_what_makes_no_sense_is_refused_at_once(cluster: RunIn) -> None:
         with pytest.raises(TypeError, match="Table cannot be a parameter"):
             Table.parameter()
         with pytest.raises(TypeError, match="no arrays of parameters"):
-            Model.options(len=2).parameter()
+            Model.parameter(len=2)  # type: ignore[call-arg]  # the mistake
         with pytest.raises(TypeError, match="lives in this runtime"):
             Model.options(runtime="worker:0:0").local_parameter()
         with pytest.raises(TypeError, match="option 'name'"):

@@ -56,6 +56,25 @@ async def tesserae() -> None:
     print(held, many)
 
 
+async def parameters() -> None:
+    model = Counter.options(cached=True).parameter(3)
+    own: mosaic.Parameter[Counter] = model
+    own = Counter.local_parameter(start=3)
+    Counter.parameter("three")  # type: ignore[arg-type]
+    assert_type(model.n, Any)
+    model.n = 3  # of its attributes nothing is known
+    assert_type(await model.add(5, propagate=True), Any)
+    assert_type(model.version, int)
+    await model.pull("n", discard=True)
+    await model.push(["n"], force=True)
+    assert_type(await model.get("n"), Any)
+    assert_type(await model.set("n", 4), None)
+    await model.publish()
+    model.push(force=1, name="n")  # type: ignore[call-arg, arg-type]
+    model.pull().get(timeout=1.0)
+    print(own)
+
+
 async def plain_classes() -> None:
     plain = mosaic.remote(Plain)(3)
     assert_type(plain, mosaic.TesseraProxy[Plain])

@@ -40,9 +40,18 @@ async def constructors() -> None:
     assert_type(Counter.options(inline=True).remote(), mosaic.TesseraProxy[Counter])
     assert_type(Counter.options(len=3).remote(4), mosaic.ArrayProxy[Counter])
     assert_type(Small.remote(), mosaic.TesseraProxy[Small])
+    assert_type(Small.parameter(), mosaic.Parameter[Small])
+    assert_type(Counter.local_parameter(3), mosaic.Parameter[Counter])
     assert_type(Keeps.options(3), str)
     assert_type(Keeps.remote(), mosaic.TesseraProxy[Keeps])
     Small.remote(1)  # type: ignore[call-arg]
+    Small.parameter(1)  # type: ignore[call-arg]
+
+
+async def copies_are_instances(model: mosaic.Parameter[Counter]) -> int:
+    assert isinstance(model, Counter)
+    await model.pull()
+    return model.add(1)
 
 
 async def calls(counter: mosaic.TesseraProxy[Counter]) -> None:

@@ -1,0 +1,94 @@
+"""Who may talk to us over the network: keys, and the decision to let a peer in.
+
+Sockets that only this machine's directory guards (ipc) need nothing of this. Every tcp
+socket is a CURVE server: libzmq encrypts, and asks for each handshake by ZAP (RFC 27)
+whether the client's key is one of ours. One pair of keys is the server's and one the
+clients', for a whole cluster: who has them is in the cluster. They travel by a 0600
+file or by standard input, never on a command line.
+
+Nothing here touches a socket; ``zeromq`` makes the keys and asks ``answer``.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from typing import Any, Final
+
+import msgspec
+
+KEY_CHARACTERS: Final = 40  # of a key of 32 bytes, in Z85
+_ZAP_VERSION: Final = b"1.0"
+_CURVE: Final = b"CURVE"
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """The keys of a cluster, in Z85 (RFC 32): 40 characters each.
+
+    Args:
+        server_public: known to who connects.
+        server_secret: of every socket that listens.
+        client_public: the only one that is let in.
+        client_secret: of every socket that connects.
+    """
+
+    server_public: str
+    server_secret: str
+    client_public: str
+    client_secret: str
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if len(getattr(self, name)) != KEY_CHARACTERS:
+                # The value is not printed: it may be most of a key.
+                raise ValueError(
+                    f"{name}: a key has {KEY_CHARACTERS} characters, this has "
+                    f"{len(getattr(self, name))}; use the key file as it was written"
+                )
+
+    def __repr__(self) -> str:
+        return f"<Keys of the server {self.server_public[:8]}…>"  # and no secrets
+
+
+def answer(request: list[bytes], admitted: bytes) -> list[bytes] | None:
+    """The reply to a ZAP request; None if it is none.
+
+    Args:
+        request: version, request id, domain, address, routing id, mechanism and
+            credentials, as libzmq sends them.
+        admitted: the 32 bytes of the client key that is let in.
+    """
+    if len(request) < 6 or request[0] != _ZAP_VERSION:
+        return None
+    known = (
+        request[5] == _CURVE
+        and len(request) == 7
+        and hmac.compare_digest(request[6], admitted)
+    )
+    status = (b"200", b"OK") if known else (b"400", b"this key is not let in")
+    return [_ZAP_VERSION, request[1], *status, b"", b""]
+
+
+def is_loopback(address: str) -> bool:
+    """Whether a tcp address can be reached from this machine alone."""
+    host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name, an interface, or * for all
+
+
+def check_guarded(address: str, keys: Any) -> None:
+    """Refuse a tcp socket that anybody could talk to.
+
+    Raises:
+        ValueError: it is reachable from other machines and there are no keys.
+    """
+    if address.startswith("tcp://") and keys is None and not is_loopback(address):
+        raise ValueError(
+            f"{address} can be reached from other machines, and whoever reaches it can "
+            "run code as you: it needs the cluster's keys; without them only loopback "
+            "addresses such as tcp://127.0.0.1:* are possible"
+        )
