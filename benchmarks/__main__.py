@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import calls, memory, start, tesserae
+from . import calls, memory, start, tesserae, values
 from .baseline import Baseline, baseline
 from .bench import Bench, spread
 from .row import Result, format_row, header
@@ -46,7 +46,8 @@ BASELINE: dict[str, Callable[[Bench], Result]] = {
     "baseline-ping-pong": ping_pong,
     "baseline-pipelined": pipelined,
 }
-INSIDE = {**calls.ROWS, **tesserae.ROWS}  # in one runtime with two workers
+# In one runtime with two workers.
+INSIDE = {**calls.ROWS, **tesserae.ROWS, **values.ROWS}
 OUTSIDE = {**start.ROWS, **memory.ROWS}  # each starts programs of its own
 ROW_TIMEOUT_S = 120.0
 NAMES = [*BASELINE, *INSIDE, *OUTSIDE]

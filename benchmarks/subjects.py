@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from time import sleep
+from typing import Any
 
 import mosaic_like as mosaic
 
@@ -34,3 +35,39 @@ class Echo:
             for line in text.splitlines()
             if line.startswith("Private_")
         )
+
+
+@mosaic.tessera
+class Arrays:
+    """Keeps, takes and gives large arrays."""
+
+    def __init__(self) -> None:
+        self.array: Any = None
+
+    def make(self, nbytes: int) -> None:
+        import numpy as np
+
+        self.array = np.ones(nbytes, "u1")
+
+    def give(self) -> Any:
+        return self.array
+
+    def echo(self, array: Any) -> Any:
+        return array
+
+    def pages(self, array: Any) -> int:
+        return int(array[::4096].sum())
+
+    def length(self, array: Any) -> int:
+        return len(array)
+
+    def ready(self) -> bool:
+        return bool(_sharing().home)
+
+    def copied(self) -> int:
+        return int(_sharing().bytes_copied)
+
+
+def _sharing() -> Any:
+    runtime: Any = mosaic.runtime()
+    return runtime.sharing

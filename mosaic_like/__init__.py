@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .launch.hosting import connect, init, interactive, stop
     from .launch.running import run
     from .proxies.array import ArrayProxy, TaskArrayProxy
+    from .proxies.base import Tessera
     from .proxies.decorator import remote, tessera
     from .proxies.functions import barrier, call, close, info, kill, logger, ready
     from .proxies.parameter import Parameter
@@ -80,6 +81,7 @@ __all__ = [
     "TaskProxy",
     "TaskState",
     "TaskTimeoutError",
+    "Tessera",
     "TesseraProxy",
     "UpstreamError",
     "Verdict",
@@ -121,6 +123,7 @@ _MODULES = {
     "launch.hosting": "connect init interactive stop",
     "launch.running": "run",
     "proxies.array": "ArrayProxy TaskArrayProxy",
+    "proxies.base": "Tessera",
     "proxies.decorator": "remote tessera",
     "proxies.functions": "barrier call close info kill logger ready",
     "proxies.parameter": "Parameter",

@@ -13,11 +13,15 @@ import difflib
 import math
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
+
+from .cgroups import CGROUP, PROC, cpu_quota_cores
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Options of the original that mean nothing here: programs that are ported may go on
 # giving them, and nothing happens.
@@ -157,61 +161,19 @@ def _option(default: Any, kind: type, help: str, **more: Any) -> Any:
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def usable_cores(
-    proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")
-) -> int:
+def usable_cores(proc: Path = PROC, cgroup: Path = CGROUP) -> int:
     """Cores that this process may use: its affinity, cut by the cgroup's CPU quota.
 
     Args:
         proc: where the process file system is mounted.
-        cgroup: where the cgroup file system is mounted, version 1 or 2.
+        cgroup: where the cgroup file systems are mounted, if ``proc`` does not say it.
     """
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:  # macOS
         cores = os.cpu_count() or 1
-    quota = _cpu_quota(proc, cgroup)
+    quota = cpu_quota_cores(proc, cgroup)
     return max(1, cores if quota is None else min(cores, math.ceil(quota)))
-
-
-def _cpu_quota(proc: Path, cgroup: Path) -> float | None:
-    """The least quota, in cores, of the cgroup of this process and those above it."""
-    quotas = []
-    for line in (_read_text(proc / "self" / "cgroup") or "").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            mount = cgroup
-        elif "cpu" in controllers.split(","):
-            mount = cgroup / controllers
-        else:
-            continue
-        here = mount / path.lstrip("/")
-        # Inside a container the path may be the host's: then only the mount is there.
-        for folder in (here, *here.parents):
-            if not folder.is_relative_to(mount):
-                break
-            quota = _quota_v1(folder) if controllers else _quota_v2(folder)
-            if quota is not None:
-                quotas.append(quota)
-    return min(quotas, default=None)
-
-
-def _quota_v2(folder: Path) -> float | None:
-    words = (_read_text(folder / "cpu.max") or "max").split()
-    return None if words[0] == "max" else int(words[0]) / int(words[1])
-
-
-def _quota_v1(folder: Path) -> float | None:
-    quota = int(_read_text(folder / "cpu.cfs_quota_us") or -1)
-    period = int(_read_text(folder / "cpu.cfs_period_us") or 100_000)
-    return quota / period if quota > 0 else None
-
-
-def _read_text(path: Path) -> str | None:
-    try:
-        return path.read_text()
-    except OSError:
-        return None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

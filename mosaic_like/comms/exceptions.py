@@ -289,7 +289,8 @@ def not_rebuilt(what: str, error: BaseException) -> str:
         while tb.tb_next is not None:
             tb = tb.tb_next
         code = tb.tb_frame.f_code
-        lines.append(f"  where   {code.co_qualname} ({code.co_filename}:{tb.tb_lineno})")
+        place = f"{code.co_filename}:{tb.tb_lineno}"
+        lines.append(f"  where   {code.co_qualname} ({place})")
     if isinstance(error, ImportError | AttributeError):
         hint = "what it is made of must be importable here too; see sys.path"
     lines.append(f"  hint    {hint}")

@@ -13,6 +13,7 @@ Who sends what to whom:
                 Interrupt ->node of an owner that does not end a call
     values      Define: a class or function that travels by value, once to each peer
     segments    Adopt, Locate ->warehouse   Returned, Located <-warehouse
+    copies      Copy, Uncopy between warehouses   Copied <-warehouse
     processes   Exited, Stop, Stopped            between node, monitor and head
     barrier     Quiesce, Quiet   between a runtime that waits and all others
     output      Output: lines that a method printed or logged
@@ -46,6 +47,7 @@ TAKE_KEY = 11  # the same, None if there is none; its key is taken until it is r
 REPLACE_KEY = 12  # by the value of the first reference, a task; the second took it
 DROP_KEY = 13
 DROP = 14  # the value of the task whose uid is in the data
+PUBLISH = 15  # that: give all warehouses a copy
 
 # How a plain method that runs is stopped.
 FLAG = 0  # it is to look at current_task().cancelled
@@ -356,6 +358,27 @@ class Locate(Message, tag=43):
     content: bool = False  # I can open nothing of yours: send what is in it
 
 
+class Copy(Message, tag=45):
+    """Keep a copy of this published value, which is mine."""
+
+    uid: int
+    data: bytes
+    extra: Extra | None = None
+
+
+class Uncopy(Message, tag=46):
+    """These are gone: forget your copies."""
+
+    uids: list[int]
+
+
+class Copied(Message, tag=47):
+    """You can have these from me, who am on your host; or not any more."""
+
+    uids: list[int]
+    kept: bool
+
+
 class Located(Message, tag=44):
     """The answer: a place, or its content beside the bytes, or why there is neither."""
 
@@ -382,12 +405,14 @@ class Stop(Message, tag=51):
 
     why: str
     hurry: bool = False  # nobody waits for it any more: the program has died
+    orphaned: bool = False  # the monitor is gone: who waits gets MonitorLost
 
 
 class Stopped(Message, tag=52):
     """All that I had to stop has stopped."""
 
     lines: list[str]  # what could not be closed, for people
+    why: str = ""  # if nobody had asked for it
 
 
 # -- barrier ---------------------------------------------------------------------------
@@ -518,6 +543,9 @@ AnyMessage = (
     | Returned
     | Locate
     | Located
+    | Copy
+    | Uncopy
+    | Copied
     | Exited
     | Stop
     | Stopped

@@ -42,9 +42,17 @@ class Late(str):
         return late
 
 
+class Orphaned(str):
+    """Why a call is to end, where its cluster is lost; text for people."""
+
+    __slots__ = ()
+
+
 def reason_of(why: str | None) -> int:
     """For ``messages.Failed``: why a call that was asked to end has ended."""
-    return wire.TIMEOUT if type(why) is Late else wire.CANCELLED
+    if type(why) is Late:
+        return wire.TIMEOUT
+    return wire.LOST if type(why) is Orphaned else wire.CANCELLED
 
 
 def interrupt_of(task: Task) -> int:

@@ -26,6 +26,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..comms import messages as wire
+from ..comms.messages import Done
 from .task import PENDING, Task, received
 from .tessera import Tessera
 
@@ -45,6 +46,12 @@ class Keeper(Protocol):
 
     def passed_on(self, argument: Any) -> Any:
         """The same of a task that has ended well at another runtime."""
+
+    def publish(self, task: Task) -> None:
+        """Give all other warehouses a copy of the value of a task that is done."""
+
+    def unpublish(self, uids: list[int]) -> None:
+        """Have their copies forgotten, where they were published."""
 
 
 class _Key:
@@ -94,6 +101,8 @@ class Shelf(Tessera):
             self._get(task)
         elif kind == wire.DROP:
             self._drop(task)
+        elif kind == wire.PUBLISH:
+            self._publish(task)
         elif kind == wire.REPLACE_KEY:
             self._replace_later(task, message, sender)
         else:
@@ -154,13 +163,25 @@ class Shelf(Tessera):
         self._worker.refuse(task, error)
 
     def _drop(self, task: Task) -> None:
-        uid: int = marshal.loads(task.data)
-        dropped = self._worker.tasks.get(uid)
-        if dropped is None or dropped.tessera is not self or not dropped.settled:
-            self._refuse(task, LookupError("it is gone: nobody holds it any more"))
-            return
-        self._worker.discard(dropped, LookupError("its value was dropped"))
-        self._worker.keep(task, _NONE, send=True)
+        dropped = self._meant(task)
+        if dropped is not None:
+            self._worker.discard(dropped, LookupError("its value was dropped"))
+            self._port.unpublish([dropped.uid])
+            self._worker.keep(task, _NONE, send=True)
+
+    def _publish(self, task: Task) -> None:
+        published = self._meant(task)
+        if published is not None:
+            self._port.publish(published)
+            self._worker.keep(task, _NONE, send=True)
+
+    def _meant(self, task: Task) -> Task | None:
+        """The task of the shelf whose uid is in the request; refused if it is gone."""
+        meant = self._worker.tasks.get(marshal.loads(task.data))
+        if meant is not None and meant.tessera is self and type(meant.outcome) is Done:
+            return meant
+        self._refuse(task, LookupError("it is gone: nobody holds it any more"))
+        return None
 
     # -- taking and replacing ----------------------------------------------------------
 

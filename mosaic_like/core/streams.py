@@ -248,14 +248,14 @@ class Producers:
 
         Args:
             uid: of the call.
-            reason: CANCELLED, TIMEOUT, GONE or CONSUMER_GONE.
+            reason: CANCELLED, TIMEOUT, LOST, GONE or CONSUMER_GONE.
             why: for people.
         """
         producer = self.by_uid.get(uid)
         if producer is None or producer.state is ProducerState.ENDED:
             return False
         task = producer.task
-        asked = reason in (wire.CANCELLED, wire.TIMEOUT)
+        asked = reason in (wire.CANCELLED, wire.TIMEOUT, wire.LOST)
         if task.state != RUNNING:
             if asked:
                 return False  # the usual way of a call that has not started

@@ -164,7 +164,9 @@ class WorkerState:
         self._ended: deque[Task] = deque()  # of which others are still to be told
         self._telling = False
         self.lost_makers: set[int] = set()
+        self._lost_heads: set[int] = set()  # of these, the programs
         self.shelf: Shelf | None = None  # of a warehouse
+        self.copies: dict[int, Task] = {}  # of tasks that another warehouse owns
         self.producers = Producers(self)
         self.limits = Limits(self._is_open)  # of calls that have a time
         self._stops: dict[int, str] = {}  # why those that run were asked to end
@@ -550,6 +552,12 @@ class WorkerState:
         if self._dependents or self._subscribers:
             self._tell_others(task)
 
+    def keep_copy(self, task: Task, value: Any) -> None:
+        """The value of a task that lives elsewhere, for those who ask here."""
+        self._keep(task, value)
+        self.copies[task.uid] = task
+        self._tell_others(task)
+
     def discard(self, task: Task, error: Exception) -> None:
         """The value of a task that is done goes, whoever holds it."""
         why = self._port.failure(task, wire.GONE, error)
@@ -742,7 +750,7 @@ class WorkerState:
 
     def subscribe(self, uid: int, sender: int) -> None:
         """A holder wants to learn the end of a task."""
-        task = self.tasks.get(uid)
+        task = self.tasks.get(uid) or self.copies.get(uid)
         if task is None and maker(uid) in self.lost_makers:
             task = self._never(uid)
         if task is not None and task.settled:
@@ -752,7 +760,7 @@ class WorkerState:
 
     def fetch(self, uid: int, sender: int) -> None:
         """A holder wants the value that stayed here."""
-        task = self.tasks.get(uid)
+        task = self.tasks.get(uid) or self.copies.get(uid)
         if task is None or not isinstance(task.outcome, wire.Done):
             # Only a peer that released it can ask so, or whose value was dropped.
             gone = task is not None and isinstance(task.outcome, wire.Failed)
@@ -790,6 +798,8 @@ class WorkerState:
                 del self.tasks[uid]
             else:
                 task.released = True
+                if maker(uid) in self._lost_heads:
+                    self._orphan(task)
             return
         tessera = self.tesserae.get(uid)
         if tessera is not None:
@@ -1003,6 +1013,23 @@ class WorkerState:
 
     def interrupt(self, task: Task) -> None:
         self._port.cancel_running(task)
+
+    def lost_head(self, incarnation: int) -> None:
+        """The lost one was a program: what it has called ends with it.
+
+        Not what somebody else asks for, nor what runs on a detached tessera. What is
+        held by the lost one is told by ``freed``, when that is settled.
+        """
+        self._lost_heads.add(incarnation)
+        for task in list(self.tasks.values()):
+            if task.released and maker(task.uid) == incarnation:
+                self._orphan(task)
+
+    def _orphan(self, task: Task) -> None:
+        closes = task is task.tessera.closing or _kind(task) >= wire.CLOSE
+        is_wanted = task.uid in self._dependents or task.uid in self._subscribers
+        if not (task.settled or closes or is_wanted or task.tessera.options.detached):
+            self.cancel(task.uid, "the program that called it has ended")
 
     def lost(self, incarnation: int) -> None:
         """A runtime is gone: nothing that only it could send will come."""

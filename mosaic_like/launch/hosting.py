@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import session
 from ..config import Config
-from ..runtimes.loops import new_loop
+from ..runtimes.loops import new_own_loop
 from . import local
 from .ipython import watch_cells
 
@@ -86,16 +86,12 @@ def connect(where: str | os.PathLike[str] | None = None) -> Any:
             file of ours; ``mrun status`` shows those that run.
         RuntimeError: this program has a runtime already.
 
-    >>> import os, subprocess, sys, mosaic_like as mosaic
-    >>> other = "import mosaic_like as m; r = m.connect(); print(r); m.stop()"
-    >>> with mosaic.init(num_workers=2) as runtime:
-    ...     key = {"MOSAIC_CLUSTER": str(runtime.hold.cluster.key)}
-    ...     done = subprocess.run(
-    ...         [sys.executable, "-c", other],
-    ...         env=os.environ | key, capture_output=True, text=True, timeout=30,
-    ...     )
-    >>> print(done.stdout.strip())
-    <head:1 · 2 workers>
+    >>> import subprocess, sys
+    >>> program = "import mosaic_like as m; r = m.connect(); print(r.num_workers)"
+    >>> mrun = [sys.executable, "-m", "mosaic_like", "-nw", "2"]  # sets MOSAIC_CLUSTER
+    >>> command = [*mrun, sys.executable, "-c", program]
+    >>> subprocess.run(command, capture_output=True, timeout=60).stdout
+    b'2\\n'
     """
     if session.peek() is not None:
         raise RuntimeError(
@@ -323,7 +319,7 @@ class _Host:
         self.started: concurrent.futures.Future[Any] = concurrent.futures.Future()
         self._begin = begin
         self._maker = os.getpid()
-        self._loop = new_loop()
+        self._loop = new_own_loop()
         self._task: asyncio.Task[Any] | None = None
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._is_asked = False

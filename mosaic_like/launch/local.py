@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import secrets
 import socket
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 from .. import session
 from ..config import Config
 from ..errors import ConnectError, MosaicError
 from ..runtimes.directory import RunDirectory
-from ..runtimes.processes import PRELOAD, Child, ForkServer, describe_status
+from ..runtimes.processes import (
+    PRELOAD,
+    Child,
+    ForkServer,
+    describe_status,
+    gone_text,
+)
 from ..runtimes.spec import Spec
 
 if TYPE_CHECKING:
@@ -35,6 +43,7 @@ MODULES = (
     "mosaic_like.runtimes.worker",
     "mosaic_like.runtimes.warehouse",
 )
+_HEAD = f"{__name__.partition('.')[0]}.runtimes.head"
 GONE_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 4.5  # with what is done before it stays below 5 s
 
@@ -110,7 +119,7 @@ class Cluster:
         if child.failure:
             self._failure = f"the {kind} could not be forked: {child.failure}"
         elif child.status is None:
-            self._failure = "the fork server is gone"
+            self._failure = gone_text(0 if self._server is None else self._server.pid)
         else:
             how = describe_status(child.status)
             self._failure = f"the {kind} (pid {child.pid}) is gone: {how}"
@@ -296,9 +305,7 @@ async def start(
         cluster.launch()
         cluster.watch(lambda why: failed.done() or failed.set_result(why))  # type: ignore[func-returns-value]
         # While the fork server imports, so does this process.
-        from ..runtimes.head import Head
-
-        head = Head(loop, config)
+        head = (await _imported())(loop, config)
         head.bind(cluster.directory.socket("head"))
         await _unless(failed, _joined(head, cluster, uid))
         cluster.write_key()
@@ -314,6 +321,30 @@ async def start(
         raise
     head.hold = Hold(head, cluster)
     return head, cluster
+
+
+async def _imported() -> type[Head]:
+    """The class of the head: to import it takes longer than others can do without."""
+    if _HEAD not in sys.modules:
+        loop = asyncio.get_running_loop()
+        imported: asyncio.Future[None] = loop.create_future()
+
+        def done() -> None:
+            if not imported.done():
+                imported.set_result(None)
+
+        def work() -> None:
+            # What it raises is raised again below, where somebody hears it.
+            with contextlib.suppress(Exception):
+                importlib.import_module(_HEAD)
+            with contextlib.suppress(RuntimeError):  # the loop has closed
+                loop.call_soon_threadsafe(done)
+
+        threading.Thread(target=work, name="mosaic import", daemon=True).start()
+        await imported
+    from ..runtimes.head import Head
+
+    return Head
 
 
 async def _joined(head: Head, cluster: Cluster, uid: str) -> None:
@@ -388,12 +419,11 @@ async def join(where: str | os.PathLike[str] | None) -> Head:
 
 
 async def _join(key: Key) -> Head:
-    from ..runtimes.head import Head
-
+    head_of = await _imported()
     directory = RunDirectory.join(key.directory)
     head = None
     try:
-        head = Head(asyncio.get_running_loop(), Config())
+        head = head_of(asyncio.get_running_loop(), Config())
         head.bind(directory.socket(f"h{os.getpid()}-{secrets.token_hex(4)}"))
         token = bytes.fromhex(key.token)
         await head.join("head", key.address, token, timeout_s=CONNECT_TIMEOUT_S)

@@ -22,12 +22,14 @@ from .tessera import TesseraProxy, check_eager, proxy_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .base import Tessera
     from .marked import Marker, RemoteArray, TesseraClass
     from .parameter import Parameter
     from .tessera import TesseraHandle
 
 P = ParamSpec("P")
 T = TypeVar("T")
+TypedT = TypeVar("TypedT", bound="Tessera")
 
 # Of each option: the types that it takes, None meaning anything.
 _KNOWN: dict[str, tuple[type, ...] | None] = {
@@ -172,7 +174,7 @@ class RemoteClass(Generic[P, T]):
         return f"<remote {getattr(self._cls, '__qualname__', self._cls)}>"
 
 
-class _OfClass:
+class OfClass:
     """A descriptor that belongs to the class and not to its instances."""
 
     __mosaic__ = True
@@ -193,7 +195,7 @@ class _OfClass:
         return getattr(remote, self._name)
 
 
-_NAMES = (
+NAMES = (
     "remote",
     "options",
     "local",
@@ -203,6 +205,8 @@ _NAMES = (
 )
 
 
+@overload
+def tessera(cls: type[TypedT], /) -> type[TypedT]: ...  # type: ignore[overload-overlap]  # the first one that fits counts
 @overload
 def tessera(cls: Callable[P, T], /) -> type[TesseraClass[P, T]]: ...
 @overload
@@ -251,13 +255,13 @@ def tessera(cls: Any = None, /, **options: Any) -> Any:
     def mark(cls: type[T]) -> type[T]:
         if not isinstance(cls, type):
             raise TypeError(f"@tessera marks a class, not {cls!r}")
-        taken = [n for n in _NAMES if n in vars(cls) and not _ours(vars(cls)[n])]
+        taken = [n for n in NAMES if n in vars(cls) and not _ours(vars(cls)[n])]
         setattr(
             cls, OPTIONS_ATTRIBUTE, {**getattr(cls, OPTIONS_ATTRIBUTE, {}), **options}
         )
-        for name in _NAMES:
+        for name in NAMES:
             if name not in taken and not _taken_by_base(cls, name):
-                setattr(cls, name, _OfClass(name))
+                setattr(cls, name, OfClass(name))
         if "remote" in taken or "options" in taken:
             warnings.warn(
                 f"{cls.__name__} has its own {' and '.join(taken)}; make tesserae by "
@@ -301,7 +305,7 @@ def remote(cls: Any, /, **options: Any) -> Any:
 
 
 def _ours(value: Any) -> bool:
-    return isinstance(value, _OfClass)
+    return isinstance(value, OfClass)
 
 
 def _taken_by_base(cls: type, name: str) -> bool:

@@ -1,9 +1,10 @@
 """What type checkers see of a class that is marked by ``@tessera``.
 
-No type checker lets a decorator add a name to a class and leave it as it is. mypy is
-told by the plugin ``mosaic_like.mypy``; for pyright, which looks at what the decorator
-returns, the class becomes a ``TesseraClass``: constructor and ``remote`` are checked,
-other names of the class are ``Any``. None of this is there at run time.
+No type checker lets a decorator add a name to a class and leave it as it is. One that
+derives from ``mosaic.Tessera`` needs none of this. For others mypy is told by the
+plugin ``mosaic_like.mypy``; for pyright, which looks at what the decorator returns, the
+class becomes a ``TesseraClass``: constructor and ``remote`` are checked, other names of
+the class are ``Any``. None of this is there at run time.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, overload
 
 from .array import ArrayProxy
+from .base import Tessera
 from .decorator import RemoteClass
 from .parameter import Parameter
 from .tessera import TesseraProxy
 
 P = ParamSpec("P")
 T = TypeVar("T")
+TypedT = TypeVar("TypedT", bound=Tessera)
 
 class RemoteArray(Protocol[P, T]):
     """A class with ``len=n``: what it makes is an array."""
@@ -63,4 +66,7 @@ class TesseraClass(Any, Generic[P, T]):  # type: ignore[misc]  # it has any othe
 class Marker(Protocol):
     """``@tessera(option=...)``."""
 
+    @overload
+    def __call__(self, cls: type[TypedT], /) -> type[TypedT]: ...  # type: ignore[overload-overlap]  # the first one that fits counts
+    @overload
     def __call__(self, cls: Callable[P, T], /) -> type[TesseraClass[P, T]]: ...

@@ -22,6 +22,22 @@ class _After:
 
 
 AFTER = _After()
+_NAMED = 10  # keys that an error lists
+
+
+class NoSuchOutput(KeyError, IndexError):
+    """``outputs[key]`` of a value that has no such part; the text says what it has."""
+
+    def __str__(self) -> str:  # KeyError would put it in quotes
+        return str(self.args[0])
+
+
+def _missing(value: tuple[Any, ...] | dict[Any, Any], key: Any) -> str:
+    if isinstance(value, tuple):
+        return f"outputs[{key!r}]: the value is a tuple of {len(value)}"
+    names = ", ".join(repr(name) for name in list(value)[:_NAMED])
+    more = f" and {len(value) - _NAMED} more" if len(value) > _NAMED else ""
+    return f"outputs[{key!r}]: the value is a dict with {names or 'nothing'}{more}"
 
 
 class Outputs:
@@ -87,10 +103,13 @@ class TaskOutput(Referent):
     def pick(value: Any, key: Any) -> Any:
         """The part of a value that ``outputs[key]`` means."""
         if isinstance(value, tuple | dict):
-            return value[key]
+            try:
+                return value[key]
+            except (LookupError, TypeError):
+                raise NoSuchOutput(_missing(value, key)) from None
         if key == 0 and type(key) is int:
             return value
-        raise (KeyError if isinstance(key, str) else IndexError)(
+        raise NoSuchOutput(
             f"outputs[{key!r}]: a {type(value).__name__} has only outputs[0]"
         )
 

@@ -33,6 +33,20 @@ T_co = TypeVar("T_co", covariant=True)
 
 _get = object.__getattribute__
 
+if TYPE_CHECKING:
+    _reading = property
+else:
+
+    class _reading:
+        """A property that an attribute of the same name wins over."""
+
+        def __init__(self, function: Callable[[Any], Any]) -> None:
+            self._function = function
+            self.__doc__ = function.__doc__
+
+        def __get__(self, instance: Any, owner: Any = None) -> Any:
+            return self if instance is None else self._function(instance)
+
 
 class Parameter(Generic[T_co]):
     """An object that lives at a root, as a copy in this runtime.
@@ -42,8 +56,11 @@ class Parameter(Generic[T_co]):
     of ``Klass``: attributes and methods are those of the copy, at no cost. As an
     argument or a result it arrives as a copy with what the root has when it is sent.
     Copies change only by ``pull``; the root only by ``push``, ``set`` and
-    ``propagate``. Each attribute has a version, and an operation that would lose a
-    change, or spread an old value, raises ``StaleError`` or ``ConflictError``.
+    ``propagate``. With ``cached=True`` (an option as ``runtime`` is) what was sent once
+    is sent again, until this runtime knows of something newer; else the root is asked
+    at each sending, for everything. Each attribute has a version, and an operation that
+    would lose a change, or spread an old value, raises ``StaleError`` or
+    ``ConflictError``.
 
     What the user's class has of these names wins; ``mosaic.Parameter.push(copy)`` and
     the like always work. Each of them is sent at once and gives an ``Exchange``, to be
@@ -100,12 +117,17 @@ class Parameter(Generic[T_co]):
         return Exchange(replica, [task], lambda values: _arrived(self, values[0]))
 
     def push(
-        self, attr: str | Iterable[str] | None = None, *, force: bool = False
+        self,
+        attr: str | Iterable[str] | None = None,
+        publish: bool = False,
+        *,
+        force: bool = False,
     ) -> Exchange[None]:
         """Send what was changed here to the root: all of it, or nothing.
 
         Args:
             attr: an attribute or several; None: all that were changed.
+            publish: then also what ``publish()`` does.
             force: overwrite what others have changed at the root.
 
         Raises:
@@ -114,7 +136,10 @@ class Parameter(Generic[T_co]):
             StaleError: one that was named is older than the root's.
             AttributeError: one that was named is not there.
         """
-        return _present(self).push(self, _names(attr), force)
+        replica = _present(self)
+        if publish:
+            return replica.publish(self, _names(attr), force)
+        return replica.push(self, _names(attr), force)
 
     def set(self, attr: str, value: Any, *, force: bool = False) -> Exchange[None]:
         """Set an attribute here and at the root.
@@ -178,36 +203,36 @@ class Parameter(Generic[T_co]):
         """Of each attribute how this copy stands to its root, as far as known here."""
         return _present(self).states(self)
 
-    @property
+    @_reading
     def version(self) -> int:
         """The root's count of changes, up to the latest that this copy has taken."""
         replica = replica_of(self)
         replica.collect()
         return max(replica.versions.base.values(), default=0)
 
-    @property
+    @_reading
     def ref(self) -> TesseraProxy[Any]:
         """The root, as a tessera; two copies of one parameter have equal ones."""
         return cast("TesseraProxy[Any]", replica_of(self).root)
 
-    @property
+    @_reading
     def cached(self) -> bool:
         """What this runtime has is passed on, until something newer is known of."""
         return replica_of(self).cached
 
-    @property
+    @_reading
     def has_tessera(self) -> bool:
         """It has a root: it is not just an instance that a method has made."""
         return _replica(self) is not None
 
-    @property
+    @_reading
     def is_tessera(self) -> bool:
         """The root is in this runtime."""
         replica = replica_of(self)
         owner = replica.root._mosaic_handle.owner
         return bool(owner == replica.runtime.incarnation)
 
-    @property
+    @_reading
     def is_proxy(self) -> bool:
         """The root is in another runtime."""
         return not Parameter.is_tessera.__get__(self)
@@ -250,6 +275,12 @@ class _Shell:
         return _rebuild, (replica.cls, replica.root, replica.cached, state)
 
 
+# What may be asked of a copy while its values are not here.
+_ASKING = frozenset(
+    ("copy_states", "get", "propagate", "publish", "pull", "push", "set")
+)
+
+
 class _Awaited:
     """What a copy has while its values are not here: each use asks for them first."""
 
@@ -257,7 +288,7 @@ class _Awaited:
 
     def __getattribute__(self, name: str) -> Any:
         if name == "__dict__" or not (
-            name.startswith("__") or name == OWN_SLOT or name in vars(Parameter)
+            name.startswith("__") or name == OWN_SLOT or name in _ASKING
         ):
             _fill_now(self)
             return getattr(self, name)

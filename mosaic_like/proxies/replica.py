@@ -352,26 +352,31 @@ class Replica:
 
     def push(self, thing: Any, names: list[str] | None, force: bool) -> Exchange[None]:
         self.collect()
-        task = self._write(thing, names, force)
-        return Exchange(self, [] if task is None else [task], None)
+        return Exchange(self, self._push(thing, names, force), None)
 
     def put(self, thing: Any, name: str, value: Any, force: bool) -> Exchange[None]:
         self.collect()
         before, _ = self.changed(thing)
         if not force:
             self._check(Operation.SET, [name], before)
+        values = attributes_of(thing)
         setattr(thing, name, value)
         if name in attributes_of(thing):
             names = [name]
         else:  # a property has put it elsewhere
             names = sorted(self.changed(thing)[0] - before)
-        task = self._write(thing, names, force)
-        return Exchange(self, [] if task is None else [task], None)
+        try:
+            tasks = self._write(thing, names, self.changed(thing, names)[1], force)
+        except Exception:  # it cannot travel
+            if name in values:
+                replace(thing, {name: values[name]}, ())
+            raise
+        return Exchange(self, tasks, None)
 
-    def _write(
+    def _push(
         self, thing: Any, names: list[str] | None, force: bool
-    ) -> TaskProxy[Any] | None:
-        """Send what is changed; None if nothing is."""
+    ) -> list[TaskProxy[Any]]:
+        """Send what is changed."""
         changed, now = self.changed(thing, names)
         if names is None:
             names = sorted(changed)
@@ -382,8 +387,18 @@ class Replica:
                 )
         if not force:
             names = self._check(Operation.PUSH, names, changed)
+        return self._write(thing, names, now, force)
+
+    def _write(
+        self,
+        thing: Any,
+        names: list[str],
+        now: dict[str, Fingerprint | None],
+        force: bool,
+    ) -> list[TaskProxy[Any]]:
+        """Send these; the call, or none if there are none."""
         if not names:
-            return None
+            return []
         values = attributes_of(thing)
         base = self.versions.base
         task: TaskProxy[dict[str, int]] = self.root.write(
@@ -401,7 +416,7 @@ class Replica:
                 self.marks.pop(name, None)
         self.record.news += 1
         self._sent.append(_Written(task, names))
-        return task
+        return [task]
 
     def get(self, thing: Any, name: str) -> Exchange[Any]:
         self.collect()
@@ -442,9 +457,11 @@ class Replica:
 
         return Exchange(self, [task], apply)
 
-    def publish(self, thing: Any) -> Exchange[None]:
+    def publish(
+        self, thing: Any, names: list[str] | None = None, force: bool = False
+    ) -> Exchange[None]:
         self.collect()
-        written = self._write(thing, None, False)
+        first = self._push(thing, names, force)
         state = self.root.read(None, {})
         runtime = self.runtime
         told = []
@@ -454,7 +471,6 @@ class Replica:
                 handle = runtime.create(Courier, (), {}, options, member)
                 courier: Any = proxy_of(Courier, handle)
                 told.append(courier.note(self.root, state))
-        first = [] if written is None else [written]
         return Exchange(self, [*first, *told], None, lost_from=len(first))
 
     def send(self, thing: Any) -> TaskProxy[Reply]:

@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, TypeVar, overload
 from ..comms.frames import PASSED_ON
 from ..core.task import DONE
 from .task import TaskProxy, _future
+from .tessera import RemoteAttribute
 
 R = TypeVar("R")
 
@@ -29,7 +30,10 @@ def _tasks(proxies: tuple[Any, ...], what: str) -> list[TaskProxy[Any]]:
         proxies = tuple(only)
     for proxy in proxies:
         if not isinstance(proxy, TaskProxy):
-            raise TypeError(f"{what} takes tasks, found {proxy!r}")
+            hint = ""
+            if isinstance(proxy, RemoteAttribute):
+                hint = f"; mosaic.get_attr(proxy, {proxy._name!r}) gives a task"
+            raise TypeError(f"{what} takes tasks, found {proxy!r}{hint}")
     return list(proxies)
 
 

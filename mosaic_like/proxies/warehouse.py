@@ -45,6 +45,10 @@ class WarehouseObject(TaskProxy[R_co], gc=False, eq=False):
     def __reference__(self) -> tuple[TaskHandle, tuple[Any, ...]]:
         return TaskHandle(self), ("task", "put")
 
+    if TYPE_CHECKING:  # it gives itself, as any task does
+
+        def __await__(self) -> Generator[Any, None, WarehouseObject[R_co]]: ...
+
     async def value(self) -> R_co:
         """The value; the same as ``await mosaic.get(ref)``."""
         return await self.result()
@@ -164,7 +168,7 @@ def put_in(
         )
     if key is not None:
         _check_key("put", key)
-    return WarehouseObject(runtime, runtime.storing.put(obj, key, depth))
+    return WarehouseObject(runtime, runtime.storing.put(obj, key, publish, depth))
 
 
 @overload
@@ -220,9 +224,15 @@ def drop_in(runtime: Any, ref: Any, depth: int = 3) -> TaskProxy[None]:
     return TaskProxy(runtime, runtime.storing.drop_key(ref, depth))
 
 
+@overload
+def exec(
+    key: str, fn: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any
+) -> WarehouseObject[T]: ...
+@overload
 def exec(
     key: str, fn: Callable[..., T], /, *args: Any, **kwargs: Any
-) -> WarehouseObject[T]:
+) -> WarehouseObject[T]: ...
+def exec(key: str, fn: Any, /, *args: Any, **kwargs: Any) -> WarehouseObject[Any]:
     """Replace the value under a key by ``fn(value, *args, **kwargs)``, atomically.
 
     Nobody else replaces or drops it meanwhile: they wait for their turn. The function

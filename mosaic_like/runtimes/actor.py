@@ -127,6 +127,8 @@ class ActorRuntime(Base):
         self.causes: dict[int, tuple[wire.Member, str]] = {}
         self.cluster_lost = ""  # why nothing can be made any more
         self.warehouse: wire.Member | None = None  # that of this host, if it is known
+        # Published values of others that it has: its incarnation.
+        self.copied: dict[int, int] = {}
         self.intakes = Intakes(self)
         # What is printed and not sent, in containers; only workers capture it.
         self.talk: tuple[Any, Any, Any] = (), (), ()
@@ -171,6 +173,7 @@ class ActorRuntime(Base):
                 ),
                 wire.LossSeen: lambda m, b, s: holders.loss_seen(s, m.incarnation),
                 wire.Define: lambda m, b, s: self.serializer.define(m.digest, m.blob),
+                wire.Copied: self._on_copied,
             }
         )
 
@@ -712,10 +715,18 @@ class ActorRuntime(Base):
     # -- Owner: what WorkerState asks for ----------------------------------------------
 
     def awaited_call(self, reference: wire.Reference) -> Call:
-        stream = self.placing.foreign(reference.owner)
-        call = Call(reference.uid, stream, "", None, 0, 0.0)
+        uid = reference.uid
+        stream = self.placing.foreign(self.copied.get(uid, reference.owner))
+        call = Call(uid, stream, "", None, 0, 0.0)
         call.hold = RELEASED  # its grant is in the payload
         return call
+
+    def _on_copied(self, message: wire.Copied, buffers: Any, sender: int) -> None:
+        for uid in message.uids:
+            if not message.kept:
+                self.copied.pop(uid, None)
+            elif self.warehouse is not None and self.warehouse.incarnation == sender:
+                self.copied[uid] = sender
 
     def cancel_running(self, task: Task) -> None:
         self.executor.cancel(task)
@@ -842,6 +853,7 @@ class ActorRuntime(Base):
         self.causes[member.incarnation] = (member, cause)
         self.deaths.begin(member)
         if member is self.warehouse:
+            self.copied.clear()
             self.warehouse = self._own_warehouse()
             self.sharing.warehouse_changed()
         live = [
@@ -852,6 +864,8 @@ class ActorRuntime(Base):
         if _counts(member):
             self._send_to_owners(self.grants.lost(member.incarnation, live))
             self.worker.lost(member.incarnation)
+            if member.uid.startswith("head"):
+                self.worker.lost_head(member.incarnation)
             self.worker.holders.lost(member.incarnation, live)
         for stream in self.placing.streams_to(member.incarnation):
             self.caller.stream_failed(stream, (member, cause))

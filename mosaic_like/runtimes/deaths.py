@@ -12,6 +12,7 @@ from .. import ids
 from ..core.caller import RELEASED, Arrived, Call
 from ..core.verdicts import Remains, Verdicts, decode
 from ..errors import (
+    MonitorLost,
     NodeLost,
     RuntimeDisconnectedError,
     Verdict,
@@ -65,6 +66,7 @@ class Deaths:
     def __init__(self, runtime: ActorRuntime) -> None:
         self._runtime = runtime
         self._by_incarnation: dict[int, Death] = {}
+        self.all_lost = ""  # why nobody will answer any more
 
     def left(self, member: Member, data: bytes) -> None:
         """What a worker left; told right before ``begin``."""
@@ -109,6 +111,15 @@ class Deaths:
 
     def error(self, call: Call, member: Member, how: str) -> RuntimeDisconnectedError:
         """What the caller of a lost call gets."""
+        if self.all_lost:
+            return MonitorLost(
+                f"{_name(call)} got no answer: {self.all_lost}, and its cluster ended "
+                "with it; start another by mosaic.init() after mosaic.stop(), or run "
+                "the program again",
+                member.uid,
+                self._verdict(call, None),
+                self.all_lost,
+            )
         death = self._by_incarnation.get(member.incarnation)
         kind: type[RuntimeDisconnectedError] = RuntimeDisconnectedError
         if member.uid.startswith("worker"):

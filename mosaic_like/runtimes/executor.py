@@ -893,7 +893,7 @@ class Executor:
     async def _coroutine_raised(self, task: Task, error: BaseException) -> Outcome:
         """As ``_raised``, for coroutine methods."""
         try:
-            _uncancel()
+            _uncancel(task, error)
             while self._may_retry(task, error):
                 try:
                     value = await self._coroutine(task)
@@ -902,7 +902,7 @@ class Executor:
                     return self._port.dump_result(value)  # type: ignore[no-any-return]
                 except BaseException as another:
                     error = another
-                    _uncancel()
+                    _uncancel(task, error)
             if _is_stop(task, error):
                 return self._cancelled(task, started=True)
             return Raised(wire.ERROR, self._port.dump_error(error, task))
@@ -984,8 +984,10 @@ def _is_stop(task: Task, error: BaseException) -> bool:
     )
 
 
-def _uncancel() -> None:
+def _uncancel(task: Task, error: BaseException) -> None:
     """Cancelled once or often: it has been seen."""
+    if task.cancelled is None and not isinstance(error, asyncio.CancelledError):
+        return  # in a child that the method has forked there is no loop to ask
     running = asyncio.current_task()
     while running is not None and running.uncancel() > 0:
         pass

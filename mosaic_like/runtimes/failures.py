@@ -9,7 +9,7 @@ from .. import ids
 from ..comms import messages as wire
 from ..comms.exceptions import dump_error, load_error
 from ..core.caller import RELEASED, Call
-from ..core.limits import Late
+from ..core.limits import Late, Orphaned
 from ..core.task import RUNNING, Task
 from ..core.worker import CONSTRUCTOR
 from ..errors import (
@@ -25,6 +25,7 @@ from ..errors import (
 if TYPE_CHECKING:
     from .actor import ActorRuntime
 
+_READ_ONLY = "arrays that came from elsewhere are shared with others: change a copy()"
 _KINDS = MappingProxyType({wire.ERROR: RuntimeError, wire.GONE: LookupError})
 
 
@@ -60,6 +61,8 @@ class Failures:
         where = f"{ids.short(runtime.uid)} ({runtime.me.host}, pid {runtime.me.pid})"
         note = f"  in {_task_name(task)} on {where} · task {ids.task_name(task.uid)}"
         note += f" · attempt {runtime.executor.attempt(task.uid)}"
+        if isinstance(error, ValueError) and "read-only" in str(error):
+            note += f"\n  {_READ_ONLY}"
         return dump_error(error, self._serializer, note=note)
 
     def cancelled(self, task: Task, *, started: bool) -> bytes:
@@ -67,6 +70,9 @@ class Failures:
         if type(task.cancelled) is Late:
             why_late = task.cancelled
             return dump_error(self._late(task, why_late, started), self._serializer)
+        if type(task.cancelled) is Orphaned:
+            error_here = _orphaned(task, task.cancelled, started)
+            return dump_error(error_here, self._serializer)
         why = f": {task.cancelled}" if task.cancelled else ""
         when = "while it ran" if started else "before it started"
         verdict = Verdict.MAYBE_RAN if started else Verdict.NOT_STARTED
@@ -220,6 +226,8 @@ class Failures:
         if type(why) is Late:
             what = "has not stopped yet" if goes_on else "was stopped"
             return self._late(task, why, started, what)
+        if type(why) is Orphaned:
+            return _orphaned(task, why, started)
         if reason == wire.CANCELLED:
             text = f": {why}" if why else ""
             if goes_on:
@@ -237,6 +245,17 @@ class Failures:
         if reason == wire.LOST:
             return RuntimeDisconnectedError(f"{name}: {why}")
         return _KINDS.get(reason, MosaicError)(f"{name}: {why}")
+
+
+def _orphaned(task: Task, why: str, started: bool) -> MonitorLost:
+    ran = "was ended while it ran" if started else "was not started"
+    return MonitorLost(
+        f"{_task_name(task)} {ran}: {why}, and its cluster ends with it; start another "
+        "by mosaic.init() after mosaic.stop(), or run the program again",
+        "monitor",
+        Verdict.MAYBE_RAN if started else Verdict.NOT_STARTED,
+        why,
+    )
 
 
 def _error_of(argument: Task | Call) -> bytes:

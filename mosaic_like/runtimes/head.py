@@ -107,6 +107,7 @@ class Head(UserRuntime):
     def _lose_all(self) -> None:
         if self.peers.closed:
             return
+        self.deaths.all_lost = self.cluster_lost
         for member in list(self.members.values()):
             if member.incarnation != self.incarnation:
                 lost = wire.Lost(

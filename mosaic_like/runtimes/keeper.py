@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..comms import messages as wire
 from ..comms.serialization import Payload
 from ..core.store import Answer, Close, Forget, Missing, Return, Store
-from .segments import Maps, open_place, place_of, views
+from .segments import open_place, place_of
 
 if TYPE_CHECKING:
     from ..core.store import Effect
@@ -115,6 +115,8 @@ class Keeper:
 
     def _send_content(self, to: int, uid: int) -> None:
         """To somebody who can open nothing of this process."""
+        from .mapping import Maps, views
+
         place = place_of(self._fds[uid])
         try:
             window = Maps().window(place, None, place.size)

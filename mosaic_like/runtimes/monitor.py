@@ -12,7 +12,7 @@ from ..config import Config
 from ..core.monitor import OF_NODES, MonitorState
 from ..core.names import NameTable
 from .base import PYTHON, Base
-from .loops import new_loop, tune_collector
+from .loops import new_own_loop, tune_collector
 from .processes import open_pidfd
 from .spec import Spec, decode
 
@@ -33,6 +33,7 @@ class Monitor(Base):
         self._pidfds: dict[int, int] = {}
         self._stopped: set[int] = set()  # nodes that have stopped
         self._lines: list[str] = []
+        self._why = ""  # it stops, if nobody had asked for it
         self._asked: list[int] = []  # who wants to know when all has stopped
         self.handlers.update(
             {
@@ -164,6 +165,7 @@ class Monitor(Base):
     def _on_stopped(self, message: wire.Stopped, buffers: Any, sender: int) -> None:
         self._stopped.add(sender)
         self._lines += message.lines
+        self._why = self._why or message.why
         self._check_stopped()
 
     def _check_stopped(self) -> None:
@@ -175,7 +177,7 @@ class Monitor(Base):
             outbox = self.outbox(member.incarnation)
             if outbox is not None:
                 if member.incarnation not in self._asked:
-                    outbox.send(wire.Stop("the cluster has stopped"))
+                    outbox.send(wire.Stop(self._why or "the cluster has stopped"))
                 outbox.send(wire.Stopped(self._lines))
         if not self.ended.done():
             self.ended.set_result(None)
@@ -193,5 +195,5 @@ def main(argument: bytes, fds: list[int], control: int | None) -> None:
     """The entry of the forked process."""
     spec = decode(argument)
     tune_collector(50_000)
-    with asyncio.Runner(loop_factory=new_loop) as runner:
+    with asyncio.Runner(loop_factory=new_own_loop) as runner:
         runner.run(_run(runner.get_loop(), spec, fds[-1] if fds else -1))

@@ -19,9 +19,9 @@ from ..ids import MONITOR_INCARNATION, short
 from . import journal, orders
 from .base import Base
 from .interrupts import SIGNAL
-from .loops import new_loop, tune_collector
+from .loops import new_own_loop, tune_collector
 from .oom import MemoryWatch
-from .processes import Child, ForkServer, describe_status, open_pidfd
+from .processes import Child, ForkServer, describe_status, gone_text, open_pidfd
 from .spec import Spec, decode
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ CLOSE_TIMEOUT_S = 10.0
 HURRY_S = 4.5  # for all of it, when the program has died
 ENDING_S = 0.5  # from a worker's last word to its end
 JOIN_GRACE_S = 1.0
+SERVER_GONE = "killed with its parent, the fork server, which has ended"
 # The warehouse is forked when the workers are there, and a moment later, in which the
 # first call is made; but not later than this if some of them do not come.
 WAREHOUSE_AFTER_S = 0.02
@@ -64,6 +65,9 @@ class Node(Base):
         self._pidfd: int | None = None
         self._starts = 0
         self._hurry = False
+        self._orphaned = False
+        self._why = ""  # it stops, if nobody had asked for it
+        self._server_pid = os.getppid()
         self.ended = loop.create_future()
         self.handlers[wire.Stopped] = self._on_stopped
         self.handlers[wire.Interrupt] = self._on_interrupt
@@ -147,7 +151,7 @@ class Node(Base):
         if self._children.get(uid) is child:
             del self._children[uid]
         status = child.status
-        how = "ended" if status is None else describe_status(status)
+        how = SERVER_GONE if status is None else describe_status(status)
         if child.failure:
             how = f"could not be forked: {child.failure}"
         how = self._recycled.pop(child.pid, how)
@@ -208,10 +212,12 @@ class Node(Base):
     def _monitor_died(self) -> None:
         assert self._pidfd is not None
         self.loop.remove_reader(self._pidfd)
+        self._orphaned = True
         self.stop(hurry=True)
 
     def _server_lost(self) -> None:
         # The kernel has killed the workers with it.
+        self._why = gone_text(self._server_pid)
         self._children.clear()
         self.stopping = True
         self._check_stopped()
@@ -231,12 +237,16 @@ class Node(Base):
         self.loop.call_later(limit_s, self._kill)
         self._check_stopped()
 
+    def _order(self) -> wire.Stop:
+        why = "the monitor has ended" if self._orphaned else ""
+        return wire.Stop(why, self._hurry, self._orphaned)
+
     def _stop_child(self, uid: str) -> None:
         child = self._children[uid]
         for member in (*self.of_kind("worker"), *self.of_kind("warehouse")):
             outbox = self.outbox(member.incarnation)
             if member.uid == uid and outbox is not None:
-                outbox.send(wire.Stop("", self._hurry))
+                outbox.send(self._order())
                 return
         if child.pid:
             self._server.kill(child.pid)  # it has not joined: it has nothing
@@ -251,7 +261,7 @@ class Node(Base):
         if self.stopping and member.uid in self._children:
             outbox = self.outbox(member.incarnation)
             if outbox is not None:
-                outbox.send(wire.Stop("", self._hurry))
+                outbox.send(self._order())
         elif not self._warehouse and self._starts >= self.config.num_workers:
             here = {m.uid for m in self.of_kind("worker")}
             if here.issuperset(self._children):
@@ -274,7 +284,7 @@ class Node(Base):
             self._stop_child(self._warehouse)  # the last: workers read from it
         if self.stopping and not self._children and not self.ended.done():
             if self.outbox(MONITOR_INCARNATION) is not None:
-                self.monitor.send(wire.Stopped(self._lines))
+                self.monitor.send(wire.Stopped(self._lines, self._why))
             self.ended.set_result(None)
 
 
@@ -303,5 +313,5 @@ def main(argument: bytes, fds: list[int], control: int | None) -> None:
     spec = decode(argument)
     tune_collector(50_000)
     assert control is not None
-    with asyncio.Runner(loop_factory=new_loop) as runner:
+    with asyncio.Runner(loop_factory=new_own_loop) as runner:
         runner.run(_run(runner.get_loop(), spec, fds[-1] if fds else -1, control))

@@ -443,6 +443,11 @@ def describe_status(status: int) -> str:
         return f"killed by signal {-code}"
 
 
+def gone_text(pid: int) -> str:
+    """That a fork server is lost, for people."""
+    return f"the fork server (pid {pid}), which makes the workers, has ended"
+
+
 def interpreter_flags() -> list[str]:
     """The options that make another interpreter behave like this one."""
     flags = sys.flags

@@ -1,35 +1,20 @@
-"""Memory that processes of one host share: memfds, mappings, and copying into them.
+"""Memory that processes of one host share: making, opening and writing it.
 
 A segment is a memfd: it has no name, so nothing is left of it when the last process
 that has it open or mapped ends, however it ends. Another process of the same user opens
 it through ``/proc``. Nothing here knows of runtimes, uids, or who holds what; what it
-raises where the system refuses is OSError.
-
-Copying and mapping go through ctypes: that lets go of the GIL, and a mapping made so
-keeps no descriptor open, as ``mmap.mmap`` does.
+raises where the system refuses is OSError. How it is mapped stands in ``mapping.py``.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-import threading
-import types
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
 
-from ..comms.gathering import SEGMENT_BYTES, Mapped
+from ..comms.gathering import SEGMENT_BYTES
 from ..comms.messages import Place
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
 ALIGNMENT = 64  # bytes, of each buffer in its segment
-_PROT_READ, _PROT_WRITE, _MAP_SHARED = 1, 2, 1
-_MADV_POPULATE_READ = 22  # a third of the time of ..._WRITE, and does the same here
-_MAP_FAILED = (1 << (8 * ctypes.sizeof(ctypes.c_void_p))) - 1
 
 
 def size_class(nbytes: int) -> int:
@@ -85,195 +70,9 @@ def open_place(place: Place) -> int:
     return fd
 
 
-# -- memory ----------------------------------------------------------------------------
-
-
-class _Buffer(ctypes.Structure):
-    """A ``Py_buffer``; the layout is part of the stable interface of Python."""
-
-    _fields_ = (
-        ("buf", ctypes.c_void_p),
-        ("obj", ctypes.py_object),
-        ("len", ctypes.c_ssize_t),
-        ("itemsize", ctypes.c_ssize_t),
-        ("readonly", ctypes.c_int),
-        ("ndim", ctypes.c_int),
-        ("format", ctypes.c_char_p),
-        ("shape", ctypes.c_void_p),
-        ("strides", ctypes.c_void_p),
-        ("suboffsets", ctypes.c_void_p),
-        ("internal", ctypes.c_void_p),
-    )
-
-
-class _System:
-    """The C functions, with their types."""
-
-    def __init__(self) -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        pointer, size = ctypes.c_void_p, ctypes.c_size_t
-        self.mmap = libc.mmap
-        self.mmap.restype = pointer
-        self.mmap.argtypes = (
-            *(pointer, size, ctypes.c_int, ctypes.c_int, ctypes.c_int),
-            ctypes.c_long,
-        )
-        self.munmap = libc.munmap
-        self.munmap.argtypes = (pointer, size)
-        self.madvise = libc.madvise
-        self.madvise.argtypes = (pointer, size, ctypes.c_int)
-        self.memmove = libc.memmove
-        self.memmove.restype = pointer
-        self.memmove.argtypes = (pointer, pointer, size)
-        self._take = ctypes.pythonapi.PyObject_GetBuffer
-        self._take.argtypes = (ctypes.py_object, ctypes.c_void_p, ctypes.c_int)
-        self._give_back = ctypes.pythonapi.PyBuffer_Release
-        self._give_back.argtypes = (ctypes.c_void_p,)
-        self._give_back.restype = None
-
-    def address(self, view: memoryview) -> int:
-        """Where contiguous memory begins; the view must outlive what is done there."""
-        buffer = _Buffer()
-        self._take(view, ctypes.byref(buffer), 0)
-        address: int = buffer.buf or 0
-        self._give_back(ctypes.byref(buffer))
-        return address
-
-
-_system = _System()
-address_of: Callable[[memoryview], int] = _system.address
-
-
-def copy(address: int, view: memoryview) -> None:
-    """Copy contiguous bytes to mapped memory that was touched before."""
-    _system.memmove(address, address_of(view), view.nbytes)
-
-
 def write(fd: int, view: memoryview, offset: int) -> None:
     """Copy contiguous bytes into a segment that is new: no page faults, 3x faster."""
     view = view.cast("B") if view.format != "B" or view.ndim != 1 else view
     done = 0
     while done < view.nbytes:  # the kernel takes 2 GiB at once
         done += os.pwrite(fd, view[done:], offset + done)
-
-
-class Mapping:
-    """A whole segment in the memory of this process, until the last use of it ends."""
-
-    __slots__ = ("__weakref__", "address", "size")
-
-    def __init__(self, fd: int, size: int, *, writable: bool = False) -> None:
-        protection = _PROT_READ | (_PROT_WRITE if writable else 0)
-        self.size = 0
-        found = _system.mmap(None, size, protection, _MAP_SHARED, fd, 0)
-        if found is None or found == _MAP_FAILED:
-            code = ctypes.get_errno()
-            raise OSError(code, f"mapping {size} bytes: {os.strerror(code)}")
-        self.address: int = found
-        self.size = size
-
-    def populate(self, nbytes: int) -> None:
-        """Map what is there already at once, which saves a fault for each page.
-
-        Args:
-            nbytes: from the beginning. An old kernel cannot: then faults do it.
-        """
-        _system.madvise(self.address, nbytes, _MADV_POPULATE_READ)
-
-    def __del__(self, munmap: Any = _system.munmap) -> None:
-        if self.size:
-            munmap(self.address, self.size)
-
-
-class Window(Mapped):
-    """A mapped segment as one holder sees it: views on it keep the window.
-
-    The classes that are made have memory: they are arrays of ctypes, too. The window
-    keeps its handle, and so the right to the segment, until the last view has gone.
-    """
-
-    handle: Any  # of the segment
-    place: Place
-    mapping: Mapping
-    used: int  # bytes of what its holder got in it
-
-
-class Maps:
-    """The segments that this process has mapped to read them; each is mapped once.
-
-    Those used last stay mapped for a while, since their memory is used again.
-    """
-
-    KEPT = 32
-    KEPT_BYTES = 1 << 30
-
-    def __init__(self) -> None:
-        self._mappings: WeakValueDictionary[tuple[int, int], Mapping]
-        self._mappings = WeakValueDictionary()
-        self._kept: OrderedDict[tuple[int, int], tuple[Mapping, float]] = OrderedDict()
-        self._types: dict[int, Any] = {}  # by size: powers of two, so they are few
-        self._lock = threading.Lock()  # protects the three above
-
-    def window(self, place: Place, handle: Any, used: int, now_s: float = 0.0) -> Any:
-        """Open a segment, if it is not mapped, as a new window.
-
-        Raises:
-            OSError: it cannot be opened there any more, or not mapped.
-        """
-        key = place.device, place.inode
-        with self._lock:
-            mapping = self._mappings.get(key)
-            if mapping is None or mapping.size != place.size:
-                fd = open_place(place)
-                try:
-                    mapping = Mapping(fd, place.size)
-                finally:
-                    os.close(fd)
-                self._mappings[key] = mapping
-            self._keep(key, mapping, now_s)
-            window = self._type(place.size).from_address(mapping.address)
-        window.mapping = mapping
-        window.handle = handle
-        window.place = place
-        window.used = used
-        return window
-
-    def trim(self, before_s: float) -> bool:
-        """Let go of what was not opened since; whether something is kept still."""
-        kept = self._kept
-        with self._lock:
-            while kept:
-                key, (_, used_s) = next(iter(kept.items()))
-                if used_s > before_s:
-                    return True
-                del kept[key]
-        return False
-
-    def _keep(self, key: tuple[int, int], mapping: Mapping, now_s: float) -> None:
-        kept = self._kept
-        kept[key] = mapping, now_s
-        kept.move_to_end(key)
-        while len(kept) > self.KEPT or (
-            len(kept) > 1 and sum(m.size for m, _ in kept.values()) > self.KEPT_BYTES
-        ):
-            kept.popitem(last=False)
-
-    def _type(self, size: int) -> Any:
-        kind = self._types.get(size)
-        if kind is None:
-            memory: Any = ctypes.c_ubyte * size
-            kind = types.new_class("Window", (Window, memory))
-            self._types[size] = kind
-        return kind
-
-
-def views(windows: Sequence[Any], layout: Any) -> tuple[memoryview, ...]:
-    """The buffers of a payload, read-only, in order."""
-    from pickle import PickleBuffer
-
-    # Through a PickleBuffer: the views of ctypes have a format that nothing takes.
-    bases = [
-        base if type(base) is memoryview else PickleBuffer(base).raw().toreadonly()
-        for base in windows
-    ]
-    return tuple(bases[i][offset : offset + nbytes] for i, offset, nbytes in layout)

@@ -7,8 +7,8 @@ are. The right to a segment is a reference in the payload like any other, and is
 what is seen through its window. Where there is no warehouse yet, or no shared memory,
 ``store`` gives None and buffers travel as frames.
 
-What is copied and mapped is in ``segments.py`` and ``stock.py``; none of it is imported
-before the first large value.
+What is written is in ``stock.py``, what is mapped in ``mapping.py``, which is imported
+with the first large value.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from typing import TYPE_CHECKING, Any
 from ..comms import messages as wire
 from ..comms.messages import SEGMENT
 from ..core.caller import Arrived
+from .segments import aligned, create, place_of
+from .stock import Stock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .actor import ActorRuntime
-    from .segments import Maps
-    from .stock import Segment, Stock
+    from .mapping import Maps
+    from .stock import Segment
 
 logger = logging.getLogger(__name__)
 
@@ -59,24 +61,34 @@ class Held:
 class Stored:
     """Buffers in segments, to be sent: see ``gathering.Stored``."""
 
-    __slots__ = ("_maps", "handles", "wire")
+    __slots__ = ("_bases", "_maps", "handles", "wire")
 
     def __init__(
-        self, handles: tuple[Any, ...], shared: wire.SharedBuffers, maps: Maps
+        self,
+        handles: tuple[Any, ...],
+        shared: wire.SharedBuffers,
+        maps: Maps,
+        bases: list[Any],
     ) -> None:
         self.handles = handles
         self.wire = shared
         self._maps = maps
+        self._bases = bases  # windows on those that came from others
 
     def views(self) -> tuple[memoryview, ...]:
         """For who reads them in this process, or cannot open segments."""
-        from .segments import views
+        from .mapping import views
 
         used = [0] * len(self.handles)
         for index, _, nbytes in self.wire.layout:
             used[index] += nbytes
-        places = zip(self.wire.places, self.handles, used, strict=True)
-        return views([self._maps.window(*each) for each in places], self.wire.layout)
+        windows = [
+            self._maps.window(place, handle, size) if base is None else base
+            for base, place, handle, size in zip(
+                self._bases, self.wire.places, self.handles, used, strict=True
+            )
+        ]
+        return views(windows, self.wire.layout)
 
 
 class Incoming:
@@ -106,7 +118,7 @@ class Sharing:
         self._runtime = runtime
         self.home = 0  # incarnation of the warehouse that adopts what is made here
         self._probe = -1
-        self._stock: Stock | None = None
+        self._stock = Stock()
         self._maps: Maps | None = None
         self._warned: set[str] = set()
         self._locating: dict[int, list[tuple[Arrived, int, Callable[[], None]]]] = {}
@@ -128,8 +140,6 @@ class Sharing:
         if warehouse is None:
             return
         # Used only when it has said that it can open what this process has.
-        from .segments import create, place_of
-
         outbox = self._runtime.outbox(warehouse.incarnation)
         if outbox is None:
             return
@@ -151,8 +161,7 @@ class Sharing:
 
     def member_lost(self, incarnation: int) -> None:
         """What only it could have said will not be said."""
-        if self._stock is not None:
-            self._stock.lost(incarnation, self._runtime.loop.time())
+        if self._stock.lost(incarnation, self._runtime.loop.time()):
             self._trim_soon()
         for uid, waiting in list(self._locating.items()):
             if any(arrived.shared.handles[i].owner == incarnation
@@ -176,6 +185,11 @@ class Sharing:
         while not self.home:
             await self._runtime.membership()
 
+    @property
+    def bytes_copied(self) -> int:
+        """Into segments, by this runtime."""
+        return self._stock.bytes_copied
+
     # -- writing -----------------------------------------------------------------------
 
     def store(self, views: Sequence[memoryview], bases: Sequence[Any]) -> Stored | None:
@@ -186,32 +200,31 @@ class Sharing:
         home = self.home
         if not home:
             return None
-        from . import segments
+        from .mapping import Window, address_of
 
         maps = self._reading()
         handles: list[Any] = []
+        windows: list[Any] = []
         places: list[wire.Place] = []
         layout: list[tuple[int, int, int]] = []
         parts: list[tuple[int, memoryview]] = []
         known: dict[int, int] = {}
         end = 0
         for view, base in zip(views, bases, strict=True):
-            if (
-                isinstance(base, segments.Window)
-                and view.nbytes >= base.used * _PASSED_ON
-            ):
+            if isinstance(base, Window) and view.nbytes >= base.used * _PASSED_ON:
                 index = known.get(base.handle.uid)
                 if index is None:
                     index = known[base.handle.uid] = len(handles)
                     handles.append(base.handle)
                     places.append(base.place)
-                offset = segments.address_of(view) - base.mapping.address
+                    windows.append(base)
+                offset = address_of(view) - base.mapping.address
                 layout.append((index, offset, view.nbytes))
                 self.bytes_passed_on += view.nbytes
             else:
                 layout.append((-1, end, view.nbytes))
                 parts.append((end, view))
-                end += segments.aligned(view.nbytes)
+                end += aligned(view.nbytes)
         if parts:
             made = self._make(home, parts, end)
             if made is None:
@@ -219,13 +232,15 @@ class Sharing:
             layout = [(len(handles) if i < 0 else i, o, n) for i, o, n in layout]
             handles.append(made[0])
             places.append(made[1])
-        return Stored(tuple(handles), wire.SharedBuffers(places, layout), maps)
+            windows.append(None)
+        shared = wire.SharedBuffers(places, layout)
+        return Stored(tuple(handles), shared, maps, windows)
 
     def _make(
         self, home: int, parts: list[tuple[int, memoryview]], nbytes: int
     ) -> tuple[Held, wire.Place] | None:
         runtime = self._runtime
-        stock = self._writing()
+        stock = self._stock
         uid = next(runtime.uids)
         try:
             segment = stock.take(uid, home, parts, nbytes)
@@ -243,15 +258,13 @@ class Sharing:
         outbox = self._runtime.outbox(home)
         if outbox is not None:
             outbox.send(wire.Adopt(uid, place))
-        elif self._stock is not None:
-            self._stock.lost(home, self._runtime.loop.time())
+        elif self._stock.lost(home, self._runtime.loop.time()):
             self._trim_soon()
 
     def _returned(self, message: wire.Returned, buffers: Any, sender: int) -> None:
-        if self._stock is not None:
-            for uid in message.uids:
-                self._stock.returned(uid, self._runtime.loop.time())
-            self._trim_soon()
+        for uid in message.uids:
+            self._stock.returned(uid, self._runtime.loop.time())
+        self._trim_soon()
 
     # -- reading -----------------------------------------------------------------------
 
@@ -296,7 +309,7 @@ class Sharing:
         if any(window is None for window in incoming.windows):
             arrived.size = incoming.nbytes
             return
-        from .segments import views
+        from .mapping import views
 
         arrived.buffers = views(incoming.windows, incoming.wire.layout)
         arrived.size = 0
@@ -381,16 +394,9 @@ class Sharing:
 
     # -- what is kept ------------------------------------------------------------------
 
-    def _writing(self) -> Stock:
-        if self._stock is None:
-            from .stock import Stock
-
-            self._stock = Stock()
-        return self._stock
-
     def _reading(self) -> Maps:
         if self._maps is None:
-            from .segments import Maps
+            from .mapping import Maps
 
             self._maps = Maps()
         return self._maps
@@ -423,7 +429,7 @@ class Sharing:
     def _trim(self) -> None:
         self._trimming = False
         before_s = self._runtime.loop.time() - _TRIM_S
-        more = self._stock is not None and self._stock.trim(before_s)
+        more = self._stock.trim(before_s)
         if self._maps is not None and self._maps.trim(before_s):
             more = True
         if more:
@@ -433,7 +439,6 @@ class Sharing:
         """The end of the runtime: what was mapped by others lives on there."""
         self._end_probe()
         self.home = 0
-        if self._stock is not None:
-            self._stock.close()
+        self._stock.close()
         if self._maps is not None:
             self._maps.trim(float("inf"))

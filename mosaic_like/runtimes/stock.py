@@ -16,12 +16,13 @@ import os
 import resource
 from typing import TYPE_CHECKING
 
-from .segments import Mapping, copy, create, place_of, size_class, write
+from .segments import create, place_of, size_class, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ..comms.messages import Place
+    from .mapping import Mapping
 
 FREE_BYTES = 512 << 20  # kept free at most, of touched memory
 IDLE_S = 5.0  # after which what was not used goes
@@ -59,6 +60,8 @@ class Segment:
                 write(self.fd, view, offset)
             self.touched = nbytes
             return
+        from .mapping import Mapping, copy
+
         if self._mapping is None:
             self._mapping = Mapping(self.fd, self.size, writable=True)
             self._mapping.populate(self.touched)
@@ -166,15 +169,19 @@ class Stock:
         if segment is not None:
             segment.close()
 
-    def lost(self, owner: int, now_s: float) -> None:
+    def lost(self, owner: int, now_s: float) -> bool:
         """The warehouse is gone, and with it who says when a segment is free.
 
         What is on its way is opened soon; after that those who need it have it mapped.
+
+        Returns:
+            Whether some are left, to be trimmed later.
         """
         for uid, segment in list(self.on_loan.items()):
             if segment.owner == owner:
                 del self.on_loan[uid]
                 self._left.append((now_s, segment))
+        return bool(self._left)
 
     def trim(self, before_s: float) -> bool:
         """Close what was not used since; whether there is more to close later."""

@@ -16,6 +16,7 @@ from ..comms.serialization import Payload, Referent
 from ..core.caller import COUNTED_BYTES, Call, Stream, rare
 from ..core.placement import STRATEGIES, Strategy
 from ..core.task import DONE, FAILED
+from ..ids import MONITOR_INCARNATION
 from ..proxies.task import TaskHandle, TaskProxy
 from .failures import no_cluster
 
@@ -78,15 +79,22 @@ class Storing:
 
     # -- requests ----------------------------------------------------------------------
 
-    def put(self, value: Any, key: str | None, depth: int) -> Call:
+    def put(self, value: Any, key: str | None, publish: bool, depth: int) -> Call:
         """Have a value kept, as it is now."""
         runtime = self._runtime
         payload = runtime.serializer.dumps(value, what="the value of put")
         if type(payload) is bytes and len(payload) > COUNTED_BYTES:
             payload = Payload(payload)  # which counts for the credit
         if key is None:
-            return self._ask(wire.PUT, self._index(), "put", payload, depth)
-        return self._ask(wire.PUT_KEY, KEYS, key, payload, depth)
+            call = self._ask(wire.PUT, self._index(), "put", payload, depth)
+        else:
+            call = self._ask(wire.PUT_KEY, KEYS, key, payload, depth)
+        if publish:
+            # If it fails, so has what was put.
+            asked = self._ask_about(call, wire.PUBLISH, "publish", depth)
+            runtime.when_settled(asked, lambda: _heard(asked))
+            TaskProxy(runtime, asked)  # nobody waits for it
+        return call
 
     def look(self, key: str, depth: int) -> Call:
         """The value that is under a key."""
@@ -98,14 +106,7 @@ class Storing:
     def drop(self, proxy: TaskProxy[Any], depth: int) -> Call:
         """Have the value of a put forgotten, whoever holds it."""
         call = proxy._call
-        target = _Target(call.stream, proxy)
-        asked = self._runtime.submit(
-            target,  # type: ignore[arg-type] # of a handle only the stream is needed
-            "drop",
-            marshal.dumps(call.uid, 2),
-            wire.Extra(kind=wire.DROP),
-            depth + 1,
-        )
+        asked = self._ask_about(call, wire.DROP, "drop", depth, proxy)
         if call.state == DONE:  # what has come here is not to be read any more, too
             error = LookupError(f"{call.stream.label}.{call.method}: it was dropped")
             rare(call).cached = False
@@ -149,6 +150,17 @@ class Storing:
             marshal.dumps(taking.uid, 2), (TaskHandle(made), TaskHandle(taken))
         )
         return self._ask(wire.REPLACE_KEY, KEYS, key, replacing, depth)
+
+    def _ask_about(
+        self, call: Call, kind: int, what: str, depth: int, kept: Any = None
+    ) -> Call:
+        return self._runtime.submit(
+            _Target(call.stream, kept),  # type: ignore[arg-type] # of a handle only the stream is needed
+            what,
+            marshal.dumps(call.uid, 2),
+            wire.Extra(kind=kind),
+            depth + 2,
+        )
 
     def _ask(
         self, kind: int, index: str, method: str, payload: Any, depth: int
@@ -245,17 +257,20 @@ class Storing:
                 found = no_cluster(runtime.cluster_lost)
             if found is None:
                 return False
-            outbox = runtime.outbox(found) if isinstance(found, int) else None
-            if outbox is None:
-                cause = (
-                    runtime.causes.get(found, (None, "it is gone"))
-                    if isinstance(found, int)
-                    else found
-                )
-                runtime.caller.stream_failed(stream, cause)
-            else:
+            outbox = None
+            if isinstance(found, int):
+                outbox = runtime.outbox(found)
+                found = runtime.causes.get(found, (None, "it is gone"))
+            if outbox is not None:
                 runtime.caller.placed(stream, outbox)
                 runtime.caller.release_held(stream)
+                return True
+            # Known by an owner that is lost, so that calls which mention it go out,
+            # and fail as they do for a lost one.
+            lost = found[0] if type(found) is tuple else None
+            stream.owner = MONITOR_INCARNATION if lost is None else lost.incarnation
+            runtime.caller.stream_failed(stream, found)
+            runtime.caller.feed()
             return True
 
         def aim() -> None:

@@ -216,7 +216,7 @@ class Producing:
             cancelled = outcome.reason == wire.CANCELLED
             event = CANCEL_EVENT if cancelled else ERROR_EVENT
             worker.failed(task, event, outcome.reason, outcome.error)
-        elif stopped in (wire.CANCELLED, wire.TIMEOUT):
+        elif stopped in (wire.CANCELLED, wire.TIMEOUT, wire.LOST):
             error = self._runtime.cancelled(task, started=True)
             event = CANCEL_EVENT if stopped == wire.CANCELLED else ERROR_EVENT
             worker.failed(task, event, stopped, error)

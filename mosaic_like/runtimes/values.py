@@ -16,7 +16,7 @@ from ..core.caller import Arrived, Call, rare
 from ..core.references import Grant
 from ..core.task import DONE, Task
 from ..errors import MosaicError, SerializationError
-from ..proxies.outputs import AFTER, TaskOutput
+from ..proxies.outputs import AFTER, NoSuchOutput, TaskOutput
 from ..proxies.task import TaskHandle, TaskProxy
 from ..proxies.tessera import TesseraHandle, proxy_of
 from ..proxies.warehouse import WarehouseObject
@@ -41,7 +41,7 @@ class Values:
         """The arguments of a call; tasks among them are replaced by their values."""
         try:
             return self._call(task)
-        except (MosaicError, MemoryError, ArgumentFailed):
+        except (MosaicError, MemoryError, ArgumentFailed, NoSuchOutput):
             raise
         except (Exception, SystemExit) as error:
             name = f"{task.tessera.options.name}.{task.method}"

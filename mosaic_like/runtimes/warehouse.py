@@ -19,9 +19,9 @@ from ..config import Config
 from ..core.caller import Arrived
 from ..core.shelf import Shelf
 from .actor import ActorRuntime
+from .copies import Copies
 from .keeper import Keeper
-from .loops import new_loop, tune_collector
-from .segments import Maps, views
+from .loops import new_own_loop, tune_collector
 from .spec import Spec, decode
 
 if TYPE_CHECKING:
@@ -51,12 +51,25 @@ class Warehouse(ActorRuntime):
         super().joined_cluster(settings)
         self.keeper = Keeper(self)
         self.shelf = self.worker.shelf = Shelf(self, self.worker, self.executor)
+        self.copies = Copies(self)
+        self.publish = self.copies.publish
+        self.unpublish = self.copies.unpublish
+
+    def member_joined(self, member: wire.Member) -> None:
+        super().member_joined(member)
+        self.copies.member_joined(member)
+
+    def member_lost(self, member: wire.Member, cause: str) -> None:
+        super().member_lost(member, cause)
+        self.copies.member_lost(member.incarnation)
 
     # -- values that are passed on as they came ----------------------------------------
 
     def stored(self, message: Any, buffers: Any, sender: int) -> bytes | Payload:
         extra = message.extra
-        if not (extra.references or extra.definitions or extra.buffers or extra.shared):
+        if extra is None or not (
+            extra.references or extra.definitions or extra.buffers or extra.shared
+        ):
             data: bytes = message.data
             return data
         # Also of what lives here: the value holds it, long after the message.
@@ -93,10 +106,12 @@ class Warehouse(ActorRuntime):
     def delivered(self) -> None:
         super().delivered()
         self.shelf.sweep()
+        self.copies.sweep()
 
     def on_tick(self) -> bool:
         more = super().on_tick()
         self.shelf.sweep()
+        self.copies.sweep()
         return more
 
     # -- the end -----------------------------------------------------------------------
@@ -143,6 +158,8 @@ class _Segments:
 
     def views(self) -> tuple[memoryview, ...]:
         """For those who can open nothing of this host."""
+        from .mapping import Maps, views
+
         maps = Maps()
         windows = [
             maps.window(place, handle, place.size)
@@ -162,5 +179,5 @@ def main(argument: bytes, fds: list[int], control: int | None) -> None:
     """The entry of the forked process."""
     spec = decode(argument)
     tune_collector(50_000)
-    with asyncio.Runner(loop_factory=new_loop) as runner:
+    with asyncio.Runner(loop_factory=new_own_loop) as runner:
         runner.run(_run(runner.get_loop(), spec))

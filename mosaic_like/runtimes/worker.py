@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .. import ids, session
 from ..comms import messages as wire
 from ..config import Config
+from ..core.limits import Orphaned
 from ..core.task import RUNNING, Task
 from ..core.tessera import Tessera, TesseraState
 from ..errors import MonitorLost
@@ -26,7 +27,7 @@ from ..ids import short
 from . import orders
 from .executor import CLOSE_TIMEOUT_S, CURRENT, Outcome
 from .journal import Journal, paths
-from .loops import new_loop
+from .loops import new_own_loop
 from .output import MESSAGE_CHARACTERS, LineStream, Printed, messages_of
 from .reports import RunningReports
 from .spec import Spec, decode
@@ -68,6 +69,7 @@ class Worker(UserRuntime):
         self._ended_some = asyncio.Event()  # calls, while all stops
         self._reports = RunningReports(self.executor.running, self._report)
         self._running_s = self.config.stop_timeout_s  # that calls have when all stops
+        self._ending = "the cluster is stopping"  # why calls end when all stops
         self.beats = 0  # of the loop's timer
         self._watchdog: Watchdog | None = None
         self._recycling: asyncio.Task[None] | None = None
@@ -204,6 +206,8 @@ class Worker(UserRuntime):
     def on_stop(self, message: wire.Stop, buffers: Any, sender: int) -> None:
         if not self.stopping:
             self.stopping = True
+            if message.orphaned:
+                self._ending = Orphaned(message.why)
             if message.hurry:
                 self._running_s = min(HURRY_S, self._running_s)
             self._stopping = self.loop.create_task(self._stop())
@@ -235,7 +239,7 @@ class Worker(UserRuntime):
         tesserae = list(self.worker.tesserae.values())
         for task in list(self.worker.tasks.values()):
             if not task.settled and task.tessera.closing is not task:
-                self.worker.cancel(task.uid, "the cluster is stopping")
+                self.worker.cancel(task.uid, self._ending)
         lines = []
         deadline_s = self.loop.time() + self._running_s
         for tessera in tesserae:
@@ -306,7 +310,7 @@ class _Start:
 def _serve(spec: Spec, start: _Start) -> None:
     """The loop's thread."""
     try:
-        with asyncio.Runner(loop_factory=new_loop) as runner:
+        with asyncio.Runner(loop_factory=new_own_loop) as runner:
             runner.run(_run(runner.get_loop(), spec, start))
     except BaseException:
         start.failed = True

@@ -106,6 +106,7 @@ def test_a_new_member_knows_all_and_is_told_to_all(monitor: MonitorState) -> Non
         (Hello(PROTOCOL, "3.9", "head", "", b"", "", "h", 1), "Python 3.9"),
         (hello("monitor"), "cannot join"),
         (hello("worker"), "without a uid"),
+        (hello("warehouse"), "without a uid"),
         (hello("worker", "worker:0:0"), "already"),
         (hello("head", "monitor"), "already"),
     ],
@@ -138,15 +139,18 @@ def test_a_loss_is_told_once_to_all_that_are_left(monitor: MonitorState) -> None
     assert monitor.states[worker.incarnation] is MemberState.LOST
 
 
-def test_a_node_takes_its_own_workers_with_it(monitor: MonitorState) -> None:
+def test_a_node_takes_its_own_workers_and_warehouse_with_it(monitor: MonitorState) -> None:
     head = join(monitor, "head")
     node, other = join(monitor, "node"), join(monitor, "node")
     mine = join(monitor, "worker", "worker:0:0")
     theirs = join(monitor, "worker", "worker:1:0")
+    values = join(monitor, "warehouse", "warehouse:0")
+    others = join(monitor, "warehouse", "warehouse:1")
     told = monitor.lost(node.incarnation, "reset")
     to_head = [m for to, m in told if to == head.incarnation]
     heard = [m.incarnation for m in to_head if isinstance(m, Lost)]
-    assert heard == [node.incarnation, mine.incarnation]
+    assert heard == [node.incarnation, mine.incarnation, values.incarnation]
+    assert monitor.of_uid("warehouse:1") == others
     assert monitor.of_uid("worker:0:0") is None
     assert monitor.of_uid("worker:1:0") == theirs
     assert other.incarnation in monitor.members

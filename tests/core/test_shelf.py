@@ -46,6 +46,10 @@ class Keeper:
             return Payload(result.data, result.grants)
         return result
 
+    def publish(self, task: Task) -> None: ...
+
+    def unpublish(self, uids: list[int]) -> None: ...
+
 
 class Cluster:
     """A world with a warehouse and a worker whose methods make values."""

@@ -472,9 +472,10 @@ def test_status_says_which_clusters_run_and_stop_ends_one(
     assert second["heads"][0]["pid"] == pids[0]
     assert stat.S_IMODE(os.stat(second["key_file"]).st_mode) == 0o600
     code, text, _ = said("status", second["key_file"])
-    one, worker = text.splitlines()
+    one, worker, *rest = text.splitlines()
     assert one.startswith(f"{second['id']} · pid {second['pid']} · 1 worker · 1 node")
     assert worker.split()[:3] == ["w0:0", "pid", str(second["workers"][0]["pid"])]
+    assert all(line.split()[:2] == ["warehouse:0", "pid"] for line in rest)
     code, _, text = said("stop")
     assert (code, first["id"] in text) == (2, True)
     code, _, text = said("stop", "0123456789ab")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import process_ended
 from jupyter_client.manager import AsyncKernelManager
 
 import mosaic_like as mosaic
@@ -94,8 +93,15 @@ class Kernel:
 async def gone(pids: list[int]) -> None:
     """Wait until these processes have ended."""
     async with asyncio.timeout(5):
-        while not all(map(process_ended, pids)):
+        while any(map(_lives, pids)):
             await asyncio.sleep(0.02)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.fixture

@@ -19,15 +19,12 @@ import numpy as np
 import pytest
 
 from mosaic_like.runtimes import segments
+from mosaic_like.runtimes.mapping import Maps, Window, address_of, views
 from mosaic_like.runtimes.segments import (
-    Maps,
-    Window,
-    address_of,
     create,
     open_place,
     place_of,
     size_class,
-    views,
     write,
 )
 from mosaic_like.runtimes.stock import Stock
@@ -148,7 +145,7 @@ def test_another_process_reads_it(filled: tuple[int, Any]) -> None:
     script = f"""
 import numpy as np
 from mosaic_like.comms.messages import Place
-from mosaic_like.runtimes.segments import Maps, views
+from mosaic_like.runtimes.mapping import Maps, views
 window = Maps().window(Place{fields}, None, 1)
 print(np.frombuffer(views([window], [(0, 64, {array.nbytes})])[0]).sum())
 """

@@ -23,8 +23,9 @@ class Mortal:
     def value(self) -> list[int]:
         return [1, 2]
 
-    def large(self) -> bytes:
-        return bytes(1 << 20)
+    def large(self) -> list[str]:
+        # No buffer, which would go into shared memory and outlive the worker.
+        return [str(number) for number in range(50_000)]
 
     def signal(self, number: int) -> None:
         os.kill(os.getpid(), number)

@@ -8,6 +8,7 @@ import dataclasses
 import gc
 import os
 import signal
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -337,6 +338,24 @@ def test_discarding_takes_the_roots_side_of_a_conflict(cluster: RunIn) -> None:
     cluster(main)
 
 
+def test_what_is_set_goes_to_the_root_even_if_it_is_no_news_here(
+    cluster: RunIn,
+) -> None:
+    async def main(runtime: Any) -> None:
+        worker = Worker.remote()
+        model = Model.parameter(1.0)
+        await worker.keep(model)
+        await worker.push(speed=5.0)
+        with pytest.raises(mosaic.ConflictError):
+            await model.set("speed", 1.0)
+        assert await model.get("speed") == 5.0
+        with pytest.raises(mosaic.SerializationError):
+            model.set("notes", threading.Lock())
+        assert model.notes == []
+
+    cluster(main)
+
+
 def test_a_property_is_set_by_what_it_stands_for(cluster: RunIn) -> None:
     async def main(runtime: Any) -> None:
         model = Model.parameter(1.0)
@@ -453,6 +472,9 @@ def test_after_publish_every_copy_knows_that_it_is_behind(cluster: RunIn) -> Non
         assert await two.pull().result() == 2.0
         assert await two.kept("notes").result() == ["new"]
         assert await two.state("speed").result() == "clean"
+        model.speed = 3.0
+        await model.push("speed", publish=True)
+        assert await two.state("speed").result() == "behind"
 
     cluster(main)
 
@@ -488,11 +510,11 @@ def test_a_parameter_in_a_result_gets_its_values_by_pull(cluster: RunIn) -> None
         given = await one.give().result()
         assert isinstance(given, mosaic.Parameter)
         assert isinstance(given, Model)
-        assert given.ref == model.ref
         with pytest.raises(RuntimeError, match=r"await parameter\.pull\(\)"):
             given.speed  # noqa: B018
         await given.pull()
         assert given.speed == 3.0
+        assert given.ref == model.ref
         assert vars(given).keys() == vars(model).keys()
         # From worker to worker, and in a thread, it waits for them by itself.
         assert await two.total(one.give()).result() == 60_000.0
@@ -528,6 +550,8 @@ class Own:
 
     def __init__(self) -> None:
         self.n = 1
+        self.version = "own"
+        self.ref = "own"
 
     def get(self, name: str) -> str:
         return f"own {name}"
@@ -589,6 +613,7 @@ def test_the_users_names_win_and_ours_stay_reachable(cluster: RunIn) -> None:
         own.n = 2
         assert own.push() == "own 2"
         await mosaic.Parameter.push(own)
+        assert (own.version, own.ref) == ("own", "own")
         assert await mosaic.Parameter.get(own, "n") == 2
 
     cluster(main)
@@ -664,8 +689,6 @@ def test_what_makes_no_sense_is_refused_at_once(cluster: RunIn) -> None:
 @mosaic.tessera
 class _Locked:
     def __init__(self) -> None:
-        import threading
-
         self.lock = threading.Lock()
 
 

@@ -183,7 +183,7 @@ def test_thousands_of_transfers_leave_nothing(cluster: RunIn) -> None:
         await round_trips(200)
         await all_returned(runtime, first, second)
         before = memory_of(runtime), await first.memory().result()
-        await round_trips(1800)
+        await round_trips(900)
         await all_returned(runtime, first, second)
         after = memory_of(runtime), await first.memory().result()
         for was, now in zip(before, after, strict=True):
@@ -217,21 +217,6 @@ def test_a_tessera_of_the_head_takes_large_values(cluster: RunIn) -> None:
         assert await here.total(first.ones(MIB)).result() == MIB
         del made
         await all_returned(runtime, first)
-
-    cluster(main)
-
-
-def test_a_value_larger_than_the_credit_goes_alone(cluster: RunIn) -> None:
-    async def main(runtime: Any) -> None:
-        first, _ = pair(runtime)
-        large = np.ones(260 * MIB, "u1")
-        totals = [first.total(large) for _ in range(2)]
-        small = first.total(np.ones(3))
-        assert [await t.result() for t in totals] == [large.nbytes] * 2
-        assert await small.result() == 3
-        del totals
-        await all_returned(runtime, first)
-        assert runtime.sharing._stock.free_bytes <= 512 * MIB
 
     cluster(main)
 

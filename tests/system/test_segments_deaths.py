@@ -114,6 +114,22 @@ def test_a_value_whose_maker_and_warehouse_are_gone_is_an_error_at_once() -> Non
     alone(main)
 
 
+def test_a_value_larger_than_the_credit_goes_alone() -> None:
+    # In a cluster of its own: to make it may hold the loop for so long that links
+    # are made anew.
+    async def main(runtime: Any, first: Any, second: Any) -> None:
+        large = np.ones(260 * MIB, "u1")
+        totals = [first.total(large) for _ in range(2)]
+        small = first.total(np.ones(3))
+        assert [await t.result() for t in totals] == [large.nbytes] * 2
+        assert await small.result() == 3
+        del totals
+        await all_returned(runtime, first, second)
+        assert runtime.sharing._stock.free_bytes <= 512 * MIB
+
+    alone(main)
+
+
 def test_nothing_is_left_when_all_are_killed() -> None:
     async def main(runtime: Any, first: Any, second: Any) -> None:
         tasks = [h.echo(np.ones(MIB, "u1")) for h in (first, second) for _ in range(20)]

@@ -135,3 +135,34 @@ async def calls(
 async def calls_of_marked_classes(counter: mosaic.TesseraProxy[Counter]) -> None:
     value: int = await mosaic.call(counter, Counter.add, 5).result()
     print(value)
+
+
+def half_of(n: int, times: int = 1) -> float:
+    return n / 2 * times
+
+
+async def later(n: int | None) -> str:
+    return str(n)
+
+
+async def values(counter: mosaic.TesseraProxy[Counter]) -> None:
+    ref = mosaic.put(3)
+    assert_type(ref, mosaic.WarehouseObject[int])
+    assert_type(await ref, mosaic.WarehouseObject[int])
+    assert_type(await mosaic.get(ref), int)
+    assert_type(mosaic.get(ref).get(timeout=1.0), int)
+    assert_type(await ref.value(), int)
+    task: mosaic.TaskProxy[int] = mosaic.call(counter, Counter.add, 1)
+    assert_type(await mosaic.get(task), int)
+    assert_type(await mosaic.get("key"), Any)
+    assert_type(ref.apply(half_of, times=2), mosaic.TaskProxy[float])
+    assert_type(ref.apply(later), mosaic.TaskProxy[str])
+    assert_type(mosaic.exec("key", half_of, 3), mosaic.WarehouseObject[float])
+    assert_type(mosaic.exec("key", later), mosaic.WarehouseObject[str])
+    assert_type(mosaic.drop(ref), mosaic.TaskProxy[None])
+    held: mosaic.TaskProxy[object] = ref
+    ref.apply(half_of, "twice")  # type: ignore[call-overload]
+    mosaic.put("x").apply(half_of)  # type: ignore[call-overload]
+    mosaic.get(3)  # type: ignore[call-overload]
+    mosaic.drop(task)  # type: ignore[arg-type]
+    print(held)

@@ -1,0 +1,442 @@
+"""Cancelling on real processes: coroutines, plain methods, what does not want to stop.
+
+Waits are bounded by the fixture; what has to have begun touches a file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from specimens import Slow
+
+import mosaic_like as mosaic
+from mosaic_like import TaskCancelledError, Verdict
+
+if TYPE_CHECKING:
+    from specimens import RunIn
+
+GRACE_S = 1.0  # after which waiters are let go
+MARGIN_S = 1.5  # of a slow machine
+
+
+class Hard(Slow):
+    """Stops when it likes to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.was: list[str] = []
+
+    def seen(self) -> list[str]:
+        return self.was
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def stubborn(self, begun: Path, seconds: float) -> str:
+        """Catch all that is raised."""
+        begun.touch()
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s:
+            try:
+                time.sleep(0.02)
+            except BaseException:
+                self.was.append("interrupted")
+        return "at last"
+
+    def watches_the_flag(self, begun: Path) -> str:
+        begun.touch()
+        me = mosaic.current_task()
+        end_s = time.monotonic() + 15
+        while not me.cancelled and time.monotonic() < end_s:
+            time.sleep(0.002)
+        self.was.append("flag" if me.cancelled else "nothing")
+        return "tidied up"
+
+    def holds_the_interpreter(self, begun: Path) -> None:
+        """A C call that lets no other thread run, for ever as far as tests go."""
+        begun.touch()
+        re.match(r"(a+)+$", "a" * 60 + "b")
+
+    def spins(self, begun: Path) -> None:
+        begun.touch()
+        end_s = time.monotonic() + 15
+        while time.monotonic() < end_s:
+            pass
+
+    def ignores_all_signals(self) -> None:
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            if number != signal.SIGCHLD:
+                signal.signal(number, signal.SIG_IGN)
+
+    async def swallows(self, begun: Path) -> str:
+        begun.touch()  # noqa: ASYNC240 - one call
+        try:
+            await asyncio.sleep(15)
+        except asyncio.CancelledError:
+            return "swallowed"
+        return "slept"
+
+    async def stands(self, begun: Path, name: str = "stands") -> None:
+        begun.touch()  # noqa: ASYNC240 - one call
+        try:
+            await asyncio.sleep(15)
+        except asyncio.CancelledError:
+            self.was.append(name)
+            raise
+
+    def calls_and_waits(self, other: Any, begun: Path) -> None:
+        other.stands(begun, "of a plain one").get(15)
+
+    async def calls_and_awaits(self, other: Any, begun: Path) -> None:
+        await other.stands(begun, "of a coroutine")
+
+    async def calls_others(self, others: list[Any], begun: Path) -> None:
+        first, *rest = others
+        await first.calls_others(rest, begun) if rest else await first.stands(begun)
+
+    def gives_a_coroutine(self, path: str) -> Any:
+        return self.ahold(path)
+
+    async def cancels(self, box: list[Any]) -> bool:
+        return bool(box[0].cancel("by another holder"))
+
+
+async def begins(path: Path) -> None:
+    while not path.exists():  # noqa: ASYNC110 - made by another process
+        await asyncio.sleep(0.002)
+
+
+async def stopped_in_s(task: Any, why: str = "") -> float:
+    start_s = time.monotonic()
+    assert task.cancel(why)
+    with pytest.raises(TaskCancelledError) as caught:
+        await task
+    assert caught.value.verdict is Verdict.MAYBE_RAN
+    assert why in str(caught.value)
+    return time.monotonic() - start_s
+
+
+@pytest.mark.parametrize("method", ["spins", "stands", "sleep"])
+def test_what_lets_itself_be_stopped_is_stopped_at_once(
+    cluster: RunIn, tmp_path: Path, method: str
+) -> None:
+    async def main(runtime: Any) -> None:
+        hard = mosaic.remote(Hard)()
+        begun = tmp_path / "begun"
+        task = getattr(hard, method)(begun)
+        await begins(begun)
+        assert await stopped_in_s(task, "enough") < GRACE_S
+        assert await hard.mark("after").result() == ["after"]
+
+    cluster(main)
+
+
+def test_what_does_not_stop_lets_its_waiters_go_and_its_tessera_is_busy(
+    cluster: RunIn, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def main(runtime: Any) -> None:
+        hard = mosaic.remote(Hard)()
+        beside = mosaic.remote(Hard, runtime=hard, inline=True)()
+        begun = tmp_path / "begun"
+        start_s = time.monotonic()
+        task = hard.stubborn(begun, 2.5)
+        later = hard.mark("later")
+        await begins(begun)
+        spent_s = await stopped_in_s(task)
+        assert GRACE_S * 0.9 < spent_s < GRACE_S + MARGIN_S
+        # Nobody else has lost anything, and the calls behind it only wait.
+        assert await beside.pid().result()
+        assert not later.done()
+        assert await later.result() == ["later"]
+        assert time.monotonic() - start_s > 2.4
+        # Interrupted again and again, but with time between.
+        assert 3 < len(await hard.seen().result()) < 40
+        assert task.state == "cancelled"
+
+    cluster(main)
+    text = capfd.readouterr().err
+    lines = [line for line in text.splitlines() if "is busy until" in line]
+    assert len(lines) == 1
+    assert re.search(r"Hard#\d+\.stubborn on w0:\d was cancelled .* 1 s", lines[0])
+
+
+def test_a_call_that_waits_behind_what_does_not_stop_is_cancelled_at_once(
+    cluster: RunIn, tmp_path: Path
+) -> None:
+    async def main(runtime: Any) -> None:
+        hard = mosaic.remote(Hard)()
+        begun = tmp_path / "begun"
+        task = hard.stubborn(begun, 1.5)
+        waiting, last = hard.mark("never"), hard.mark("last")
+        await begins(begun)
+        start_s = time.monotonic()
+        assert waiting.cancel()
+        with pytest.raises(TaskCancelledError) as caught:
+            await waiting
+        assert time.monotonic() - start_s < GRACE_S
+        assert caught.value.verdict is Verdict.NOT_STARTED
+        assert await task.result() == "at last"
+        assert await last.result() == ["last"]
+
+    cluster(main)
+
+
+def test_a_method_that_watches_the_flag_is_never_interrupted(
+    cluster: RunIn, tmp_path: Path
+) -> None:
+    async def main(runtime: Any) -> None:
+        by_tessera = mosaic.remote(Hard, interrupt="flag")()
+        by_call = mosaic.remote(Hard)()
+        for hard, method in (
+            (by_tessera, by_tessera.watches_the_flag),
+            (by_call, by_call.watches_the_flag.options(interrupt="flag")),
+        ):
+            begun = tmp_path / f"begun {id(hard)}"
+            task = method(begun)
+            await begins(begun)
+            assert await stopped_in_s(task) < GRACE_S
+            assert await hard.seen().result() == ["flag"]
+
+    cluster(main)
+
+
+def test_a_c_call_that_holds_the_interpreter_is_stopped_through_the_node(
+    cluster: RunIn, tmp_path: Path
+) -> None:
+    async def main(runtime: Any) -> None:
+        hard = mosaic.remote(Hard)()
+        begun = tmp_path / "begun"
+        pid = await hard.pid().result()
+        task = hard.holds_the_interpreter(begun)
+        await begins(begun)
+        assert await stopped_in_s(task) < GRACE_S + MARGIN_S
+        assert await hard.pid().result() == pid
+
+    cluster(main)
+
+
+def test_a_worker_whose_methods_ignored_all_signals_can_be_interrupted(
+    cluster: RunIn, tmp_path: Path
+) -> None:
+    async def main(runtime: Any) -> None:
+        hard = mosaic.remote(Hard)()
+        await hard.ignores_all_signals()
+        begun = tmp_path / "begun"
+        waits = mosaic.remote(Hard, runtime=hard)()
+        await waits.ahold(str(begun), 0.2).exception()  # a while, in which it looks
+        task = hard.sleep(begun)
+        await begins(begun)
+        assert await stopped_in_s(task) < GRACE_S
+
+    cluster(main)
+
+
+def test_a_method_on_a_thread_of_its_own_is_stopped(
+    cluster: RunIn, tmp_path: Path
+) -> None:
+    async def main(runtime: Any) -> None:
+        hard = mosaic.remote(Hard, thread=True)()
+        for number in range(5):
+            begun = tmp_path / f"begun {number}"
+            task = hard.spins(begun)
+            await begins(begun)
+            assert await stopped_in_s(task) < GRACE_S
+        assert await hard.mark("after").result() == ["after"]
+
+    cluster(main)
+
+
+def test_a_coroutine_that_swallows_its_cancel_has_its_value(
+    cluster: RunIn, tmp_path: Path
+) -> None:
+    async def main(runtime: Any) -> None:
+        hard = mosaic.remote(Hard)()
+        begun = tmp_path / "begun"
+        task = hard.swallows(begun)
+        await begins(begun)
+        task.cancel()
+        assert await task.result() == "swallowed"
+
+    cluster(main)
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [("calls_and_waits", "of a plain one"), ("calls_and_awaits", "of a coroutine")],
+)
+def test_calls_made_inside_a_cancelled_one_are_cancelled(
+    cluster: RunIn, tmp_path: Path, method: str, name: str
+) -> None:
+    async def main(runtime: Any) -> None:
+        here, there = runtime.workers
+        hard = mosaic.remote(Hard, runtime=here)()
+        other = mosaic.remote(Hard, runtime=there)()
+        begun = tmp_path / "begun"
+        task = getattr(hard, method)(other, begun)
+        await begins(begun)
+        assert await stopped_in_s(task) < GRACE_S
+        assert await other.seen().result() == [name]  # after it: it has ended
+
+    cluster(main)
+
+
+def test_so_are_those_made_inside_them(cluster: RunIn, tmp_path: Path) -> None:
+    async def main(runtime: Any) -> None:
+        chain = [mosaic.remote(Hard, runtime=w)() for w in runtime.workers * 2]
+        begun = tmp_path / "begun"
+        task = chain[0].calls_others(chain[1:], begun)
+        await begins(begun)
+        assert await stopped_in_s(task) < GRACE_S
+        assert await chain[-1].seen().result() == ["stands"]
+
+    cluster(main)
+
+
+def test_who_stops_waiting_cancels_nothing(cluster: RunIn, tmp_path: Path) -> None:
+    async def main(runtime: Any) -> None:
+        hard = mosaic.remote(Hard)()
+        path = tmp_path / "go on"
+        task = hard.ahold(str(path))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await task
+        waiter = asyncio.ensure_future(task.result())
+        await asyncio.sleep(0)
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+
+        async def fails() -> None:
+            raise ValueError("one of the group")
+
+        with pytest.raises(ExceptionGroup) as caught:
+            async with asyncio.TaskGroup() as group:
+                waits = group.create_task(task.result())
+                group.create_task(fails())
+        assert [type(e) for e in caught.value.exceptions] == [ValueError]
+        assert waits.cancelled()
+        assert not task.done()
+        path.touch()
+        assert await task.result() == "held"
+        async with asyncio.TaskGroup() as group:
+            both = [group.create_task(hard.mark(x).result()) for x in "ab"]
+        assert [len(t.result()) for t in both] == [2, 3]
+
+    cluster(main)
+
+
+def test_a_cancelled_task_is_an_error_in_a_group_and_cancels_nobody_here(
+    cluster: RunIn, tmp_path: Path
+) -> None:
+    async def main(runtime: Any) -> None:
+        hard = mosaic.remote(Hard)()
+        begun = tmp_path / "begun"
+        task = hard.stands(begun)
+        await begins(begun)
+        with pytest.raises(ExceptionGroup) as caught:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(task.result())
+                task.cancel()
+        assert [type(e) for e in caught.value.exceptions] == [TaskCancelledError]
+
+    cluster(main)
+
+
+def test_another_holder_cancels(cluster: RunIn, tmp_path: Path) -> None:
+    async def main(runtime: Any) -> None:
+        here, there = runtime.workers
+        hard = mosaic.remote(Hard, runtime=here)()
+        other = mosaic.remote(Hard, runtime=there)()
+        begun = tmp_path / "begun"
+        task = hard.stands(begun)
+        await begins(begun)
+        assert await other.cancels([task]).result()
+        with pytest.raises(TaskCancelledError, match="by another holder"):
+            await task
+
+    cluster(main)
+
+
+def test_plain_calls_wait_for_a_coroutine_that_a_plain_method_gave(
+    cluster: RunIn, tmp_path: Path
+) -> None:
+    async def main(runtime: Any) -> None:
+        for options in ({}, {"thread": True}):
+            hard = mosaic.remote(Hard, **options)()
+            await hard
+            path = tmp_path / f"held {len(options)}"
+            held = hard.gives_a_coroutine(str(path))
+            marks = [hard.mark(x) for x in "abc"]
+            beside = mosaic.remote(Hard, runtime=hard)()
+            while await beside.mark("x").result() is None or held.state != "running":
+                await asyncio.sleep(0.01)
+            assert not any(m.done() for m in marks)
+            path.touch()
+            order = await marks[-1].result()
+            assert order == ["ahold", "a", "b", "c"]
+
+    cluster(main)
+
+
+def test_kill_ends_the_worker_of_what_does_not_stop(tmp_path: Path) -> None:
+    async def main(runtime: Any) -> None:
+        worker = runtime.workers[0]
+        hard = mosaic.remote(Hard, interrupt="kill")()
+        beside = mosaic.remote(Hard)()
+        begun = tmp_path / "begun"
+        other = beside.ahold(str(tmp_path / "never"))
+        task = hard.stubborn(begun, 20)
+        await begins(begun)
+        assert await stopped_in_s(task) < GRACE_S + MARGIN_S
+        with pytest.raises(mosaic.WorkerDied, match=r"stubborn.*interrupt='kill'"):
+            await other
+        while runtime.num_workers and runtime.workers[0] == worker:
+            await runtime.membership()
+        await runtime.wait_for_workers(1, 20)
+        again = mosaic.remote(Hard, interrupt="kill")()
+        pid = await again.pid().result()
+        # One whose own loop cannot do it: the node does.
+        start_s = time.monotonic()
+        os.kill(pid, signal.SIGSTOP)
+        task = again.pid()
+        task.cancel()
+        with pytest.raises(TaskCancelledError, match="does not answer"):
+            await task
+        with pytest.raises(mosaic.WorkerDied):
+            await again.pid()
+        assert time.monotonic() - start_s < 10
+
+    mosaic.run(main, num_workers=1)
+
+
+def test_a_coroutine_or_inline_method_that_holds_the_loop_is_named_once(
+    cluster: RunIn, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def main(runtime: Any) -> None:
+        inline = mosaic.remote(Holder, inline=True)()
+        coroutine = mosaic.remote(Holder)()
+        await mosaic.gather(inline.hold(1.9), coroutine.ahold(1.9))
+
+    cluster(main)
+    text = capfd.readouterr().err
+    for name in (r"Holder#\d+\.hold ", r"Holder#\d+\.ahold "):
+        found = re.findall(name + r"\(.*test_cancel\.py:\d+\) has held the loop", text)
+        assert len(found) == 1, text
+
+
+class Holder:
+    """Lets nobody else run on the loop."""
+
+    def hold(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    async def ahold(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+        time.sleep(seconds)  # noqa: ASYNC251 - that is the point
