@@ -73,9 +73,7 @@ class Tile:
 def neighbours(place: Place) -> dict[str, Place]:
     """The tiles beside this one, by their side of it."""
     i, j = place
-    beside = {
-        side: (i + down, j + right) for side, ((down, right), *_) in SIDES.items()
-    }
+    beside = {side: (i + di, j + dj) for side, ((di, dj), _, _) in SIDES.items()}
     return {side: found for side, found in beside.items() if found in PLACES}
 
 
@@ -111,9 +109,7 @@ args = parser.parse_args()
 image, began = color.rgb2gray(data.retina()), time.perf_counter()
 found = mosaic.run(lambda: smooth(image, args.steps), num_workers=args.workers)
 took = time.perf_counter() - began
-print(
-    f"{args.workers} workers {took:6.2f} s  {args.steps} steps of {len(PLACES)} tiles"
-)
+print(f"{args.workers} workers {took:.2f} s, {args.steps} steps of {len(PLACES)} tiles")
 print(f"grey: {image.mean():.8f} +- {image.std():.4f} before")
 print(f"      {found.mean():.8f} +- {found.std():.4f} after")
 if args.plot:
@@ -123,5 +119,5 @@ if args.check:
     began = time.perf_counter()
     equal = np.array_equal(found, smooth_alone(image, args.steps))
     took = time.perf_counter() - began
-    print(f"one process {took:4.2f} s; {'equal, bit by bit' if equal else 'NOT EQUAL'}")
+    print(f"one process {took:.2f} s: {'equal, bit by bit' if equal else 'NOT EQUAL'}")
     sys.exit(not equal)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import msgspec
 
 from .cgroups import CGROUP, PROC, cpu_quota_cores
+from .sizes import parse_size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +41,7 @@ _ONE_HOST = "leave it out: all processes are on this machine"
 _IPC = "leave it out: processes of one machine talk over files closed to others"
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
+_BYTES = "bytes"  # the unit of options that may be written as "2 GiB"
 _KINDS = {
     int: "an integer",
     float: "a number",
@@ -74,7 +76,9 @@ class Option:
     def expected(self) -> str:
         """The values it takes, in words, for errors and for help."""
         words = " or ".join(map(repr, self.choices)) or _KINDS[self.kind]
-        if self.unit:
+        if self.unit == _BYTES:
+            words = "bytes, or a size such as '2 GiB'"
+        elif self.unit:
             words += f" of {self.unit}"
         if self.minimum is not None and self.maximum is not None:
             words += f" from {self.minimum:g} to {self.maximum:g}"
@@ -134,6 +138,11 @@ class Option:
             return value if self.kind is bool and isinstance(value, bool) else None
         if self.kind is float and isinstance(value, int):
             return float(value)
+        if self.unit == _BYTES and isinstance(value, str):
+            try:
+                return parse_size(value)
+            except ValueError as error:
+                raise ValueError(f"{self.name}: {error}") from None
         if self.kind is tuple and isinstance(value, Sequence):
             strings = not isinstance(value, str | bytes) and all(
                 isinstance(item, str) for item in value
@@ -148,7 +157,7 @@ class Option:
             return text.lower() in _TRUE
         if self.kind is tuple:
             return tuple(part.strip() for part in text.split(",") if part.strip())
-        return self.kind(text)
+        return parse_size(text) if self.unit == _BYTES else self.kind(text)
 
 
 def _option(default: Any, kind: type, help: str, **more: Any) -> Any:
@@ -266,6 +275,33 @@ class Config:
         bool,
         "stay until the cluster is stopped from outside",
         not_yet="leave it out: a cluster lives as long as its head",
+    )
+
+    # memory
+    memory: int | None = _option(
+        None,
+        int,
+        "memory that large values may take on each node, in bytes or as '2 GiB'; "
+        "None: 60 % of what its control group or the machine allow",
+        unit=_BYTES,
+        minimum=1 << 20,
+        optional=True,
+    )
+    spill_directory: str | None = _option(
+        None,
+        str,
+        "where values go for which there is no memory; None: the run directory, or "
+        "/var/tmp if that is in memory",
+        optional=True,
+    )
+    spill_limit: int | None = _option(
+        None,
+        int,
+        "disk space that they may take on each node, in bytes or as '2 GiB'; 0: none; "
+        "None: half of what is free there",
+        unit=_BYTES,
+        minimum=0,
+        optional=True,
     )
 
     # what people see

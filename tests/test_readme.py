@@ -34,6 +34,18 @@ def test_every_program_prints_what_is_shown_below_it(run_script: RunScript) -> N
         assert result.stdout == shown
 
 
+def test_an_error_looks_as_it_is_shown(run_script: RunScript) -> None:
+    program = _blocks("python")[0].replace("add(5)", 'add("five")')
+    (shown,) = [b for b in _blocks("text") if b.startswith("Traceback")]
+    result = run_script(program)
+    assert result.code == 1
+    said = re.sub(r'File "[^"]*"', 'File "hello.py"', result.stderr)
+    said = re.sub(
+        r"\(\S+, pid \d+\) · task \d+-\d+", "(laptop, pid 4113) · task 6-3", said
+    )
+    assert said == shown
+
+
 def test_the_make_targets_that_are_named_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", (_CHECKOUT / "Makefile").read_text(), re.M))
     named = set(re.findall(r"^make ([a-z]+)|`make ([a-z]+)`", _README, re.M))

@@ -19,6 +19,7 @@ import msgspec
 
 from ..errors import RemoteError
 from .frames import has_others, without_own
+from .remote_frames import Frame, frames_of, joined
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from .serialization import Serializer
 
 _NODES = 32  # of a chain of causes and contexts, groups with all members
-_FRAMES = 100
 _MESSAGE_CHARS = 10_000
 _TEXT_CHARS = 100_000
 _NOTES = 50
@@ -49,7 +49,7 @@ class _Node(msgspec.Struct, array_like=True):
     type_name: str
     message: str
     text: str
-    frames: list[tuple[str, str, str, int]]  # file, function, module, line
+    frames: list[Frame]
     notes: list[str]
     pickled: bytes = b""
     reason: str = ""
@@ -174,18 +174,11 @@ def _notes(exc: BaseException) -> list[str]:
     return [_clean(n, _MESSAGE_CHARS) for n in notes[:_NOTES] if isinstance(n, str)]
 
 
-def _frames(tb: TracebackType | None) -> list[tuple[str, str, str, int]]:
-    frames = []
-    while tb is not None:
-        frame = tb.tb_frame
-        module = frame.f_globals.get("__name__", "?")
-        code = frame.f_code
-        frames.append((_clean(code.co_filename, 4096), _clean(code.co_name, 1000),
-                       _clean(str(module), 1000), tb.tb_lineno or 0))  # fmt: skip
-        tb = tb.tb_next
-    if len(frames) > _FRAMES:
-        frames = frames[: _FRAMES // 2] + frames[-_FRAMES // 2 :]
-    return frames
+def _frames(tb: TracebackType | None) -> list[Frame]:
+    return [
+        (_clean(f[0], 4096), _clean(f[1], 1000), _clean(f[2], 1000), *f[3:])
+        for f in frames_of(tb)
+    ]
 
 
 def _pickled(
@@ -313,7 +306,7 @@ class _Reader:
         node = self._nodes[index]
         exc = self._rebuilt(index)
         attributes: dict[str, object] = {
-            "__traceback__": _joined(node.frames),
+            "__traceback__": joined(node.frames),
             "__cause__": self._made.get(node.cause),
             "__context__": self._made.get(node.context),
             "__suppress_context__": node.suppress,  # after the cause, which sets it
@@ -372,26 +365,3 @@ def _build(
     for name, value in state.items():
         object.__setattr__(exc, name, value)  # its own __setattr__ may refuse
     return exc
-
-
-def _joined(frames: list[tuple[str, str, str, int]]) -> TracebackType | None:
-    if not frames:
-        return None
-    try:
-        from tblib import Traceback
-
-        chain: dict[str, Any] | None = None
-        for file, function, module, line in reversed(frames):
-            chain = {
-                "tb_frame": {
-                    "f_globals": {"__name__": module, "__file__": file},
-                    "f_code": {"co_filename": file, "co_name": function},
-                    "f_lineno": line,
-                },
-                "tb_lineno": line,
-                "tb_next": chain,
-            }
-        joined: TracebackType | None = Traceback.from_dict(chain).as_traceback()
-        return joined
-    except Exception:  # the frames are for people: without them it is still the error
-        return None

@@ -354,8 +354,9 @@ class Link:
         return head
 
     def _may_answer(self) -> bool:
-        # In OPENING too: two peers that both probe would else wait for each other.
-        return self._flowing or self.state is LinkState.OPENING
+        # In OPENING too: two peers that both probe would else wait for each other. And
+        # in CLOSED, which is opened for it: who only listens has to say that it heard.
+        return self._flowing or self.state in (LinkState.OPENING, LinkState.CLOSED)
 
     def _owe_at_once(self, now: float) -> None:
         self._owed = ACKNOWLEDGE_EVERY

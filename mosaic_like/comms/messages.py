@@ -12,7 +12,8 @@ Who sends what to whom:
                 Credit, Waiting ->owner     Done, Failed, Value, Item, Running <-owner
                 Interrupt ->node of an owner that does not end a call
     values      Define: a class or function that travels by value, once to each peer
-    segments    Adopt, Locate ->warehouse   Returned, Located <-warehouse
+    segments    Adopt, Locate ->warehouse
+                Returned, Located, Ledger, Spilled <-warehouse
     copies      Copy, Uncopy between warehouses   Copied <-warehouse
     processes   Exited, Stop, Stopped            between node, monitor and head
     barrier     Quiesce, Quiet   between a runtime that waits and all others
@@ -343,6 +344,8 @@ class Adopt(Message, tag=41):
 
     uid: int
     place: Place
+    used: int = 0  # bytes of its memory that were touched
+    in_file: bool = False  # it is no memory, but a file
 
 
 class Returned(Message, tag=42):
@@ -356,6 +359,21 @@ class Locate(Message, tag=43):
 
     uid: int
     content: bool = False  # I can open nothing of yours: send what is in it
+
+
+class Ledger(Message, tag=48):
+    """Before it says that it can open yours: count there what you have."""
+
+    place: Place  # of the table of ``core.budget``
+    row: int  # yours
+    directory: str  # for files where memory is full; empty: none
+
+
+class Spilled(Message, tag=49):
+    """This segment of yours is in a file now, and that is mine: let go of yours."""
+
+    uid: int
+    place: Place
 
 
 class Copy(Message, tag=45):
@@ -543,6 +561,8 @@ AnyMessage = (
     | Returned
     | Locate
     | Located
+    | Ledger
+    | Spilled
     | Copy
     | Uncopy
     | Copied

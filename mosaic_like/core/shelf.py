@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..comms import messages as wire
 from ..comms.messages import Done
+from ..errors import CycleError
 from .task import PENDING, Task, received
 from .tessera import Tessera
 
@@ -109,6 +110,7 @@ class Shelf(Tessera):
             key = self.keys.setdefault(task.method, _Key())
             if key.taken or key.line:
                 key.line.append(task)
+                self._break_cycle(task)
             else:
                 self._act(task, key)
                 self._tidy(task.method)
@@ -192,7 +194,50 @@ class Shelf(Tessera):
         name = self._taken.get(taking)
         if name is not None:
             self.keys[name].replacing = task
+            for waiting in [t for k in self.keys.values() for t in k.line]:
+                self._break_cycle(waiting)
         self._worker.gather(task, message, sender)
+
+    def _break_cycle(self, task: Task) -> None:
+        """Refuse what waits for the end of the very call inside which it was made.
+
+        That is so if the key was taken for a call around it, or for one inside which
+        something else waits for such a key.
+        """
+        inside = task.inside
+        if inside is None:
+            return
+        found = {task.method}
+        unseen = [task.method]
+        while unseen:
+            making = self._making(unseen.pop())
+            if making in inside:
+                self._waits_for_itself(task)
+                return
+            for name, key in self.keys.items():
+                if name not in found and any(
+                    making in (waiting.inside or ()) for waiting in key.line
+                ):
+                    found.add(name)
+                    unseen.append(name)
+
+    def _making(self, name: str) -> int:
+        """The uid of the call that makes the next value; 0 if that is not known."""
+        replacing = self.keys[name].replacing
+        if replacing is None or replacing.extra is None:
+            return 0
+        return replacing.extra.references[0].uid
+
+    def _waits_for_itself(self, task: Task) -> None:
+        self.remove(task)
+        self._refuse(
+            task,
+            CycleError(
+                f"{task.method!r} is being replaced by an exec() whose function has "
+                "asked for this, and so would wait for itself: ask when that has ended",
+                str(task.uid),
+            ),
+        )
 
     def arguments_here(self, task: Task) -> None:
         """The task whose value is to be under the key has ended well."""

@@ -11,7 +11,10 @@ means for the memory. The rules:
 * When nobody holds it (``freed``) the maker gets its memory back to use it again; what
   is in a file, or whose maker is gone, is closed.
 * ``spill`` takes it out of memory: what reads it meanwhile and after finds it where it
-  was. If it is freed while it is being written, it goes when that has ended.
+  was. If it is freed while it is being written, it goes when that has ended. When to
+  spill says ``excess``: before the memory is full, so that makers find some free.
+* Where there is no memory left its maker has written it into a file at once: from its
+  announcement on the warehouse has that file.
 
 Nothing is opened or sent here: what to do is returned, in order.
 """
@@ -29,12 +32,15 @@ if TYPE_CHECKING:
 STATES = ("expected", "kept", "borrowed", "spilling", "spilled", "freed")
 EXPECTED, KEPT, BORROWED, SPILLING, SPILLED, FREED = range(6)
 
-EVENTS = ("adopt", "borrow", "spill", "written", "refused", "free")
-ADOPT, BORROW, SPILL, WRITTEN, REFUSED, FREE = range(6)
+EVENTS = ("adopt", "borrow", "spill", "written", "refused", "free", "adopt file")
+ADOPT, BORROW, SPILL, WRITTEN, REFUSED, FREE, ADOPT_FILE = range(7)
+
+# Of the memory limit: from where on, and down to where, is spilled.
+SPILL_FROM, SPILL_TO = 0.9, 0.75
 
 # Every move there is. FREED is only for what is still being written.
 TRANSITIONS: dict[int, dict[int, int]] = {
-    EXPECTED: {ADOPT: KEPT, BORROW: BORROWED},
+    EXPECTED: {ADOPT: KEPT, BORROW: BORROWED, ADOPT_FILE: SPILLED},
     KEPT: {SPILL: SPILLING, FREE: FREED},
     BORROWED: {FREE: FREED},
     SPILLING: {WRITTEN: SPILLED, REFUSED: KEPT, FREE: FREED},
@@ -113,12 +119,16 @@ class Store:
     Attributes:
         segments: those that were announced and not freed, by uid.
         resident: bytes of them that are in memory.
+        orphaned: bytes of these whose makers are gone, and do not count them.
+        spilling: bytes of these that are being written to files.
         spilled: bytes of them that are in files.
     """
 
     def __init__(self, segments: dict[int, Segment] | None = None) -> None:
         self.segments = {} if segments is None else segments
         self.resident = 0
+        self.orphaned = 0
+        self.spilling = 0
         self.spilled = 0
         self._expected: dict[int, Segment] = {}
         self._freed: dict[int, Segment] = {}  # that are still being written
@@ -127,23 +137,31 @@ class Store:
 
     # -- events ------------------------------------------------------------------------
 
-    def adopt(self, uid: int, size: int, *, opened: bool) -> list[Effect]:
+    def adopt(
+        self, uid: int, size: int, *, opened: bool, in_file: bool = False
+    ) -> list[Effect]:
         """Its maker has announced it.
 
         Args:
             uid: of the segment.
             size: bytes.
             opened: the warehouse has opened it.
+            in_file: it is in a file already.
         """
         segment = self._expected.pop(uid, None) or Segment(uid)
         segment.size = size
-        segment.move(ADOPT if opened else BORROW)
+        segment.move((ADOPT_FILE if in_file else ADOPT) if opened else BORROW)
         self.segments[uid] = segment
         self._use(segment)
-        if opened:
+        effects: list[Effect] = []
+        if segment.state == SPILLED:
+            self.spilled += size
+            effects.append(Forget(maker(uid), uid))
+        elif opened:
             self.resident += size
         asked, segment.asked = segment.asked, []
-        return [self._answer(segment, to, content) for to, content in asked]
+        effects += [self._answer(segment, to, content) for to, content in asked]
+        return effects
 
     def locate(self, uid: int, asker: int, *, content: bool = False) -> list[Effect]:
         """Somebody who holds it could not open it."""
@@ -163,7 +181,8 @@ class Store:
         state = segment.state
         segment.move(FREE)
         if state == SPILLING:
-            self.resident -= segment.size
+            self._leave_memory(segment)
+            self.spilling -= segment.size
             self._freed[uid] = segment
             return []
         if state == SPILLED:
@@ -171,7 +190,7 @@ class Store:
             return [Close(uid)]
         effects: list[Effect] = []
         if state == KEPT:
-            self.resident -= segment.size
+            self._leave_memory(segment)
             effects.append(Close(uid))
         if maker(uid) not in self._lost:
             effects.append(Return(maker(uid), uid))
@@ -181,6 +200,9 @@ class Store:
         """A runtime is gone: what it has not announced will never come."""
         self._lost.add(incarnation)
         effects: list[Effect] = []
+        for segment in self.segments.values():
+            if segment.state in (KEPT, SPILLING) and maker(segment.uid) == incarnation:
+                self.orphaned += segment.size
         for uid, segment in list(self._expected.items()):
             segment.asked = [a for a in segment.asked if a[0] != incarnation]
             if maker(uid) == incarnation:
@@ -191,6 +213,17 @@ class Store:
         return effects
 
     # -- memory ------------------------------------------------------------------------
+
+    def excess(self, limit: float) -> list[int]:
+        """What to spill now.
+
+        Args:
+            limit: bytes of memory that all segments may take.
+        """
+        staying = self.resident - self.spilling
+        if staying <= SPILL_FROM * limit:
+            return []
+        return self.coldest(staying - int(SPILL_TO * limit))
 
     def coldest(self, nbytes: int) -> list[int]:
         """What to spill so that so many bytes are free: those used longest ago."""
@@ -206,7 +239,9 @@ class Store:
     def spill(self, uids: Iterable[int]) -> None:
         """They are being written to files."""
         for uid in uids:
-            self.segments[uid].move(SPILL)
+            segment = self.segments[uid]
+            segment.move(SPILL)
+            self.spilling += segment.size
 
     def written(self, uid: int, *, refused: bool = False) -> list[Effect]:
         """The file is there, or could not be written."""
@@ -219,13 +254,19 @@ class Store:
             return effects
         segment = self.segments[uid]
         segment.move(REFUSED if refused else WRITTEN)
+        self.spilling -= segment.size
         if refused:
             return []
-        self.resident -= segment.size
+        self._leave_memory(segment)
         self.spilled += segment.size
         return [] if maker(uid) in self._lost else [Forget(maker(uid), uid)]
 
     # -- inside ------------------------------------------------------------------------
+
+    def _leave_memory(self, segment: Segment) -> None:
+        self.resident -= segment.size
+        if maker(segment.uid) in self._lost:
+            self.orphaned -= segment.size
 
     def _use(self, segment: Segment) -> None:
         self._uses += 1

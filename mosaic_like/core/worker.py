@@ -996,7 +996,7 @@ class WorkerState:
         self._tell(task.caller, wire.Running(task.uid, 0.0, attempt), None)
 
     def abandon(self, uid: int) -> Task | None:
-        """It was to end a while ago: tell its end, although it runs; None: it has ended.
+        """It was to end a while ago: tell its end although it runs; None: it does not.
 
         Its tessera stays taken until the call returns.
         """

@@ -40,8 +40,9 @@ MODULES = (
     *PRELOAD,
     "mosaic_like.runtimes.monitor",
     "mosaic_like.runtimes.node",
+    # Not the warehouse: it is forked when all others are there, and reads its few own
+    # files itself, so that nothing before it waits for them.
     "mosaic_like.runtimes.worker",
-    "mosaic_like.runtimes.warehouse",
 )
 _HEAD = f"{__name__.partition('.')[0]}.runtimes.head"
 GONE_TIMEOUT_S = 5.0

@@ -52,7 +52,8 @@ def run_repl(options: dict[str, Any]) -> int:
     try:
         main = types.ModuleType("__main__")
         names = _names(runtime)
-        vars(main).update(names)
+        # As every __main__ has it: an import that C code makes looks for it there.
+        vars(main).update(names, __builtins__=builtins)
         with _as_main(main):
             console = Console(vars(main))
             install_completer(vars(main))

@@ -130,6 +130,9 @@ class Base:
         self.incarnation = message.me.incarnation
         self.peers.announce(message.me).shares_memory = True
         self.joined_cluster(message.settings)
+        # All are known first: to add one delivers what it has sent already, which may
+        # mention others, and whoever is unknown and older than this one was lost.
+        self.members.update({m.incarnation: m for m in message.members})
         for member in message.members:
             self._add(member)
         welcome.set_result(None)

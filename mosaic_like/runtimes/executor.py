@@ -482,7 +482,8 @@ class Executor:
                     stalled.remove(task)
                 continue
             first = next((t for t in stalled if t.tessera is task.tessera), None)
-            if first is task and not any(t.tessera is task.tessera for t in self._stack):
+            below = [t.tessera for t in self._stack]
+            if first is task and task.tessera not in below:
                 self._run_on_main(task)
 
     # -- another attempt ---------------------------------------------------------------
@@ -656,7 +657,8 @@ class Executor:
         """
         if len(self._stack) >= MAX_DEPTH:
             raise RecursionError(f"{MAX_DEPTH} plain methods wait inside each other")
-        if any(t.tessera.uid == call.stream.tessera for t in self._stack):
+        target = call.stream.tessera  # none of what a warehouse or a worker is asked
+        if target and any(t.tessera.uid == target for t in self._stack):
             raise CycleError(
                 f"{call.stream.label}.{call.method} can only start when "
                 f"{waiter.tessera.options.name}.{waiter.method}, which waits "

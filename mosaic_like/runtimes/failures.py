@@ -186,7 +186,7 @@ class Failures:
                 return _error_of(why)  # of the function that was to make the value
             error = self._upstream(task, reason, why)
         elif isinstance(why, Exception):
-            error = type(why)(f"{_task_name(task)}: {why}")
+            error = type(why)(f"{_task_name(task)}: {why}", *why.args[1:])
         else:
             error = self._refused(task, reason, why)
         return dump_error(error, self._serializer)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import queue
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from ..comms.messages import FLAG
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + (
     3 if hasattr(signal, "SIGRTMIN") else 0
 )
+
+# The loop sends it more often than this while a call is to be stopped and is not.
+_ALIVE_S = 0.25
 
 _PACKAGE = __name__.partition(".")[0]
 _LOCKING = ("logging", "threading", "queue", _PACKAGE)
@@ -64,6 +68,7 @@ class Interrupts:
         self._runners = frozenset(runners)
         self._waiting = frozenset(getattr(f, "__code__", None) for f in _WAITING)
         self._target: Task | None = None
+        self._sent_s = 0.0  # when, by this process itself
         self._thread = threading.main_thread().ident
         self._handler = self._handle  # always the same object
         self.installed_soon = False
@@ -90,17 +95,11 @@ class Interrupts:
     def send(self, task: Task) -> None:
         """Interrupt this call, if it is what the main thread runs; from any thread."""
         self._target = task
+        self._sent_s = time.monotonic()
         assert self._thread is not None
         signal.pthread_kill(self._thread, SIGNAL)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        target = self._target
-        if target is None:
-            uid, late = self.orders()
-            if not uid:
-                return
-        elif target.cancelled is None:
-            return
         while frame is not None:
             if frame.f_code in self._runners:
                 break  # above it is only user code
@@ -110,20 +109,24 @@ class Interrupts:
         task = None if frame is None else frame.f_locals.get("task")
         if task is None:
             return
-        if target is None:
-            # Once: from then on it is the loop's, as soon as that can run.
-            if (
-                task.uid != uid
-                or task.cancelled is not None
-                or interrupt_of(task) == FLAG
-            ):
-                return
+        if task is self._target:
+            self._target = None
+            if task.cancelled is not None:
+                raise Interrupted
+        elif self._is_ordered(task):
+            raise Interrupted
+
+    def _is_ordered(self, task: Task) -> bool:
+        """The node wants that this call ends, and this process's loop cannot run."""
+        uid, late = self.orders()
+        if task.uid != uid or interrupt_of(task) == FLAG:
+            return False
+        if task.cancelled is None:
             why = "it held the interpreter, and its node sent the signal"
             task.cancelled = Late(why, final=True) if late else why
-            raise Interrupted
-        if task is target:
-            self._target = None
-            raise Interrupted
+            return True
+        # Else the loop does the repeating.
+        return time.monotonic() - self._sent_s > _ALIVE_S
 
 
 def _holds_locks(frame: FrameType) -> bool:

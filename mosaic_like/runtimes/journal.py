@@ -86,7 +86,10 @@ class Journal:
     def _grow(self, size: int) -> None:
         assert self._fd is not None
         # Reserved: a store into a hole would be SIGBUS on a disk that is full.
-        os.posix_fallocate(self._fd, 0, size)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(self._fd, 0, size)
+        else:  # macOS
+            os.ftruncate(self._fd, size)
         # Who stores into the old view stores into the same pages.
         whole = memoryview(mmap.mmap(self._fd, size))
         self._bytes, self.view = whole, whole.cast("q")

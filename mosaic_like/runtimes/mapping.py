@@ -112,6 +112,10 @@ class Mapping:
         """
         _system.madvise(self.address, nbytes, _MADV_POPULATE_READ)
 
+    def memory(self) -> memoryview:
+        """The bytes; only to be used while the mapping is kept."""
+        return memoryview((ctypes.c_ubyte * self.size).from_address(self.address))
+
     def __del__(self, munmap: Any = _system.munmap) -> None:
         if self.size:
             munmap(self.address, self.size)

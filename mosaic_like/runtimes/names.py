@@ -69,6 +69,7 @@ class Names:
         self._claims[message.tessera] = handle, extra, make
         call = handle.call
         assert call is not None  # it was asked for here
+        self._runtime.caller.calls[call.uid] = call  # a barrier waits for it
         monitor = self._runtime.outbox(MONITOR_INCARNATION)
         if monitor is not None:
             monitor.send(message)

@@ -20,7 +20,7 @@ from . import journal, orders
 from .base import Base
 from .interrupts import SIGNAL
 from .loops import new_own_loop, tune_collector
-from .oom import MemoryWatch
+from .oom import MemoryWatch, near_limit
 from .processes import Child, ForkServer, describe_status, gone_text, open_pidfd
 from .spec import Spec, decode
 
@@ -162,8 +162,11 @@ class Node(Base):
             journal.remove(directory, child.pid)
         else:
             left = journal.collect(directory, child.pid)
-            if memory is not None and status == signal.SIGKILL:
-                left.memory = memory.evidence(child.max_rss_bytes)
+            if memory is not None and status is not None and os.WIFSIGNALED(status):
+                rss_bytes = child.max_rss_bytes
+                if os.WTERMSIG(status) == signal.SIGKILL:
+                    left.memory = memory.evidence(rss_bytes)
+                left.memory = left.memory or near_limit(rss_bytes)
             remains = verdicts.encode(left)
         orders.forget(orders.path_of(self._spec.directory, child.pid))
         if self.outbox(MONITOR_INCARNATION) is not None:

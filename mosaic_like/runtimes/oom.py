@@ -1,4 +1,4 @@
-"""Whether the kernel has killed a process for want of memory, from its control group.
+"""Whether a process ended for want of memory: from its control group, and its limits.
 
 The group counts such kills. It is found while the process lives and looked at again
 when it has ended; nothing is known where there are no groups (macOS), or where the
@@ -7,10 +7,16 @@ process was moved into another one meanwhile.
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _ROOT = Path("/sys/fs/cgroup")
 _NO_LIMIT = 1 << 60
+_NEAR = 0.8  # of a limit on what is mapped, not all of which is in memory
 # Of version 2 and of version 1: what counts, and what is the limit.
 _COUNTS = ("memory.events", "memory.oom_control")
 _LIMITS = ("memory.max", "memory.limit_in_bytes")
@@ -47,6 +53,23 @@ class MemoryWatch:
 
     def _count(self) -> int:
         return sum(map(_kills, self._groups[:1]))
+
+
+def near_limit(
+    rss_bytes: int,
+    soft_limit: Callable[[int], int] = lambda kind: resource.getrlimit(kind)[0],
+) -> str:
+    """That a process which a signal ended was close to what ulimit gives it, or "".
+
+    Args:
+        rss_bytes: the most that it had in memory.
+        soft_limit: of this process, whose children have the same; negative: none.
+    """
+    for name, kind in (("-v", resource.RLIMIT_AS), ("-d", resource.RLIMIT_DATA)):
+        limit = soft_limit(kind)
+        if 0 <= limit <= rss_bytes / _NEAR:
+            return f"it had {_size(rss_bytes)}, and ulimit {name} is {_size(limit)}"
+    return ""
 
 
 def _groups(pid: int, root: Path, proc: Path) -> list[Path]:

@@ -47,7 +47,7 @@ class OwnThread:
         self._task = task
 
     def leave(self) -> None:
-        """The user code has ended: when this returns nothing is raised here any more."""
+        """The user code has ended: when this returns, nothing is raised here."""
         while True:
             try:
                 with self._lock:

@@ -56,10 +56,11 @@ def place_of(fd: int) -> Place:
     return Place(os.getpid(), fd, found.st_dev, found.st_ino, found.st_size)
 
 
-def open_place(place: Place) -> int:
+def open_place(place: Place, *, writable: bool = False) -> int:
     """A descriptor of a segment that another process has open."""
     path = f"/proc/{place.pid}/fd/{place.fd}"
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    access = os.O_RDWR if writable else os.O_RDONLY
+    fd = os.open(path, access | os.O_CLOEXEC | os.O_NONBLOCK)
     found = os.fstat(fd)
     if (found.st_dev, found.st_ino) != (place.device, place.inode) or (
         found.st_size < place.size

@@ -260,6 +260,8 @@ class Storing:
             outbox = None
             if isinstance(found, int):
                 outbox = runtime.outbox(found)
+                if outbox is None and found in runtime.members:
+                    return False  # it is just being added
                 found = runtime.causes.get(found, (None, "it is gone"))
             if outbox is not None:
                 runtime.caller.placed(stream, outbox)

@@ -15,7 +15,7 @@ from ..comms.serialization import Payload
 from ..core.caller import Arrived, Call, rare
 from ..core.references import Grant
 from ..core.task import DONE, Task
-from ..errors import MosaicError, SerializationError
+from ..errors import MosaicError, RuntimeDisconnectedError, SerializationError
 from ..proxies.outputs import AFTER, NoSuchOutput, TaskOutput
 from ..proxies.task import TaskHandle, TaskProxy
 from ..proxies.tessera import TesseraHandle, proxy_of
@@ -167,6 +167,10 @@ class Values:
     def _load(self, result: Any) -> Any:
         if type(result) is bytes:
             return self._serializer.loads(result)
+        if result.size:  # an item of a stream, whose maker is gone
+            raise RuntimeDisconnectedError(
+                "the shared memory of an item is lost with the runtime that made it"
+            )
         return self._serializer.loads(
             result.data, result.buffers, self._resolver(result.grants, None)
         )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from mosaic_like.comms.frames import UNSEEN, hide_own, without_own
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def ours(text: str, **names: Any) -> Callable[[], Any]:
@@ -34,7 +36,7 @@ def names(error: BaseException) -> list[str]:
 
 def shown(function: Callable[[], Any]) -> list[str]:
     """The functions below the test's own, as they are shown."""
-    with pytest.raises(BaseException) as caught:  # noqa: PT011
+    with pytest.raises(BaseException) as caught:
         function()
     hide_own(caught.value)
     return names(caught.value)
@@ -135,7 +137,11 @@ def test_everything_is_shown_where_it_is_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MOSAIC_FULL_TRACEBACK", "1")
-    assert shown(lambda: users(ours("raise TypeError"))) == ["<lambda>", "users", "ours"]
+    assert shown(lambda: users(ours("raise TypeError"))) == [
+        "<lambda>",
+        "users",
+        "ours",
+    ]
 
 
 def test_an_exception_that_refuses_attributes_and_a_long_chain_do_no_harm() -> None:
@@ -150,6 +156,6 @@ def test_an_exception_that_refuses_attributes_and_a_long_chain_do_no_harm() -> N
     first = error = ValueError()
     for _ in range(100):
         error.__context__ = ValueError()
-        error = error.__context__  # type: ignore[assignment]  # a ValueError
+        error = error.__context__
     error.__cause__ = first
     hide_own(first)

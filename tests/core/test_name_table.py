@@ -6,6 +6,7 @@ import random
 from collections import deque
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,6 @@ from mosaic_like.comms.messages import (
     Claimed,
     LossSeen,
     Lost,
-    Message,
     Named,
     Release,
     ReleaseGrants,
@@ -107,7 +107,7 @@ def test_a_runtime_tells_the_end_of_a_name_once() -> None:
 # -- every order of delivery -----------------------------------------------------------
 
 
-class Create(Message, tag=100):
+class Create(msgspec.Struct):
     """The construction, in this world."""
 
     name: str

@@ -17,7 +17,7 @@ from simulation import Payload, Proxy, Runtime, TaskProxy, World
 from mosaic_like.comms import messages as wire
 from mosaic_like.core.caller import Arrived, Call
 from mosaic_like.core.shelf import Shelf
-from mosaic_like.core.task import CANCELLED, DONE, FAILED
+from mosaic_like.core.task import CANCELLED, DONE, FAILED, PENDING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,13 +77,16 @@ class Cluster:
         data: bytes = NONE,
         arguments: Iterable[Proxy] = (),
         by: int = 2,
+        inside: Iterable[int] = (),
     ) -> TaskProxy:
         runtime = self.world.runtimes[by]
         call = Call(next(runtime.uids), runtime._foreign_stream(4), key, None, 0, 0.0)
         runtime._record(call)
         arguments = tuple(arguments)
         payload: Any = Payload(data, arguments) if arguments else data
-        runtime.caller.submit(call, payload, wire.Extra(kind=kind), None)
+        call.inside = list(inside) or None
+        extra = wire.Extra(kind=kind)
+        runtime.caller.submit(call, payload, extra, None)
         return TaskProxy(runtime, call)
 
     def exec(self, op: str = "one more", by: int = 2, key: str = "n") -> TaskProxy:
@@ -297,6 +300,55 @@ def test_a_cancelled_exec_frees_the_key(cluster: Cluster) -> None:
     assert [first.call.state, second.call.state] == [CANCELLED, DONE]
     cluster.ask(wire.DROP_KEY, "n")
     del first, second
+    cluster.nothing_is_left()
+
+
+@pytest.mark.parametrize("kind", [wire.TAKE_KEY, wire.DROP_KEY, wire.PUT_KEY])
+def test_what_would_wait_for_itself_is_refused(cluster: Cluster, kind: int) -> None:
+    cluster.settle()
+    made = cluster.exec()
+    making = cluster.world.runtimes[2].call(cluster.makers[2], "co", "add").uid - 2
+    while cluster.world.links[2, 4]:
+        cluster.world.runtimes[4].receive(2)
+    inner = cluster.ask(kind, "n", by=3, inside=[7, making])
+    other = cluster.ask(kind, "n", by=3, inside=[7, making + 1000])
+    while cluster.world.links[3, 4]:
+        cluster.world.runtimes[4].receive(3)
+    states = [
+        cluster.world.runtimes[4].worker.tasks[proxy.uid].state
+        for proxy in (inner, other)
+    ]
+    assert states == [FAILED, PENDING]
+    cluster.settle()
+    assert made.call.state == DONE
+    del made, inner, other
+    cluster.settle()
+    cluster.ask(wire.DROP_KEY, "n")
+    cluster.nothing_is_left()
+
+
+def test_two_execs_that_wait_for_each_other_are_found(cluster: Cluster) -> None:
+    cluster.settle()
+    made = [cluster.exec(key="a"), cluster.exec(key="b")]
+    uids = [
+        uid
+        for uid, call in cluster.world.runtimes[2].made.items()
+        if call.method == "co"
+    ]
+    inner = [
+        cluster.ask(wire.TAKE_KEY, "b", inside=[uids[0]]),
+        cluster.ask(wire.TAKE_KEY, "a", inside=[uids[1]]),
+    ]
+    while cluster.world.links[2, 4]:
+        cluster.world.runtimes[4].receive(2)
+    tasks = cluster.world.runtimes[4].worker.tasks
+    assert [tasks[proxy.uid].state for proxy in inner] == [PENDING, FAILED]
+    del inner
+    cluster.settle()
+    assert all(proxy.call.state == DONE for proxy in made)
+    for key in "ab":
+        cluster.ask(wire.DROP_KEY, key)
+    made.clear()
     cluster.nothing_is_left()
 
 

@@ -16,13 +16,14 @@ _ENV = {"PYTHONWARNINGS": "error", "MPLBACKEND": "agg"}
 _PNG = b"\x89PNG\r\n"
 
 
+@pytest.mark.timeout(120)
 def test_the_tiles_of_the_retina_are_bit_for_bit_what_one_process_makes(
     run_script: RunScript, tmp_path: Path
 ) -> None:
     pytest.importorskip("skimage")
     picture = tmp_path / "retina.png"
     result = run_script(
-        _EXAMPLES / "retina.py", "--check", "--plot", str(picture), env=_ENV
+        _EXAMPLES / "retina.py", "--check", "--plot", str(picture), env=_ENV, timeout=90
     )
     assert (result.code, result.stderr) == (0, ""), result.stdout
     assert "equal, bit by bit" in result.stdout
@@ -31,7 +32,7 @@ def test_the_tiles_of_the_retina_are_bit_for_bit_what_one_process_makes(
     assert picture.read_bytes().startswith(_PNG)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 def test_the_inversion_finds_the_brain_and_draws_it(
     run_script: RunScript, tmp_path: Path
 ) -> None:
@@ -39,7 +40,7 @@ def test_the_inversion_finds_the_brain_and_draws_it(
     pytest.importorskip("matplotlib")
     picture = tmp_path / "fwi.png"
     result = run_script(
-        _EXAMPLES / "fwi.py", "--check", "--plot", str(picture), env=_ENV, timeout=100
+        _EXAMPLES / "fwi.py", "--check", "--plot", str(picture), env=_ENV, timeout=150
     )
     # matplotlib may say on stderr that it looks for fonts, the first time.
     assert result.code == 0, result.stdout + result.stderr

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 from jupyter_client.manager import AsyncKernelManager
 
 import mosaic_like as mosaic
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 LIMIT_S = 25.0
 COUNTER = """\
@@ -92,9 +96,12 @@ class Kernel:
 
 async def gone(pids: list[int]) -> None:
     """Wait until these processes have ended."""
-    async with asyncio.timeout(5):
-        while any(map(_lives, pids)):
-            await asyncio.sleep(0.02)
+    processes = []
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            processes.append(psutil.Process(pid))
+    _, left = await asyncio.to_thread(psutil.wait_procs, processes, timeout=5)
+    assert not [process for process in left if _lives(process.pid)]
 
 
 def _lives(pid: int) -> bool:

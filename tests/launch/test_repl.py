@@ -166,10 +166,17 @@ def test_mrun_repl_does_what_a_prompt_should(prompt: Open, tmp_path: Path) -> No
     assert repl.complete("run").endswith("runtime")
     assert "Warning" not in repl.type("import gc; gc.collect() and None")
 
-    # Errors start at the line that was typed.
+    # A forgotten await is told when its coroutine goes.
+    assert repl.type("c.add(1).result()").startswith("<coroutine object")
+    said = repl.type("2")
+    assert "'TaskProxy.result' was never awaited" in said
+    assert "ignored" not in said
+
+    # Errors start at the line that was typed, and show no line of ours.
     said = repl.type("await c.fail().result()")
     assert said.startswith('Traceback (most recent call last):\n  File "<console>"')
     assert "ZeroDivisionError" in said
+    assert "mosaic_like/" not in said
     assert "NameError" in repl.type("nobody")
     assert "SyntaxError" in repl.type("1 +")
 
@@ -242,11 +249,11 @@ def test_the_asyncio_prompt_works_line_by_line(prompt: Open, tmp_path: Path) -> 
     assert repl.end() == 0
 
 
-IPYTHON = "-m IPython --simple-prompt --classic --no-banner --no-confirm-exit".split()
+IPYTHON = ("-m", "IPython", "--simple-prompt", "--classic", "--no-confirm-exit")
 
 
 def test_the_ipython_prompt_works_line_by_line(prompt: Open, tmp_path: Path) -> None:
-    repl = prompt(*IPYTHON)
+    repl = prompt(*IPYTHON, "--no-banner")
     repl.until_prompt()
     repl.type("import mosaic_like as mosaic")
     said = repl.type("runtime = await mosaic.interactive('on', num_workers=1)")
@@ -287,7 +294,7 @@ def test_the_ipython_prompt_works_line_by_line(prompt: Open, tmp_path: Path) -> 
 
 
 def test_a_block_at_the_ipython_prompt_has_a_cluster_of_its_own(prompt: Open) -> None:
-    repl = prompt(*IPYTHON)
+    repl = prompt(*IPYTHON, "--no-banner")
     repl.until_prompt()
     repl.type("import mosaic_like as mosaic")
     said = repl.type(
@@ -315,7 +322,7 @@ def test_a_block_at_the_ipython_prompt_has_a_cluster_of_its_own(prompt: Open) ->
 
 
 def test_leaving_ipython_without_a_word_leaves_nothing(prompt: Open) -> None:
-    repl = prompt(*IPYTHON)
+    repl = prompt(*IPYTHON, "--no-banner")
     repl.until_prompt()
     repl.type("import mosaic_like as mosaic")
     repl.type("runtime = await mosaic.interactive('on', num_workers=1)")

@@ -483,6 +483,45 @@ if sys.argv[:1] == ["-c"]:
     assert "exit status 1" in last
 
 
+def test_a_warehouse_that_cannot_start_holds_up_only_those_who_put(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        """
+import sys
+if sys.argv[:1] == ["-c"]:
+    class Finder:
+        def find_spec(self, name, path=None, target=None):
+            if name == "mosaic_like.runtimes.warehouse": raise RuntimeError("not today")
+    sys.meta_path.insert(0, Finder())
+"""
+    )
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+import asyncio
+import mosaic_like as mosaic
+async def main(runtime):
+    ref = mosaic.put(1)
+    assert await mosaic.remote(Exception)(1).args == (1,)
+    try:
+        async with asyncio.timeout(0.5):
+            await ref
+    except TimeoutError:
+        print("waits")
+mosaic.run(main, num_workers=1)
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (done.returncode, done.stdout) == (0, "waits\n"), done.stderr
+
+
 def test_the_start_line_goes_to_a_terminal_only() -> None:
     pexpect = pytest.importorskip("pexpect")
     for quiet, expected in (("", "1 worker on"), ("1", None)):

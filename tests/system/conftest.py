@@ -13,6 +13,8 @@ import pytest
 from specimens import RunIn, Warm
 
 import mosaic_like as mosaic
+from mosaic_like.comms import messages as wire
+from mosaic_like.comms.link import LinkState
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -35,6 +37,12 @@ def cluster() -> Iterator[RunIn]:
         for size in (200_000, 300_000):
             await mosaic.gather(w.touch(bytes(size)) for w in warm)
         del warm
+        # And those to the nodes, which calls that do not stop are told to.
+        for node in runtime.of_kind("node"):
+            peer = runtime.outbox(node.incarnation)
+            peer.send(wire.Interrupt(0, 0))
+            while peer.link.state is not LinkState.UP or peer.link.unacknowledged:
+                await asyncio.sleep(0.005)
         ready.set_result((runtime, asyncio.get_running_loop()))
         await asyncio.to_thread(over.wait)
 

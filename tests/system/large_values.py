@@ -68,6 +68,9 @@ class Holder:
     def cannot_open(self, times: int) -> None:
         fail_to_open(mosaic.runtime(), times)
 
+    def apart_from_all(self, apart: bool) -> None:
+        live_apart(mosaic.runtime(), apart=apart)
+
     def pid(self) -> int:
         return os.getpid()
 
@@ -88,6 +91,13 @@ def memory_of(runtime: Any) -> dict[str, int]:
         "descriptors": len(os.listdir("/proc/self/fd")),
         "mapped": 0 if maps is None else len(maps._mappings),
     }
+
+
+def live_apart(runtime: Any, *, apart: bool) -> None:
+    """As if all others were on other hosts."""
+    for peer in runtime.peers.by_incarnation.values():
+        if peer.incarnation != runtime.incarnation:
+            peer.shares_memory = not apart
 
 
 def fail_to_open(runtime: Any, times: int) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
-from specimens import RunIn
 
 import mosaic_like as mosaic
+
+if TYPE_CHECKING:
+    from specimens import RunIn
 
 
 class Counter(mosaic.Tessera):

@@ -237,6 +237,18 @@ def test_who_waits_for_a_constructor_that_fails_gets_its_error(cluster: RunIn) -
     cluster(main)
 
 
+def test_a_barrier_waits_for_what_is_asked_for_by_name(cluster: RunIn) -> None:
+    async def main(runtime: Any) -> None:
+        made = Register.options(name="barrier").remote(1, 0.1)
+        again = named("barrier")
+        await runtime.barrier(10)
+        assert "starting" not in repr(made)
+        assert "starting" not in repr(again)
+        await mosaic.close(made)
+
+    cluster(main)
+
+
 def test_status_shows_names(cluster: RunIn, capfd: pytest.CaptureFixture[str]) -> None:
     async def main(runtime: Any) -> None:
         key = runtime.hold.cluster.key
@@ -300,7 +312,7 @@ def test_a_name_is_free_when_its_maker_dies_unless_others_hold_it(
 ) -> None:
     async def main(runtime: Any) -> None:
         key = runtime.hold.cluster.key
-        body = "await named('held', 1)\nawait named('alone', 2)"
+        body = "keeps = [await named('held', 1), await named('alone', 2)]"
         async with head(key, body) as other:
             held = named("held", 10)
             assert await held.put(0).result() == [1, 0]

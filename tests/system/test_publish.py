@@ -105,6 +105,7 @@ def test_a_published_value_is_read_from_the_warehouse_of_the_own_host() -> None:
             await settled(lambda: there.copied().result(), uids)
             assert await there.total(large).result() == LARGE
             await mosaic.drop(small)
+            await settled(lambda: there.copied().result(), [large._call.uid])
             with pytest.raises(mosaic.UpstreamError, match="dropped"):
                 await there.total([small])
             del small, large

@@ -236,7 +236,13 @@ class History:
         return self.plain(number)
 
 
-WAYS = ({}, {"is_async": True}, {"inline": True}, {"thread": True}, {})
+WAYS: tuple[dict[str, Any], ...] = (
+    {},
+    {"is_async": True},
+    {"inline": True},
+    {"thread": True},
+    {},
+)
 
 
 def call(rng: random.Random, history: Any, number: int, others: list[Any]) -> Any:

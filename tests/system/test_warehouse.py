@@ -72,6 +72,14 @@ def one_more(n: int | None, by: int = 1) -> int:
     return by if n is None else n + by
 
 
+def put_and_get(n: int) -> list[int]:
+    return mosaic.put([n + 1]).get(LIMIT_S)
+
+
+def exec_inside(n: int | None) -> int:
+    return mosaic.exec("n", one_more).get(LIMIT_S)
+
+
 async def one_more_later(n: int | None) -> int:
     await asyncio.sleep(0)
     return one_more(n)
@@ -260,6 +268,7 @@ def test_a_function_is_applied_to_it_in_a_worker(cluster: RunIn) -> None:
         assert await ref.apply(one_more).result() == 42
         assert await ref.apply(one_more, by=mosaic.put(9)).result() == 50
         assert await ref.apply(one_more_later).result() == 42
+        assert await ref.apply(put_and_get).result() == [42]  # waits inside
         assert await ref.apply(lambda n, m: (n, m), ref).result() == (41, 41)
         pids = {w.pid for w in runtime.workers}
         assert await ref.apply(where).result() in pids
@@ -363,6 +372,16 @@ def test_an_exec_that_fails_changes_nothing(
     cluster(main)
     lines = [r for r in caplog.records if "nobody asked" in r.getMessage()]
     assert [r.getMessage().split(",")[0] for r in lines] == ["warehouse.m"]
+
+
+def test_an_exec_inside_an_exec_of_the_same_key_is_an_error(cluster: RunIn) -> None:
+    async def main(runtime: Any) -> None:
+        with pytest.raises(mosaic.CycleError, match="'n' is being replaced"):
+            await mosaic.exec("n", exec_inside)
+        assert await mosaic.get(mosaic.exec("n", one_more)) == 1
+        await mosaic.drop("n")
+
+    cluster(main)
 
 
 # -- mistakes --------------------------------------------------------------------------

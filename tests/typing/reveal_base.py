@@ -1,4 +1,4 @@
-"""What both type checkers know, without a plugin, of classes with ``mosaic.Tessera``."""
+"""What both type checkers know without a plugin: classes with ``mosaic.Tessera``."""
 
 from __future__ import annotations
 

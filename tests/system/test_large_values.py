@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from large_values import MIB, Holder, all_returned, fail_to_open, memory_of, pair
+from large_values import (
+    MIB,
+    Holder,
+    all_returned,
+    fail_to_open,
+    live_apart,
+    memory_of,
+    pair,
+)
 
 import mosaic_like as mosaic
 
@@ -217,6 +226,54 @@ def test_a_tessera_of_the_head_takes_large_values(cluster: RunIn) -> None:
         assert await here.total(first.ones(MIB)).result() == MIB
         del made
         await all_returned(runtime, first)
+
+    cluster(main)
+
+
+def test_threads_send_and_take_large_values_side_by_side(cluster: RunIn) -> None:
+    async def main(runtime: Any) -> None:
+        holders = pair(runtime)
+
+        def use(number: int) -> None:
+            array = np.full(300_000 + number, number, "u1")
+            for index in range(20):
+                array[0] = index
+                echo = holders[index % 2].echo(array).get(20)
+                assert echo.nbytes == array.nbytes
+                assert (echo[0], echo[-1]) == (index, number)
+
+        await asyncio.gather(*(asyncio.to_thread(use, n) for n in range(4)))
+        await all_returned(runtime, *holders)
+
+    cluster(main)
+
+
+def test_other_hosts_get_what_is_in_segments_as_messages(cluster: RunIn) -> None:
+    async def main(runtime: Any) -> None:
+        first, second = pair(runtime)
+        here = await first.ones(MIB).result()
+        for holder in (first, second):
+            await holder.apart_from_all(True)
+        live_apart(runtime, apart=True)
+        array = np.random.default_rng(1).random(100_000)
+        made = first.echo(array)
+        await made
+        assert runtime.is_away(made._call)  # too large to come by itself
+        assert np.array_equal(await made.result(), array)
+        assert made._call.result.shared is None
+        assert await second.total(made, here, here[5:]).result() == pytest.approx(
+            array.sum() + 2 * MIB - 5
+        )
+        both = await second.echo({"a": [first, array], "b": made}).result()
+        assert np.array_equal(both["a"][1], array)
+        assert np.array_equal(both["b"], array)
+        items = [item.sum() async for item in first.items(3, MIB)]
+        assert items == [0, MIB, 2 * MIB]
+        for holder in (first, second):
+            await holder.apart_from_all(False)
+        live_apart(runtime, apart=False)
+        del made, both, here
+        await all_returned(runtime, first, second)
 
     cluster(main)
 
