@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import msgspec
 
 from .cgroups import CGROUP, PROC, cpu_quota_cores
-from .sizes import parse_size
+from .sizes import parse_size, size_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,7 +80,9 @@ class Option:
             words = "bytes, or a size such as '2 GiB'"
         elif self.unit:
             words += f" of {self.unit}"
-        if self.minimum is not None and self.maximum is not None:
+        if self.unit == _BYTES:
+            words += f", at least {size_text(int(self.minimum or 0))}"
+        elif self.minimum is not None and self.maximum is not None:
             words += f" from {self.minimum:g} to {self.maximum:g}"
         elif self.minimum is not None:
             words += f", at least {self.minimum:g}"

@@ -40,7 +40,7 @@ def fill(cls: type, state: Any) -> type:
     return cls
 
 
-class AlonePickler(cloudpickle.Pickler):  # type: ignore[misc]
+class AlonePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     """All in one: no definitions, nothing beside the bytes, no references."""
 
     def __init__(self, file: Any, functions: list[FunctionType] | None = None) -> None:
@@ -68,7 +68,7 @@ class AlonePickler(cloudpickle.Pickler):  # type: ignore[misc]
         return reduced
 
 
-class ValuePickler(Gatherer, cloudpickle.Pickler):  # type: ignore[misc]
+class ValuePickler(Gatherer, cloudpickle.Pickler):  # type: ignore[misc]  # the same
     """For a whole value in which something travels by value and has no digest."""
 
     def __init__(self, file: Any, known: Definitions) -> None:

@@ -361,7 +361,7 @@ def _build(
 ) -> BaseException:
     exc = cls.__new__(cls, *args)
     native = next(c for c in cls.__mro__ if not c.__flags__ & _HEAP_TYPE)
-    native.__init__(exc, *args)  # type: ignore[misc]
+    native.__init__(exc, *args)  # type: ignore[misc]  # of the built-in class, on purpose
     for name, value in state.items():
         object.__setattr__(exc, name, value)  # its own __setattr__ may refuse
     return exc

@@ -15,8 +15,10 @@ Who sends what to whom:
     segments    Adopt, Locate ->warehouse
                 Returned, Located, Ledger, Spilled <-warehouse
     copies      Copy, Uncopy between warehouses   Copied <-warehouse
+    chunks      Chunk ->   Taken, Unwanted <-     of what is too large for one message
     processes   Exited, Stop, Stopped            between node, monitor and head
     barrier     Quiesce, Quiet   between a runtime that waits and all others
+    memory      AskMemory   MemoryOf: which large values there are
     output      Output: lines that a method printed or logged
     names       Claim, AskNames ->monitor   Claimed, Names <-monitor
                 Named, Shared, Unnamed ->monitor   Share <-monitor: with owners
@@ -68,7 +70,11 @@ UPSTREAM = 3
 LOST = 4
 SERIALIZE = 5
 GONE = 6
-REASONS = ("error", "cancelled", "timeout", "upstream", "lost", "serialize", "error")
+MEMORY = 7
+REASONS = (
+    *("error", "cancelled", "timeout", "upstream", "lost", "serialize", "error"),
+    "memory",
+)
 
 
 class Message(msgspec.Struct, array_like=True, gc=False):
@@ -103,6 +109,13 @@ class SharedBuffers(msgspec.Struct, array_like=True, gc=False, frozen=True):
     layout: list[tuple[int, int, int]]  # of each buffer: which place, offset, bytes
 
 
+class Parts(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    """The large buffers of a payload, where they follow in chunks: see ``transfers``."""
+
+    number: int  # of the transfer, by its sender's count for this peer
+    lengths: list[int]  # bytes of each buffer
+
+
 class Extra(msgspec.Struct, array_like=True, gc=False):
     """What only some payloads and calls have."""
 
@@ -117,6 +130,7 @@ class Extra(msgspec.Struct, array_like=True, gc=False):
     shared: SharedBuffers | None = None  # instead of buffers beside the bytes
     timeout_s: float | None = None  # that each attempt has
     interrupt: int | None = None  # FLAG, RAISE or KILL; None: the tessera's
+    parts: Parts | None = None  # instead of buffers beside the bytes
 
 
 class Options(msgspec.Struct, array_like=True, gc=False):
@@ -370,10 +384,12 @@ class Ledger(Message, tag=48):
 
 
 class Spilled(Message, tag=49):
-    """This segment of yours is in a file now, and that is mine: let go of yours."""
+    """This segment is in a file now, and that is mine: let go of its memory."""
 
     uid: int
     place: Place
+    device: int = 0  # of the segment, as it was
+    inode: int = 0
 
 
 class Copy(Message, tag=45):
@@ -404,6 +420,29 @@ class Located(Message, tag=44):
     place: Place | None = None
     why: str = ""
     extra: Extra | None = None
+
+
+# -- chunks ----------------------------------------------------------------------------
+
+
+class Chunk(Message, tag=80):
+    """A part of a buffer, in one frame beside the message."""
+
+    transfer: int
+    buffer: int  # index
+    offset: int  # bytes
+
+
+class Taken(Message, tag=81):
+    """So many bytes of your chunks are off the link: send more."""
+
+    nbytes: int
+
+
+class Unwanted(Message, tag=82):
+    """I do not need the rest of this transfer."""
+
+    transfer: int
 
 
 # -- processes -------------------------------------------------------------------------
@@ -448,6 +487,37 @@ class Quiet(Message, tag=55):
 
     round: int
     made: int
+
+
+# -- memory ----------------------------------------------------------------------------
+
+
+class KnownValue(msgspec.Struct, array_like=True, gc=False):
+    """A large value, as its owner knows it, or a segment, as its warehouse does."""
+
+    uid: int  # 0: it has none
+    name: str = ""  # tessera and method, or the key
+    size: int = 0  # bytes
+    is_put: bool = False
+    spilled: bool = False
+    holders: list[int] = []  # incarnations
+    segments: list[int] = []  # uids of those that it is in
+
+
+class AskMemory(Message, tag=56):
+    """Which large values are yours?"""
+
+    round: int
+
+
+class MemoryOf(Message, tag=57):
+    """The answer."""
+
+    round: int
+    values: list[KnownValue]
+    segments: list[KnownValue] = []  # of a warehouse, as all below
+    used: list[int] = []  # bytes of memory and of files on the host
+    limits: list[int] = []  # of these
 
 
 # -- names -----------------------------------------------------------------------------
@@ -566,12 +636,17 @@ AnyMessage = (
     | Copy
     | Uncopy
     | Copied
+    | Chunk
+    | Taken
+    | Unwanted
     | Exited
     | Stop
     | Stopped
     | Quiesce
     | Quiet
     | Output
+    | AskMemory
+    | MemoryOf
     | Claim
     | Claimed
     | Named

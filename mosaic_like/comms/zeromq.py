@@ -213,8 +213,9 @@ class ZmqTransport:
             receiver.close()
         if self._zap is not None:
             self._zap.close()
-        # Cannot hang: every socket is closed and none lingers longer than linger_s.
-        self._context.term()
+        # Cannot hang: no socket lingers longer than linger_s, and one that a Ctrl-C has
+        # kept from being known here is closed now.
+        self._context.destroy(linger=0)
 
     def discard(self, channel: ZmqChannel) -> None:
         """A channel has closed."""
@@ -357,6 +358,9 @@ class ZmqChannel:
         except zmq.ZMQError as error:
             self.close()  # or the context could not end
             raise ValueError(f"{address!r} is no address: {error}") from None
+        except BaseException:  # Ctrl-C, which zmq looks for in each of its calls
+            self.close()
+            raise
         # The FD may have been signaled and cleared before it was watched.
         transport.loop.call_soon(self._watch)
 

@@ -304,7 +304,7 @@ async def start(
     head = None
     try:
         cluster.launch()
-        cluster.watch(lambda why: failed.done() or failed.set_result(why))  # type: ignore[func-returns-value]
+        cluster.watch(lambda why: failed.done() or failed.set_result(why))  # type: ignore[func-returns-value]  # for its effect
         # While the fork server imports, so does this process.
         head = (await _imported())(loop, config)
         head.bind(cluster.directory.socket("head"))
@@ -379,7 +379,7 @@ async def end(head: Head, cluster: Cluster) -> None:
     head.stopping = True
     lines: list[str] = []
     gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    cluster.on_failed = lambda why: gone.done() or gone.set_result(why)  # type: ignore[func-returns-value]
+    cluster.on_failed = lambda why: gone.done() or gone.set_result(why)  # type: ignore[func-returns-value]  # for its effect
     if not head.incarnation:
         cluster.kill()
     elif not cluster.monitor_ended:

@@ -32,7 +32,6 @@ LATER = (
     "doctor",
     "logs",
     "ls",
-    "memory",
     "report",
     "script",
     "stack",
@@ -308,6 +307,16 @@ def status(as_json: bool, key_file: str | None) -> int:
     from .status import show
 
     return show(key_file, as_json=as_json)
+
+
+@cli.command(short_help="The large values of my clusters.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.argument("key_file", required=False, type=click.Path())
+def memory(as_json: bool, key_file: str | None) -> int:
+    """The large values of my clusters, where they are and who holds them."""
+    from .status import show_memory
+
+    return show_memory(key_file, as_json=as_json)
 
 
 @cli.command(short_help="Stop a cluster of mine.")

@@ -222,7 +222,7 @@ class Completer(rlcompleter.Completer):
             return []
         expression, prefix = chain.groups()
         first, *rest = expression.split(".")
-        names: dict[str, Any] = self.namespace  # type: ignore[attr-defined]
+        names: dict[str, Any] = self.namespace  # type: ignore[attr-defined]  # not in typeshed
         found = names.get(first, getattr(builtins, first, None))
         for name in rest:
             if isinstance(found, TesseraProxy | ArrayProxy):

@@ -174,7 +174,7 @@ class _Program:
         for task in left:
             if not task.done():
                 # Given up, which was said: that it never ended is no news.
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own switch
             elif not task.cancelled() and (error := task.exception()) is not None:
                 hide_own(error)
                 loop.call_exception_handler(

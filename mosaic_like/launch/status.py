@@ -1,4 +1,4 @@
-"""``mrun status`` and ``mrun stop``: the clusters of this user, seen from outside.
+"""``mrun status``, ``mrun memory`` and ``mrun stop``: the clusters of this user, seen from outside.
 
 They are found by the key files in the run directories, and asked by joining them for a
 moment, under a uid that is no head's. One whose monitor does not listen any more is not
@@ -29,6 +29,7 @@ from . import keys
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from ..proxies.memory import MemoryReport
     from ..runtimes.base import Base
 
 ANSWER_TIMEOUT_S = 3.0
@@ -181,6 +182,39 @@ def show(where: str | None, *, as_json: bool) -> int:
         for line in _lines(about):
             print(line)
     return 0
+
+
+def show_memory(where: str | None, *, as_json: bool) -> int:
+    """``mrun memory``: print the large values of the clusters; the exit code."""
+    clusters = find(where)
+    answers = False
+
+    async def ask() -> list[tuple[Found, MemoryReport | str]]:
+        found: list[tuple[Found, MemoryReport | str]] = []
+        for cluster in clusters:
+            try:
+                async with _joined(cluster) as head:
+                    found.append((cluster, await head.memory()))
+            except (ConnectError, OSError) as error:
+                found.append((cluster, str(error)))
+        return found
+
+    found = asyncio.run(ask())
+    if as_json:
+        told = [
+            {"id": cluster.id}
+            | ({"error": report} if isinstance(report, str) else report.to_dict())
+            for cluster, report in found
+        ]
+        print(json.dumps(told, indent=2))
+    elif not found:
+        print("no cluster of yours runs here; start one: mrun CMD, or mrun repl")
+    for cluster, report in found:
+        answers = answers or not isinstance(report, str)
+        if not as_json:
+            print(f"{cluster.id} · pid {cluster.key.pid}")
+            print(report)
+    return 0 if answers or not found else 1
 
 
 def _lines(about: dict[str, Any]) -> list[str]:

@@ -134,7 +134,7 @@ class ArrayMethod:
         return self._name
 
     @property
-    def __doc__(self) -> str | None:  # type: ignore[override]
+    def __doc__(self) -> str | None:  # type: ignore[override]  # of each instance
         method = self._array[0]._mosaic_schema.methods.get(self._name)
         return None if method is None else getattr(method.function, "__doc__", None)
 

@@ -151,11 +151,11 @@ class RemoteClass(Generic[P, T]):
 
     def parameter(self, *args: P.args, **kwargs: P.kwargs) -> Parameter[T]:
         """Make one here, as a copy of a root in a worker; see ``Parameter``."""
-        return _parameter(self._cls, self._options, args, kwargs, False)  # type: ignore[no-any-return]
+        return _parameter(self._cls, self._options, args, kwargs, False)  # type: ignore[no-any-return]  # a Parameter, made elsewhere
 
     def local_parameter(self, *args: P.args, **kwargs: P.kwargs) -> Parameter[T]:
         """Make one here, as a copy of a root in this runtime; see ``Parameter``."""
-        return _parameter(self._cls, self._options, args, kwargs, True)  # type: ignore[no-any-return]
+        return _parameter(self._cls, self._options, args, kwargs, True)  # type: ignore[no-any-return]  # the same
 
     @overload
     def options(self, *, len: int, **options: Any) -> RemoteArray[P, T]: ...

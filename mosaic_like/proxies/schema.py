@@ -88,7 +88,7 @@ class Schema:
     def exposed(self) -> Collection[str]:
         """Names beginning with an underscore that the class lets others call."""
         options = getattr(self.cls, OPTIONS_ATTRIBUTE, {})
-        return options.get("expose", ())  # type: ignore[no-any-return]
+        return options.get("expose", ())  # type: ignore[no-any-return]  # checked when it was set
 
     @property
     def public(self) -> list[str]:
@@ -122,7 +122,7 @@ def _members(cls: type) -> dict[str, Any]:
 
 
 def _constructor(cls: type) -> Method:
-    init = cls.__init__  # type: ignore[misc]
+    init = cls.__init__  # type: ignore[misc]  # of this very class
     new: Any = cls.__new__
     if init is object.__init__ and new is not object.__new__:
         return Method("__init__", cls.__new__, True)

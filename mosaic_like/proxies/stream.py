@@ -75,7 +75,7 @@ class RemoteStream(Generic[T_co]):
         while not (intake.ready or self._over):
             await _ready(runtime, intake)
         if intake.items and not self._over:
-            return runtime.intakes.take(self._call, intake)  # type: ignore[no-any-return]
+            return runtime.intakes.take(self._call, intake)  # type: ignore[no-any-return]  # an item: its type is the caller's to know
         self._end(StopAsyncIteration)
 
     def __iter__(self) -> Iterator[T_co]:
@@ -100,7 +100,7 @@ class RemoteStream(Generic[T_co]):
         while not (intake.ready or self._over):
             runtime.intakes.block(self._call, intake, timeout)
         if intake.items and not self._over:
-            return runtime.intakes.take(self._call, intake)  # type: ignore[no-any-return]
+            return runtime.intakes.take(self._call, intake)  # type: ignore[no-any-return]  # an item: its type is the caller's to know
         self._end(StopIteration)
 
     def _end(self, stop: type[Exception]) -> NoReturn:

@@ -140,7 +140,7 @@ class RemoteMethod:
         if has_limits and extra is not None:
             runtime.limiting.limit(call, extra)
         if method.is_stream:
-            return RemoteStream(runtime, call, handle)  # type: ignore[return-value]
+            return RemoteStream(runtime, call, handle)  # type: ignore[return-value]  # what a generator method gives
         return TaskProxy(runtime, call)
 
     def options(self, **options: Any) -> RemoteMethod:
@@ -186,7 +186,7 @@ class RemoteMethod:
         return self._name
 
     @property
-    def __doc__(self) -> str | None:  # type: ignore[override]
+    def __doc__(self) -> str | None:  # type: ignore[override]  # of each instance
         return getattr(self._method.function, "__doc__", None)
 
     @property
@@ -409,7 +409,7 @@ class TesseraProxy(Referent, Generic[T_co]):
         )
 
     def __aiter__(self) -> RemoteStream[Any]:
-        return self._mosaic_method("__aiter__")()  # type: ignore[return-value]
+        return self._mosaic_method("__aiter__")()  # type: ignore[return-value]  # it is a generator method
 
     async def __aenter__(self) -> Any:
         await self

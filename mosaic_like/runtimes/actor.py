@@ -44,6 +44,7 @@ from .base import Base
 from .deaths import Deaths
 from .executor import CURRENT, Built, Executor, Handed, Outcome, Raised, Retrying
 from .failures import Failures
+from .inventory import Inventory
 from .limits import Limiting
 from .names import Names
 from .peers import Peer
@@ -147,6 +148,7 @@ class ActorRuntime(Base):
         self.grants = Grants(self.incarnation, self.worker.holders, self._wake_tick)
         self.placing.joined()
         self.names.joined()
+        self.inventory = Inventory(self)
         worker, caller = self.worker, self.caller
         holders = worker.holders
         self.handlers.update(
@@ -435,8 +437,8 @@ class ActorRuntime(Base):
             )
 
         self.stopping = True
-        self._refuse = refuse  # type: ignore[method-assign, assignment]
-        self.when_settled = refuse  # type: ignore[method-assign, assignment]
+        self._refuse = refuse  # type: ignore[method-assign, assignment]  # of this one alone
+        self.when_settled = refuse  # type: ignore[method-assign, assignment]  # the same
 
     def _refuse(self, call: Call) -> None:
         raise RuntimeError(

@@ -6,7 +6,7 @@ the calls of this runtime. Which errors there are besides is in ``failures``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import ids
 from ..core.caller import RELEASED, Arrived, Call
@@ -147,6 +147,14 @@ class Deaths:
         for note in [] if death is None else death.notes():
             error.add_note(note)
         return error
+
+    def verdict(self, call: Call, cause: Any) -> Verdict:
+        """Whether a call has run; ``cause`` as for ``Failures.lost``."""
+        member = cause[0] if type(cause) is tuple else None
+        death = None
+        if member is not None:
+            death = self._by_incarnation.get(member.incarnation)
+        return self._verdict(call, death)
 
     def _verdict(self, call: Call, death: Death | None) -> Verdict:
         result = call.result

@@ -769,12 +769,13 @@ class Executor:
             if consumer.runner is not None:
                 task.rare = consumer.runner
             outcome: Outcome | None
-            if task.extra is None and task.data[0] != wire.PICKLED and task.method[0] != "_":
+            plain = task.extra is None and task.data[0] != wire.PICKLED
+            if plain and task.method[0] != "_":
                 task, outcome = await self._run_common(consumer, task, ended)
                 set_current(None)
             else:
                 outcome = await self._run_coroutine(task)
-            if type(outcome) is Built or is_async:
+            if outcome is not None and (type(outcome) is Built or is_async):
                 self._overlapping.discard(consumer)
                 self._port.completed(task, outcome)
                 return

@@ -148,7 +148,8 @@ class Failures:
             return dump_error(cause, self._serializer)
         lost = self._runtime.cluster_lost
         if lost and call.method == CONSTRUCTOR:
-            return dump_error(no_cluster(lost, Verdict.MAYBE_RAN), self._serializer)
+            verdict = self._runtime.deaths.verdict(call, cause)
+            return dump_error(no_cluster(lost, verdict), self._serializer)
         member, how = cause if type(cause) is tuple else (None, str(cause))
         if member is None:
             sent = call.hold != RELEASED

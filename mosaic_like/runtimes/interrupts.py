@@ -13,7 +13,7 @@ import queue
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..comms.messages import FLAG
 from ..core.limits import Late, interrupt_of
@@ -106,12 +106,13 @@ class Interrupts:
             if frame.f_code not in self._waiting and _holds_locks(frame):
                 return
             frame = frame.f_back
-        task = None if frame is None else frame.f_locals.get("task")
+        task: Any = None if frame is None else frame.f_locals.get("task")
         if task is None:
             return
-        if task is self._target:
+        target = self._target
+        if target is not None and task is target:
             self._target = None
-            if task.cancelled is not None:
+            if target.cancelled is not None:
                 raise Interrupted
         elif self._is_ordered(task):
             raise Interrupted

@@ -1,7 +1,8 @@
 """The warehouse's side of segments: keeps them open, says where they are, frees them.
 
 What to do is decided in ``core/store.py``, who holds what in ``core/holders.py``. Here
-are the descriptors and the messages.
+are the descriptors and the messages, and the ledger of the host is kept here. What is
+spilled goes under the number that its memory had: who opens that finds the file.
 """
 
 from __future__ import annotations
@@ -10,11 +11,17 @@ import contextlib
 import logging
 import os
 import resource
+import sys
 from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
 from ..comms.serialization import Payload
+from ..core.budget import Rows
 from ..core.store import Answer, Close, Forget, Missing, Return, Store
+from ..sizes import size_text
+from . import spill
+from .ledger import OwnLedger
+from .resources import memory
 from .segments import open_place, place_of
 
 if TYPE_CHECKING:
@@ -23,16 +30,34 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+MEMORY_PART = 0.6  # of what this host allows, if the budget was not given
+_AGAIN_S = 5.0  # after which it is tried to spill again where that has failed
+
 
 class Keeper:
     """Makes a runtime the owner of its host's segments.
 
     Args:
         runtime: that has joined; its handlers of these messages are set here.
+        directory: the run directory.
     """
 
-    def __init__(self, runtime: ActorRuntime) -> None:
+    def __init__(self, runtime: ActorRuntime, directory: str = "") -> None:
         self._runtime = runtime
+        config = runtime.config
+        if config.spill_directory is None:
+            self._directory = spill.default_directory(directory)
+        else:
+            self._directory = config.spill_directory
+        self.ledger: OwnLedger | None = None
+        with contextlib.suppress(OSError):
+            self.ledger = OwnLedger()
+            self.ledger.limits = self._limits()
+            self._rows = Rows(self.ledger)
+        self._writer = spill.Writer(self._directory, runtime.post, self._written)
+        self._jobs: dict[int, spill.Job] = {}  # by uid of what is being written
+        self._warned = False
+        self._not_before_s = 0.0
         worker = runtime.worker
         self.store = Store(worker.kept)
         worker.kept_freed = self._freed
@@ -54,8 +79,22 @@ class Keeper:
         fd = self._fds.get(uid)
         return None if fd is None else place_of(fd)
 
+    def _limits(self) -> tuple[int, int]:
+        config = self._runtime.config
+        limit, files = config.memory, config.spill_limit
+        if limit is None:
+            limit = int(memory().limit_bytes * MEMORY_PART)
+        if not self._directory:
+            files = 0
+        elif files is None:
+            files = spill.default_limit(self._directory)
+        return limit, files
+
     def close(self) -> None:
         """The end: what is mapped elsewhere lives on there."""
+        self._writer.close()
+        if self.ledger is not None:
+            self.ledger.close()
         while self._fds:
             os.close(self._fds.popitem()[1])
 
@@ -74,25 +113,102 @@ class Keeper:
             # A runtime asks whether this works, before it relies on it.
             if opened:
                 os.close(fd)
+                self._give_row(sender)
             self._send(sender, wire.Located(0, None, why))
             return
         if opened:
             self._fds[uid] = fd
         else:
             logger.debug("%s: segment %d: %s", self._runtime.uid, uid, why)
-        self._do(self.store.adopt(uid, message.place.size, opened=opened))
-        # Last: it may have been released already, and is freed by this.
+        size = message.used or message.place.size
+        self._do(self.store.adopt(uid, size, opened=opened, in_file=message.in_file))
+        # Last but one: it may have been released already, and is freed by this.
         self._runtime.worker.holders.add(uid)
+        self._spill()
+
+    def _give_row(self, to: int) -> None:
+        if self.ledger is None:
+            return
+        row = self._rows.give(to)
+        if row:
+            place = place_of(self.ledger.fd)
+            self._send(to, wire.Ledger(place, row, self._directory))
 
     def _locate(self, message: wire.Locate, buffers: Any, sender: int) -> None:
         self._do(self.store.locate(message.uid, sender, content=message.content))
 
     def _lost(self, message: wire.Lost, buffers: Any, sender: int) -> None:
         self._do(self.store.lost(message.incarnation))
+        if self.ledger is not None:
+            self._rows.take_back(message.incarnation)
         self._on_lost(message, buffers, sender)
 
     def _freed(self, uid: int) -> None:
         self._do(self.store.freed(uid))
+
+    # -- memory ------------------------------------------------------------------------
+
+    def _spill(self) -> None:
+        """Begin to make room, if it is time and nothing is being written."""
+        ledger = self.ledger
+        runtime = self._runtime
+        if ledger is None or self._jobs or not self._directory or runtime.stopping:
+            return
+        chosen = self.store.excess(ledger.limits[0])
+        if not chosen or runtime.loop.time() < self._not_before_s:
+            return
+        store = self.store
+        room = ledger.limits[1] - ledger.files
+        jobs = []
+        for uid in chosen:
+            used = store.segments[uid].size
+            room -= used
+            if room < 0:
+                self._cannot_spill(
+                    f"all files may take {size_text(ledger.limits[1])} (spill_limit=)"
+                )
+                break
+            fd = self._fds[uid]
+            jobs.append(spill.Job(uid, os.dup(fd), used, os.fstat(fd).st_size))
+        store.spill(job.uid for job in jobs)
+        self._jobs = {job.uid: job for job in jobs}
+        self._count()
+        if jobs:
+            self._writer.start(jobs)
+
+    def _written(self, job: spill.Job) -> None:
+        """A file is there, or could not be made."""
+        del self._jobs[job.uid]
+        refused = job.file < 0
+        if refused:
+            self._cannot_spill(str(job.error))
+        else:
+            fd = self._fds[job.uid]
+            before = place_of(fd)
+            os.dup2(job.file, fd, inheritable=False)
+            os.close(job.file)
+            # Who has it mapped is to map the file instead, or the memory stays.
+            told = wire.Spilled(job.uid, place_of(fd), before.device, before.inode)
+            for holder in self._runtime.worker.holders.holders(job.uid):
+                self._send(holder, told)
+        self._do(self.store.written(job.uid, refused=refused))
+        self._spill()
+
+    def _cannot_spill(self, why: str) -> None:
+        self._not_before_s = self._runtime.loop.time() + _AGAIN_S
+        if not self._warned and not self._runtime.stopping:
+            self._warned = True
+            print(
+                f"mosaic: {self._runtime.uid} cannot spill values to "
+                f"{self._directory}: {why}; they stay in memory",
+                file=sys.stderr,
+            )
+
+    def _count(self) -> None:
+        """What the warehouse has of the ledger: what no other counts."""
+        if self.ledger is not None:
+            files = self.store.spilled + sum(j.used for j in self._jobs.values())
+            self.ledger.write(0, self.store.orphaned, files)
 
     # -- what is to be done ------------------------------------------------------------
 
@@ -110,8 +226,9 @@ class Keeper:
                     os.close(self._fds.pop(uid))
                 case Return(to, uid):
                     self._send(to, wire.Returned([uid]))
-                case Forget():
-                    raise AssertionError("nothing is spilled yet")
+                case Forget(to, uid):
+                    self._send(to, wire.Spilled(uid, place_of(self._fds[uid])))
+        self._count()
 
     def _send_content(self, to: int, uid: int) -> None:
         """To somebody who can open nothing of this process."""

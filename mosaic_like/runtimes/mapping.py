@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..comms.messages import Place
 
 _PROT_READ, _PROT_WRITE, _MAP_SHARED = 1, 2, 1
+_MREMAP_MAYMOVE, _MREMAP_FIXED = 1, 2
 _MADV_POPULATE_READ = 22  # a third of the time of ..._WRITE, and does the same here
 _MAP_FAILED = (1 << (8 * ctypes.sizeof(ctypes.c_void_p))) - 1
 
@@ -60,6 +61,9 @@ class _System:
         )
         self.munmap = libc.munmap
         self.munmap.argtypes = (pointer, size)
+        self.mremap = libc.mremap
+        self.mremap.restype = pointer
+        self.mremap.argtypes = (pointer, size, size, ctypes.c_int, pointer)
         self.madvise = libc.madvise
         self.madvise.argtypes = (pointer, size, ctypes.c_int)
         self.memmove = libc.memmove
@@ -89,6 +93,14 @@ def copy(address: int, view: memoryview) -> None:
     _system.memmove(address, address_of(view), view.nbytes)
 
 
+def _mapped(found: int | None, size: int) -> int:
+    """The address, or why there is none."""
+    if found is None or found == _MAP_FAILED:
+        code = ctypes.get_errno()
+        raise OSError(code, f"mapping {size} bytes: {os.strerror(code)}")
+    return found
+
+
 class Mapping:
     """A whole segment in the memory of this process, until the last use of it ends."""
 
@@ -97,12 +109,26 @@ class Mapping:
     def __init__(self, fd: int, size: int, *, writable: bool = False) -> None:
         protection = _PROT_READ | (_PROT_WRITE if writable else 0)
         self.size = 0
-        found = _system.mmap(None, size, protection, _MAP_SHARED, fd, 0)
-        if found is None or found == _MAP_FAILED:
-            code = ctypes.get_errno()
-            raise OSError(code, f"mapping {size} bytes: {os.strerror(code)}")
-        self.address: int = found
+        self.address = _mapped(
+            _system.mmap(None, size, protection, _MAP_SHARED, fd, 0), size
+        )
         self.size = size
+
+    def move(self, fd: int) -> None:
+        """See a file with the same content at the same address from now on.
+
+        Whoever reads there meanwhile notices nothing, and what was there before is
+        not kept in memory by this process any more.
+        """
+        size = self.size
+        # In two steps, since what can fail must not leave a hole.
+        found = _mapped(_system.mmap(None, size, _PROT_READ, _MAP_SHARED, fd, 0), size)
+        how = _MREMAP_MAYMOVE | _MREMAP_FIXED
+        try:
+            _mapped(_system.mremap(found, size, size, how, self.address), size)
+        except OSError:
+            _system.munmap(found, size)
+            raise
 
     def populate(self, nbytes: int) -> None:
         """Map what is there already at once, which saves a fault for each page.
@@ -138,12 +164,16 @@ class Maps:
     """The segments that this process has mapped to read them; each is mapped once.
 
     Those used last stay mapped for a while, since their memory is used again.
+
+    Args:
+        kept_bytes: of which so many are kept, and one.
     """
 
     KEPT = 32
     KEPT_BYTES = 1 << 30
 
-    def __init__(self) -> None:
+    def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
+        self._kept_bytes = kept_bytes
         self._mappings: WeakValueDictionary[tuple[int, int], Mapping]
         self._mappings = WeakValueDictionary()
         self._kept: OrderedDict[tuple[int, int], tuple[Mapping, float]] = OrderedDict()
@@ -174,6 +204,32 @@ class Maps:
         window.used = used
         return window
 
+    def move(self, device: int, inode: int, place: Place) -> None:
+        """A segment went into a file: do not keep it in memory here.
+
+        Args:
+            device: of the segment.
+            inode: of the segment.
+            place: of the file.
+
+        Raises:
+            OSError: the file cannot be opened or mapped; all stays as it is.
+        """
+        with self._lock:
+            mapping = self._mappings.get((device, inode))
+            if mapping is None or mapping.size != place.size:
+                return
+            fd = open_place(place)
+            try:
+                mapping.move(fd)
+            finally:
+                os.close(fd)
+            del self._mappings[device, inode]
+            self._mappings[place.device, place.inode] = mapping
+            kept = self._kept.pop((device, inode), None)
+            if kept is not None:
+                self._kept[place.device, place.inode] = kept
+
     def trim(self, before_s: float) -> bool:
         """Let go of what was not opened since; whether something is kept still."""
         kept = self._kept
@@ -190,7 +246,7 @@ class Maps:
         kept[key] = mapping, now_s
         kept.move_to_end(key)
         while len(kept) > self.KEPT or (
-            len(kept) > 1 and sum(m.size for m, _ in kept.values()) > self.KEPT_BYTES
+            len(kept) > 1 and sum(m.size for m, _ in kept.values()) > self._kept_bytes
         ):
             kept.popitem(last=False)
 

@@ -159,7 +159,7 @@ class Monitor(Base):
             return
         self.stopping = True
         for node in self.of_kind("node"):
-            self.outbox(node.incarnation).send(wire.Stop(why, hurry))  # type: ignore[union-attr]
+            self.outbox(node.incarnation).send(wire.Stop(why, hurry))  # type: ignore[union-attr]  # it lives
         self._check_stopped()
 
     def _on_stopped(self, message: wire.Stopped, buffers: Any, sender: int) -> None:

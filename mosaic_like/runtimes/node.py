@@ -39,7 +39,7 @@ CLOSE_TIMEOUT_S = 10.0
 HURRY_S = 4.5  # for all of it, when the program has died
 ENDING_S = 0.5  # from a worker's last word to its end
 JOIN_GRACE_S = 1.0
-SERVER_GONE = "killed with its parent, the fork server, which has ended"
+SERVER_GONE = "its parent, the fork server, has ended, and it was killed"
 # The warehouse is forked when the workers are there, and a moment later, in which the
 # first call is made; but not later than this if some of them do not come.
 WAREHOUSE_AFTER_S = 0.02

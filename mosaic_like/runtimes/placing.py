@@ -207,7 +207,7 @@ class Placing:
 
     def _choose(self, where: Any) -> Peer | None:
         if where is self._runtime:
-            return self._runtime.outbox(self._runtime.incarnation)  # type: ignore[no-any-return]
+            return self._runtime.outbox(self._runtime.incarnation)  # type: ignore[no-any-return]  # a runtime always has one for itself
         if isinstance(where, Stream):  # of a tessera: beside it
             return self._runtime.outbox(where.owner)
         if where is not None:

@@ -1,14 +1,10 @@
-"""Values in shared memory, as one runtime sends and receives them.
+"""Values in shared memory that a runtime sends, and its dealings with its warehouse.
 
-Writing: the large buffers of a payload are copied into a segment of this runtime's
-stock, which the host's warehouse adopts. Reading: when a payload comes its segments are
-opened where it says, at the maker's; if that is gone, the warehouse is asked where they
-are. The right to a segment is a reference in the payload like any other, and is kept by
-what is seen through its window. Where there is no warehouse yet, or no shared memory,
-``store`` gives None and buffers travel as frames.
-
-What is written is in ``stock.py``, what is mapped in ``mapping.py``, which is imported
-with the first large value.
+The large buffers of a payload are copied into a segment of this runtime's stock, which
+the host's warehouse adopts. The right to it is a reference in the payload like any
+other. Where there is no warehouse yet, or no shared memory, ``store`` gives None and
+buffers travel as frames. What comes is in ``incoming.py``, what is written in
+``stock.py``, what is mapped in ``mapping.py``, imported with the first large value.
 """
 
 from __future__ import annotations
@@ -18,17 +14,19 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
-from ..comms.messages import SEGMENT
-from ..core.caller import Arrived
+from ..sizes import size_text
+from .incoming import Held, Reader
+from .ledger import open_ledger
 from .segments import aligned, create, place_of
 from .stock import Stock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    from ..core.budget import Account
+    from ..core.caller import Arrived
     from .actor import ActorRuntime
     from .mapping import Maps
-    from .stock import Segment
 
 logger = logging.getLogger(__name__)
 
@@ -36,26 +34,6 @@ logger = logging.getLogger(__name__)
 # on: it would keep all the rest.
 _PASSED_ON = 0.5
 _TRIM_S = 5.0
-
-
-class Held:
-    """A segment that a payload mentions, or brought; the last to know it is a view."""
-
-    __slots__ = ("_segment", "_sharing", "grant", "owner", "uid")
-    kind = SEGMENT
-
-    def __init__(self, sharing: Sharing, grant: Any, segment: Segment | None) -> None:
-        self.uid: int = grant.uid
-        self.owner: int = grant.owner
-        self.grant = grant
-        self._sharing = sharing
-        self._segment = segment
-
-    def __del__(self) -> None:
-        if self._segment is not None:
-            self._segment.held = False
-        del self.grant
-        self._sharing.dropped()
 
 
 class Stored:
@@ -83,32 +61,14 @@ class Stored:
         for index, _, nbytes in self.wire.layout:
             used[index] += nbytes
         windows = [
-            self._maps.window(place, handle, size) if base is None else base
+            self._maps.window(handle.place or place, handle, size)
+            if base is None
+            else base
             for base, place, handle, size in zip(
                 self._bases, self.wire.places, self.handles, used, strict=True
             )
         ]
         return views(windows, self.wire.layout)
-
-
-class Incoming:
-    """The segments of a payload that came: windows, and places not opened yet."""
-
-    __slots__ = ("handles", "missing", "used", "why", "windows", "wire")
-
-    def __init__(self, handles: list[Held], shared: wire.SharedBuffers) -> None:
-        self.handles = handles
-        self.wire = shared
-        self.used = [0] * len(handles)
-        for index, _, nbytes in shared.layout:
-            self.used[index] += nbytes
-        self.windows: list[Any] = [None] * len(handles)
-        self.missing = 0
-        self.why = ""  # of what could not be found anywhere
-
-    @property
-    def nbytes(self) -> int:
-        return sum(self.used)
 
 
 class Sharing:
@@ -118,15 +78,17 @@ class Sharing:
         self._runtime = runtime
         self.home = 0  # incarnation of the warehouse that adopts what is made here
         self._probe = -1
-        self._stock = Stock()
-        self._maps: Maps | None = None
+        self._stock = Stock(no_room=self._warn_of_room)
+        self._reader = Reader(runtime, self.dropped)
+        self.locate = self._reader.locate
         self._warned: set[str] = set()
-        self._locating: dict[int, list[tuple[Arrived, int, Callable[[], None]]]] = {}
         self._prompted = False
         self._trimming = False
         self.bytes_passed_on = 0  # that would have been copied again
         runtime.handlers[wire.Located] = self._located
         runtime.handlers[wire.Returned] = self._returned
+        runtime.handlers[wire.Ledger] = self._on_ledger
+        runtime.handlers[wire.Spilled] = self._spilled
 
     # -- the warehouse -----------------------------------------------------------------
 
@@ -163,12 +125,7 @@ class Sharing:
         """What only it could have said will not be said."""
         if self._stock.lost(incarnation, self._runtime.loop.time()):
             self._trim_soon()
-        for uid, waiting in list(self._locating.items()):
-            if any(arrived.shared.handles[i].owner == incarnation
-                   for arrived, i, _ in waiting):  # fmt: skip
-                cause = self._runtime.causes.get(incarnation)
-                name = "the warehouse" if cause is None else cause[0].uid
-                self._give_up(uid, f"{name}, which kept the value, is lost")
+        self._reader.member_lost(incarnation)
 
     def _warn(self, why: str) -> None:
         if why not in self._warned and not self._runtime.stopping:
@@ -179,6 +136,29 @@ class Sharing:
                 self._runtime.uid,
                 why,
             )
+
+    def _warn_of_room(self, why: str) -> None:
+        if "room" not in self._warned and not self._runtime.stopping:
+            self._warned.add("room")
+            memory = self._stock.account.limits[0]
+            logger.warning(
+                "%s: large values take all the memory that they may on this host, %s "
+                "(option memory=), and cannot go to disk: %s; from now on they take "
+                "more",
+                self._runtime.uid,
+                size_text(memory),
+                why,
+            )
+
+    @property
+    def account(self) -> Account:
+        """Of what this runtime has in memory and in files."""
+        return self._stock.account
+
+    def _on_ledger(self, message: wire.Ledger, buffers: Any, sender: int) -> None:
+        place = message.place
+        self._stock.directory = message.directory
+        self.account.attach(message.row, lambda: open_ledger(place))
 
     async def ready(self) -> None:
         """Wait until large values go through shared memory; on the loop's thread."""
@@ -202,7 +182,7 @@ class Sharing:
             return None
         from .mapping import Window, address_of
 
-        maps = self._reading()
+        maps = self._reader.maps()
         handles: list[Any] = []
         windows: list[Any] = []
         places: list[wire.Place] = []
@@ -247,17 +227,19 @@ class Sharing:
         except OSError as error:
             self._warn(str(error))
             return None
-        held = Held(self, runtime.grants.made(uid, home), segment)
+        held = Held(self.dropped, runtime.grants.made(uid, home), segment)
+        place = segment.place
+        adopt = wire.Adopt(uid, place, segment.touched, segment.in_file)
         if runtime.on_loop:
-            self._announce(uid, home, segment.place)
+            self._announce(home, adopt)
         else:
-            runtime.post(self._announce, uid, home, segment.place)
-        return held, segment.place
+            runtime.post(self._announce, home, adopt)
+        return held, place
 
-    def _announce(self, uid: int, home: int, place: wire.Place) -> None:
+    def _announce(self, home: int, adopt: wire.Adopt) -> None:
         outbox = self._runtime.outbox(home)
         if outbox is not None:
-            outbox.send(wire.Adopt(uid, place))
+            outbox.send(adopt)
         elif self._stock.lost(home, self._runtime.loop.time()):
             self._trim_soon()
 
@@ -266,122 +248,23 @@ class Sharing:
             self._stock.returned(uid, self._runtime.loop.time())
         self._trim_soon()
 
+    def _spilled(self, message: wire.Spilled, buffers: Any, sender: int) -> None:
+        self._stock.spilled(message.uid, message.place)
+        self._reader.spilled(message)
+
     # -- reading -----------------------------------------------------------------------
 
     def arrived(self, message: Any, grants: Any) -> Arrived:
-        """What stands for a payload whose buffers are in segments.
-
-        Args:
-            message: that brought it.
-            grants: of its references, by index; those of segments are taken out, since
-                the views keep them.
-        """
-        extra = message.extra
-        handles = []
-        grants = list(grants)
-        for index, reference in enumerate(extra.references):
-            if reference.kind == SEGMENT:
-                handles.append(Held(self, grants[index], None))
-                grants[index] = None
-        incoming = Incoming(handles, extra.shared)
-        arrived = Arrived(message.data, (), grants, 0)
-        arrived.shared = incoming
-        for index, place in enumerate(extra.shared.places):
-            self._open(incoming, index, place)
-        self._complete(arrived)
+        """What stands for a payload in segments; see ``Reader.arrived``."""
+        arrived = self._reader.arrived(message, grants)
         self._trim_soon()
         return arrived
 
-    def _open(self, incoming: Incoming, index: int, place: wire.Place) -> bool:
-        now_s = self._runtime.loop.time()
-        handle, used = incoming.handles[index], incoming.used[index]
-        try:
-            window = self._reading().window(place, handle, used, now_s)
-        except OSError as error:
-            logger.debug("%s: segment %d: %s", self._runtime.uid, handle.uid, error)
-            return False
-        incoming.windows[index] = window
-        return True
-
-    def _complete(self, arrived: Arrived) -> None:
-        """Its buffers, if all of its segments are open; else it counts as away."""
-        incoming = arrived.shared
-        if any(window is None for window in incoming.windows):
-            arrived.size = incoming.nbytes
-            return
-        from .mapping import views
-
-        arrived.buffers = views(incoming.windows, incoming.wire.layout)
-        arrived.size = 0
-
-    def locate(self, arrived: Arrived, then: Callable[[], None]) -> None:
-        """Ask the warehouse for what could not be opened; on the loop's thread.
-
-        Args:
-            arrived: that has come with ``size``.
-            then: called when its buffers are here, or when ``shared.why`` says why they
-                never will be.
-        """
-        incoming = arrived.shared
-        for index, window in enumerate(incoming.windows):
-            if window is None:
-                incoming.missing += 1
-                handle = incoming.handles[index]
-                waiting = self._locating.setdefault(handle.uid, [])
-                waiting.append((arrived, index, then))
-        for handle in {h.uid: h for h in incoming.handles}.values():
-            if handle.uid in self._locating:
-                self._ask(handle, content=False)
-
-    def _ask(self, handle: Held, *, content: bool) -> None:
-        outbox = self._runtime.outbox(handle.owner)
-        if outbox is not None:
-            outbox.send(wire.Locate(handle.uid, content))
-        elif self._runtime.is_lost(handle.owner):
-            why = "the warehouse that kept the value is lost"
-            # Not now: who asks is not ready for the answer.
-            self._runtime.loop.call_soon(
-                self._give_up, handle.uid, why, context=self._runtime.context
-            )
-        else:
-            self._runtime.peers.expect(handle.owner, wire.Locate(handle.uid, content))
-
     def _located(self, message: wire.Located, buffers: Any, sender: int) -> None:
-        if not message.uid:
+        if message.uid:
+            self._reader.located(message, buffers)
+        else:
             self._greeted(message, sender)
-            return
-        waiting = self._locating.get(message.uid)
-        if waiting is None:
-            return
-        if message.place is None:
-            self._give_up(message.uid, message.why)
-            return
-        arrived, index, _ = waiting[0]
-        handle = arrived.shared.handles[index]
-        if not buffers and not self._open(arrived.shared, index, message.place):
-            self._ask(handle, content=True)
-            return
-        del self._locating[message.uid]
-        for arrived, index, then in waiting:
-            incoming = arrived.shared
-            if buffers:
-                incoming.windows[index] = memoryview(buffers[0])
-            elif incoming.windows[index] is None:
-                self._open(incoming, index, message.place)
-            self._found(arrived, then)
-
-    def _give_up(self, uid: int, why: str) -> None:
-        for arrived, _, then in self._locating.pop(uid, ()):
-            arrived.shared.why = why
-            self._found(arrived, then)
-
-    def _found(self, arrived: Arrived, then: Callable[[], None]) -> None:
-        incoming = arrived.shared
-        incoming.missing -= 1
-        if not incoming.missing:
-            if not incoming.why:
-                self._complete(arrived)
-            then()
 
     def _greeted(self, message: wire.Located, sender: int) -> None:
         self._end_probe()
@@ -393,13 +276,6 @@ class Sharing:
             self._runtime._membership_changed()
 
     # -- what is kept ------------------------------------------------------------------
-
-    def _reading(self) -> Maps:
-        if self._maps is None:
-            from .mapping import Maps
-
-            self._maps = Maps()
-        return self._maps
 
     def dropped(self) -> None:
         """The last view on a segment has gone; on any thread, in a collection too.
@@ -430,9 +306,7 @@ class Sharing:
         self._trimming = False
         before_s = self._runtime.loop.time() - _TRIM_S
         more = self._stock.trim(before_s)
-        if self._maps is not None and self._maps.trim(before_s):
-            more = True
-        if more:
+        if self._reader.trim(before_s) or more:
             self._trim_soon()
 
     def close(self) -> None:
@@ -440,5 +314,4 @@ class Sharing:
         self._end_probe()
         self.home = 0
         self._stock.close()
-        if self._maps is not None:
-            self._maps.trim(float("inf"))
+        self._reader.trim(float("inf"))

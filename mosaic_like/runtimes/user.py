@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from ..comms.messages import Member
+    from ..proxies.memory import MemoryReport
     from ..proxies.task import TaskProxy
     from ..proxies.warehouse import Reading, WarehouseObject
 
@@ -35,6 +36,7 @@ _PUBLIC = (
     "get",
     "get_worker",
     "logger",
+    "memory",
     "nodes",
     "num_nodes",
     "num_workers",
@@ -213,7 +215,7 @@ class UserRuntime(ActorRuntime):
         workers = self.of_kind("worker")
         if not workers or name == self.config.monitor_strategy:
             return None
-        return STRATEGIES[name]().choose(workers, self.placing.load_at)  # type: ignore[return-value]
+        return STRATEGIES[name]().choose(workers, self.placing.load_at)  # type: ignore[return-value]  # one of those it was given
 
     def deal(self, count: int) -> list[Any]:
         """Workers for so many tesserae, in turn; None where there is none."""
@@ -298,6 +300,24 @@ class UserRuntime(ActorRuntime):
                 f"register_barrier_task takes a coroutine function, not {function!r}"
             )
         self._barrier_tasks.append(function)
+
+    async def memory(self) -> MemoryReport:
+        """The large values of the cluster, where they are and who holds them.
+
+        Returns:
+            What there is at about this moment: ``values``, the largest first, and
+            ``hosts``, what they take of what they may; ``print`` shows it as a table.
+            A process that does not answer in 3 s is named in ``silent``.
+
+        >>> import mosaic_like as mosaic
+        >>> async def main(runtime):
+        ...     ref = await mosaic.put(bytes(100_000))
+        ...     return [(v.kind.value, v.holders) for v in (await runtime.memory()).values]
+        >>> mosaic.run(main, num_workers=1)
+        [('put', ('head',))]
+        """
+        report: MemoryReport = await self.on_runtime_loop(self.inventory.ask())
+        return report
 
     # -- values ------------------------------------------------------------------------
 

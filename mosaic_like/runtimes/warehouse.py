@@ -49,7 +49,7 @@ class Warehouse(ActorRuntime):
 
     def joined_cluster(self, settings: bytes) -> None:
         super().joined_cluster(settings)
-        self.keeper = Keeper(self)
+        self.keeper = Keeper(self, self._spec.directory)
         self.shelf = self.worker.shelf = Shelf(self, self.worker, self.executor)
         self.copies = Copies(self)
         self.publish = self.copies.publish
@@ -129,6 +129,7 @@ class Warehouse(ActorRuntime):
             if member.uid == node and outbox is not None:
                 outbox.send(wire.Stopped([]))
         await self.flushed(0.5, "node")
+        self.keeper.close()
         self.ended.set_result(None)
 
 

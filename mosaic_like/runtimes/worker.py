@@ -368,7 +368,7 @@ def main(argument: bytes, fds: list[int], control: int | None) -> None:
     thread.start()
     start.ready.wait()
     if start.worker is not None:
-        os._exit = _exit_of(start.worker)  # type: ignore[assignment]
+        os._exit = _exit_of(start.worker)  # type: ignore[assignment]  # it returns to nobody either
     if start.worker is not None and not start.failed:
         start.worker.executor.run_forever()
     thread.join(5.0)
@@ -420,4 +420,4 @@ def _forked(worker: Worker | None, leave: Callable[[int], NoReturn]) -> None:
         end(status)
 
     worker.dump_error = raised
-    worker.completed = lambda task, outcome: end(0)  # type: ignore[method-assign]
+    worker.completed = lambda task, outcome: end(0)  # type: ignore[method-assign]  # nothing else ends here

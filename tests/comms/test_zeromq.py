@@ -419,3 +419,38 @@ def test_an_ipc_path_that_is_too_long_is_named() -> None:
         check_ipc_path(f"ipc://{longest}y")
     with pytest.raises(ValueError, match="108 bytes"):
         check_ipc_path("ipc://" + "é" * 54)
+
+
+@pytest.mark.timeout(20)
+def test_the_end_does_not_wait_for_what_an_interrupt_left_open(tmp_path: Path) -> None:
+    async def main() -> None:
+        peer = Peer()
+        peer.transport.bind(f"ipc://{tmp_path}/s")
+        # Made, when Ctrl-C came before anybody knew of it; with something to send.
+        left = peer.transport.socket(zmq.DEALER)
+        left.connect(f"ipc://{tmp_path}/nobody")
+        left.send(b"x")
+        await asyncio.to_thread(peer.transport.close)
+
+    run(main())
+
+
+def test_a_connection_that_is_interrupted_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = zmq.Socket.connect
+
+    def interrupted(socket: zmq.Socket[bytes], address: str) -> Any:
+        if address.startswith("ipc:"):
+            raise KeyboardInterrupt
+        return connect(socket, address)
+
+    async def main() -> None:
+        peer = Peer()
+        with monkeypatch.context() as patch:
+            patch.setattr(zmq.Socket, "connect", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                peer.transport.connect(f"ipc://{tmp_path}/s", b"me", peer.on_broken)
+        peer.transport.close()
+
+    run(main())

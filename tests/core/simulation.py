@@ -474,6 +474,8 @@ class Runtime:
                 found.append(self._proxy(wire.TESSERA, task.buffers.grants[index]))
                 continue
             value = task.arguments[index]
+            if value.state > DONE:  # cancelled in the thread's queue, ahead of this
+                raise Failure
             assert value.state == DONE
             if isinstance(value, Task):
                 if value.result is not None:

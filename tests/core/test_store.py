@@ -15,6 +15,7 @@ from mosaic_like.core.store import (
     SPILLED,
     STATES,
     TRANSITIONS,
+    SPILLING,
     Answer,
     Close,
     Forget,
@@ -107,6 +108,51 @@ def test_what_is_freed_while_it_is_written_goes_when_that_has_ended() -> None:
         assert (store.resident, store.spilled) == (0, 0)
 
 
+def test_what_its_maker_wrote_to_a_file_is_taken_over_from_it() -> None:
+    store = Store()
+    store.locate(UID, READER)
+    effects = store.adopt(UID, SIZE, opened=True, in_file=True)
+    assert effects == [Forget(MAKER, UID), Answer(READER, UID, False)]
+    assert (store.resident, store.spilled) == (0, SIZE)
+    assert store.coldest(SIZE) == []
+    assert store.freed(UID) == [Close(UID)]
+    assert store.spilled == 0
+    assert store.adopt(UID + 1, SIZE, opened=False, in_file=True) == []
+    assert store.freed(UID + 1) == [Return(MAKER, UID + 1)]
+
+
+def test_it_begins_to_spill_before_the_memory_is_full_and_does_not_ask_twice() -> None:
+    store = Store()
+    limit = 10 * SIZE
+    for index in range(9):
+        store.adopt(UID + index, SIZE, opened=True)
+        assert store.excess(limit) == []
+    store.adopt(UID + 9, SIZE, opened=True)
+    chosen = store.excess(limit)
+    assert chosen == [UID, UID + 1, UID + 2]
+    store.spill(chosen)
+    assert store.excess(limit) == []
+    for uid in chosen:
+        store.written(uid)
+    assert store.excess(limit) == []
+    assert store.resident == 7 * SIZE
+
+
+def test_the_warehouse_counts_the_memory_of_makers_that_are_gone() -> None:
+    store = Store()
+    for index in range(3):
+        store.adopt(UID + index, SIZE, opened=True)
+    store.spill([UID])
+    store.lost(MAKER)
+    assert store.orphaned == 3 * SIZE
+    assert store.written(UID) == []
+    store.freed(UID + 1)
+    assert store.orphaned == SIZE
+    store.freed(UID)
+    store.freed(UID + 2)
+    assert store.orphaned == 0
+
+
 def test_what_the_table_does_not_have_cannot_happen() -> None:
     store = Store()
     store.adopt(UID, SIZE, opened=True)
@@ -170,10 +216,10 @@ def test_in_every_order_all_that_was_opened_is_closed_and_all_who_ask_are_told(
         event = data.draw(st.sampled_from(EVENT_NAMES))
         if event == "adopt" and uid not in announced and maker not in world.lost:
             announced.add(uid)
-            opened = data.draw(st.booleans())
+            opened, in_file = data.draw(st.booleans()), data.draw(st.booleans())
             if opened:
                 world.open.add(uid)
-            world.do(store.adopt(uid, SIZE, opened=opened))
+            world.do(store.adopt(uid, SIZE, opened=opened, in_file=in_file))
         elif event == "ask" and uid not in world.freed and READER not in world.lost:
             world.asked.append((READER, uid))
             world.do(store.locate(uid, READER))
@@ -194,6 +240,12 @@ def test_in_every_order_all_that_was_opened_is_closed_and_all_who_ask_are_told(
     in_memory = sum(s.size for s in kept if s.state != SPILLED)
     assert store.resident == in_memory
     assert store.spilled == sum(s.size for s in kept if s.state == SPILLED)
+    assert store.spilling == sum(s.size for s in kept if s.state == SPILLING)
+    assert store.orphaned == sum(
+        s.size
+        for s in kept
+        if s.state != SPILLED and s.uid >> NUMBER_BITS in world.lost
+    )
     # The end: everything is dropped, and everybody is lost.
     for uid in world.writing:
         world.do(store.written(uid))
@@ -206,6 +258,7 @@ def test_in_every_order_all_that_was_opened_is_closed_and_all_who_ask_are_told(
     assert sorted(world.answered) == sorted(world.asked)
     assert len(world.returned) == len(set(world.returned))
     assert (store.resident, store.spilled) == (0, 0)
+    assert (store.spilling, store.orphaned) == (0, 0)
 
 
 def test_every_order_of_a_life_ends_closed() -> None:

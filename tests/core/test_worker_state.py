@@ -390,7 +390,8 @@ def test_each_message_that_a_runtime_may_get_has_a_handler(
 def test_every_message_is_for_somebody() -> None:
     known = {kind.__name__ for kind in wire.AnyMessage.__args__}
     rest = {"Output", "Stopped", "Hello", "Exited", "Interrupt"}
+    copies = {"Copy", "Uncopy", "Copied"}  # see Copies
     segments = {"Adopt", "Locate", "Returned", "Located"}  # see Keeper and Sharing
     names = {"Claim", "Claimed", "Named", "Unnamed", "Share", "Shared"}
     names |= {"AskNames", "Names"}  # see NameTable
-    assert known == MEMBERSHIP | ACTORS | rest | segments | names
+    assert known == MEMBERSHIP | ACTORS | rest | copies | segments | names

@@ -43,7 +43,7 @@ class Handle:
 def filled() -> Iterator[tuple[int, Any]]:
     """A segment with an array in it from byte 64 on."""
     fd = create(MIB)
-    array = np.arange(100_000.0)
+    array: Any = np.arange(100_000.0)
     write(fd, memoryview(array), 64)
     yield fd, array
     with contextlib.suppress(OSError):

@@ -60,7 +60,8 @@ class Holder:
             yield np.full(nbytes, index, "u1")
 
     def ready(self) -> bool:
-        return bool(mosaic.runtime().sharing.home)  # type: ignore[attr-defined] # ours
+        runtime: Any = mosaic.runtime()
+        return bool(runtime.sharing.home)
 
     def memory(self) -> dict[str, int]:
         return memory_of(mosaic.runtime())
@@ -82,7 +83,7 @@ def memory_of(runtime: Any) -> dict[str, int]:
     """What a runtime has of shared memory."""
     gc.collect()
     sharing = runtime.sharing
-    stock, maps = sharing._stock, sharing._maps
+    stock, maps = sharing._stock, sharing._reader._maps
     return {
         "copied": stock.bytes_copied,
         "passed on": sharing.bytes_passed_on,
@@ -102,18 +103,18 @@ def live_apart(runtime: Any, *, apart: bool) -> None:
 
 def fail_to_open(runtime: Any, times: int) -> None:
     """As if what has made a segment had ended, when something of it comes."""
-    sharing = runtime.sharing
-    really = sharing._open
+    reader = runtime.sharing._reader
+    really = reader.open
     left = [times]
 
     def open_(*args: Any) -> bool:
         if left[0]:
             left[0] -= 1
             return False
-        sharing._open = really
+        reader.open = really
         return bool(really(*args))
 
-    sharing._open = open_
+    reader.open = open_
 
 
 def descriptors(pid: int) -> int:

@@ -41,10 +41,10 @@ class Hard(Slow):
 
     def stubborn(self, begun: Path, seconds: float) -> str:
         """Catch all that is raised."""
-        begun.touch()
         end_s = time.monotonic() + seconds
         while time.monotonic() < end_s:
             try:
+                begun.touch()
                 time.sleep(0.02)
             except BaseException:
                 self.was.append("interrupted")

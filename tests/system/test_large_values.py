@@ -120,23 +120,24 @@ def test_a_received_array_cannot_be_written_to(cluster: RunIn) -> None:
 def random_value(rng: random.Random) -> Any:
     """Something large, in one of the ways that things are large."""
     size = rng.choice([1000, 70_000, 262_144, 300_001, 2_000_003])
-    numbers = np.random.default_rng(rng.randrange(1 << 30)).integers(0, 255, size, "u1")
-    return rng.choice(
-        [
-            lambda: numbers,
-            lambda: numbers[::2],
-            lambda: numbers[: size // 4 * 4].view("f4").reshape(-1, 2).T,
-            lambda: np.ma.array(numbers, mask=numbers > 100),
-            lambda: numbers[: size // 8 * 8].view("M8[ns]"),
-            lambda: numbers.tobytes(),
-            lambda: bytearray(numbers),
-            lambda: memoryview(numbers),
-            lambda: memoryview(numbers)[::3],
-            lambda: memoryview(numbers[: size // 8 * 8].view("f8")),
-            lambda: {"a": numbers, "b": [numbers, numbers[5:]], "c": "text"},
-            lambda: (numbers.tobytes(), bytearray(numbers), 3),
-        ]
-    )()
+    numbers: Any = np.random.default_rng(rng.randrange(1 << 30)).integers(
+        0, 255, size, "u1"
+    )
+    kinds: list[Any] = [
+        lambda: numbers,
+        lambda: numbers[::2],
+        lambda: numbers[: size // 4 * 4].view("f4").reshape(-1, 2).T,
+        lambda: np.ma.array(numbers, mask=numbers > 100),
+        lambda: numbers[: size // 8 * 8].view("M8[ns]"),
+        lambda: numbers.tobytes(),
+        lambda: bytearray(numbers),
+        lambda: memoryview(numbers),
+        lambda: memoryview(numbers)[::3],
+        lambda: memoryview(numbers[: size // 8 * 8].view("f8")),
+        lambda: {"a": numbers, "b": [numbers, numbers[5:]], "c": "text"},
+        lambda: (numbers.tobytes(), bytearray(numbers), 3),
+    ]
+    return rng.choice(kinds)()
 
 
 def equal(one: Any, other: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from typing import TYPE_CHECKING, Any
@@ -136,7 +137,8 @@ def test_nothing_is_left_when_all_are_killed() -> None:
         await tasks[0]
         pids = [m.pid for m in runtime.members.values() if m.pid != os.getpid()]
         for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has gone with another
+                os.kill(pid, signal.SIGKILL)
         ended = await asyncio.gather(
             *(task.result() for task in tasks), return_exceptions=True
         )

@@ -164,10 +164,11 @@ def test_wrong_kinds_of_options_are_refused(cluster: RunIn) -> None:
 def test_a_call_that_takes_too_long_is_stopped(
     cluster: RunIn, method: str, where: str
 ) -> None:
-    class Marked(Late):  # type: ignore[misc,valid-type] # marked already
+    class Marked(Late):
         pass
 
     async def main(runtime: Any) -> None:
+        late: Any
         if where == "call":
             late = Late.remote()
             call = getattr(late, method).options(timeout=0.2)

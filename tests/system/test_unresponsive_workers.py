@@ -26,10 +26,10 @@ class Hard:
 
     def stubborn(self, begun: Path, seconds: float) -> None:
         """Catch all that is raised."""
-        begun.touch()
         end_s = time.monotonic() + seconds
         while time.monotonic() < end_s:
             try:
+                begun.touch()
                 time.sleep(0.02)
             except BaseException:
                 continue

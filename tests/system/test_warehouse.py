@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import mosaic_like as mosaic
+import mosaic_like as package
 from mosaic_like.core.caller import RELEASED, Arrived, Call
 from mosaic_like.core.task import DONE
 from mosaic_like.errors import (
@@ -68,8 +69,9 @@ class Reader:
         return await mosaic.gather(mosaic.exec(key, one_more) for _ in range(times))
 
 
-def one_more(n: int | None, by: int = 1) -> int:
-    return by if n is None else n + by
+def one_more(n: Any, by: int = 1) -> int:
+    found: int = by if n is None else n + by
+    return found
 
 
 def put_and_get(n: int) -> list[int]:
@@ -190,7 +192,7 @@ def test_a_class_of_the_program_goes_through_the_warehouse(cluster: RunIn) -> No
         ref = mosaic.put([Local(1), Local(2)])
         assert [type(x) for x in await mosaic.get(ref)] == [Local, Local]
         assert await first.kind(ref.apply(lambda both: both[0])).result() == "Local"
-        made = mosaic.exec("local", lambda old: Local(3))
+        made: Any = mosaic.exec("local", lambda old: Local(3))
         assert (await mosaic.get(made)).n == 3
         assert (await first.echo(made).result()).n == 3
         await mosaic.drop("local")
@@ -249,7 +251,8 @@ def test_it_can_be_used_in_plain_methods_and_from_threads(cluster: RunIn) -> Non
 
             async def elsewhere() -> None:
                 found.append(await mosaic.get(ref))
-                found.append(await mosaic.get(mosaic.exec("thread", one_more)))
+                counted: Any = mosaic.exec("thread", one_more)
+                found.append(await mosaic.get(counted))
                 await mosaic.drop("thread")
 
             asyncio.run(elsewhere())
@@ -265,11 +268,13 @@ def test_it_can_be_used_in_plain_methods_and_from_threads(cluster: RunIn) -> Non
 def test_a_function_is_applied_to_it_in_a_worker(cluster: RunIn) -> None:
     async def main(runtime: Any) -> None:
         ref = mosaic.put(41)
+        nine: Any = mosaic.put(9)  # stands for its value
         assert await ref.apply(one_more).result() == 42
-        assert await ref.apply(one_more, by=mosaic.put(9)).result() == 50
+        assert await ref.apply(one_more, by=nine).result() == 50
         assert await ref.apply(one_more_later).result() == 42
         assert await ref.apply(put_and_get).result() == [42]  # waits inside
-        assert await ref.apply(lambda n, m: (n, m), ref).result() == (41, 41)
+        both: Any = ref.apply(lambda n, m: (n, m), ref)
+        assert await both.result() == (41, 41)
         pids = {w.pid for w in runtime.workers}
         assert await ref.apply(where).result() in pids
         with pytest.raises(TypeError, match="can only concatenate"):
@@ -389,6 +394,7 @@ def test_an_exec_inside_an_exec_of_the_same_key_is_an_error(cluster: RunIn) -> N
 
 def test_mistakes_are_told_where_they_are_made(cluster: RunIn) -> None:
     async def main(runtime: Any) -> None:
+        mosaic: Any = package  # what type checkers would find, too
         first, _ = readers(runtime)
         task = first.echo(1)
         with pytest.raises(TypeError, match="pass the task itself on"):
@@ -396,19 +402,19 @@ def test_mistakes_are_told_where_they_are_made(cluster: RunIn) -> None:
         with pytest.raises(SerializationError, match="lock"):
             mosaic.put({"a": threading.Lock()})
         with pytest.raises(TypeError, match="a key"):
-            mosaic.put(1, key=2)  # type: ignore[arg-type] # the mistake
+            mosaic.put(1, key=2)
         with pytest.raises(ValueError, match="empty"):
             mosaic.put(1, key="")
         for function in (mosaic.get, mosaic.drop):
             with pytest.raises(TypeError, match="takes a key"):
-                function(5)  # type: ignore[operator] # the mistake
+                function(5)
         with pytest.raises(TypeError, match="takes a key"):
-            mosaic.drop(task)  # type: ignore[arg-type] # the mistake
+            mosaic.drop(task)
         with pytest.raises(TypeError, match="a function"):
-            mosaic.exec("x", 5)  # type: ignore[arg-type] # the mistake
+            mosaic.exec("x", 5)
         ref = mosaic.put(1)
         with pytest.raises(TypeError, match="a function"):
-            ref.apply(5)  # type: ignore[call-overload] # the mistake
+            ref.apply(5)
         with pytest.raises(TypeError, match=r"await mosaic\.get\(ref\)"):
             ref + 1
         with pytest.raises(TypeError, match=r"await mosaic\.get"):
