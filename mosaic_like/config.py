@@ -280,6 +280,12 @@ class Config:
     )
 
     # memory
+    segments: bool = _option(
+        True,
+        bool,
+        "large values go through memory that processes of one host share; False: in "
+        "messages, several times slower",
+    )
     memory: int | None = _option(
         None,
         int,

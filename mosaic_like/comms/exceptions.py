@@ -13,6 +13,7 @@ other arguments than ``args`` holds is common, and so it does no harm.
 from __future__ import annotations
 
 import traceback
+import types
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -359,7 +360,14 @@ class _Reader:
 def _build(
     cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]
 ) -> BaseException:
-    exc = cls.__new__(cls, *args)
+    new: Any = cls.__new__
+    try:
+        exc: BaseException = new(cls, *args)
+    except TypeError:
+        if not isinstance(new, types.BuiltinFunctionType):
+            raise
+        # Of a MemoryError that is not the first base, whose own one refuses.
+        exc = BaseException.__new__(cls, *args)
     native = next(c for c in cls.__mro__ if not c.__flags__ & _HEAP_TYPE)
     native.__init__(exc, *args)  # type: ignore[misc]  # of the built-in class, on purpose
     for name, value in state.items():

@@ -10,6 +10,7 @@ Who sends what to whom:
                 LossSeen ->all
     calls       Create, Submit, Cancel, Release, Retain, Subscribe, Fetch,
                 Credit, Waiting ->owner     Done, Failed, Value, Item, Running <-owner
+                Waits ->caller
                 Interrupt ->node of an owner that does not end a call
     values      Define: a class or function that travels by value, once to each peer
     segments    Adopt, Locate ->warehouse
@@ -258,6 +259,13 @@ class Running(Message, tag=15):
     uid: int
     for_s: float
     attempt: int = 1
+
+
+class Waits(Message, tag=23):
+    """A call waits for memory for its arguments, or does not any more."""
+
+    uid: int
+    waits: bool
 
 
 class Subscribe(Message, tag=16):
@@ -615,6 +623,7 @@ AnyMessage = (
     | Failed
     | Cancel
     | Running
+    | Waits
     | Subscribe
     | Fetch
     | Value

@@ -8,9 +8,9 @@ sockets, no clock, no asyncio. The rules:
 * A transfer is the buffers of one message. Its number is the sender's, one count for
   each peer. The message goes before the first chunk.
 * The chunks of one transfer come in order, those of several take turns.
-* About WINDOW_BYTES are on their way to a peer at most: the receiver says what it has taken
-  out of its link, whether it wanted it or not. So little is kept twice, and what a
-  small message waits behind is short.
+* About WINDOW_BYTES are on their way to a peer at most: the receiver says what it has
+  taken out of its link, whether it wanted it or not. So little is kept twice, and what
+  a small message waits behind is short.
 * Who does not want a transfer any more says so; what is on its way is dropped.
 * A link gives everything once and in order, so a chunk that is not the next one is a
   fault of the sender's.

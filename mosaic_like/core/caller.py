@@ -93,6 +93,7 @@ class Rare:
     __slots__ = (
         "attempt",
         "cached",
+        "copy",
         "error",
         "fetched",
         "grant",
@@ -120,6 +121,7 @@ class Rare:
         self.unheard = False  # failed and nobody has asked
         self.attempt = 1  # last reported by the worker
         self.interrupt: int | None = None  # how it is stopped, if it says so
+        self.copy: Any = None  # memory for its value, which a call here takes
 
 
 def rare(call: Call) -> Rare:
@@ -141,7 +143,7 @@ class Arrived:
         self.buffers = buffers
         self.grants = grants  # by index of reference; kept as long as the payload
         self.size = size  # of a value that stayed where it was made
-        # Its segments: while ``size`` is not zero some are still to be found.
+        # Its segments, or its chunks: while ``size`` is not zero some are not here.
         self.shared: Any = None
 
 
@@ -213,7 +215,10 @@ class Caller(Protocol):
         """Take the grants of a payload; what stands for it from now on."""
 
     def locate(self, arrived: Arrived, then: Callable[[], None]) -> None:
-        """Find the segments of a payload that could not be opened."""
+        """Have the rest of a payload: segments not opened, chunks that have not come."""
+
+    def unwanted(self, arrived: Arrived) -> None:
+        """The rest is not needed any more."""
 
     def lost_error(self, call: Call, cause: Any) -> bytes: ...
 
@@ -228,7 +233,8 @@ class CallerState:
         self.calls: dict[int, Call] = {}
         self.awaited: dict[int, list[Call]] = {}  # tasks of others, by uid
         self.fetching: dict[int, list[Call]] = {}
-        self._locating: set[int] = set()  # of these, asked for at the warehouse
+        # Of these, what has come but for segments or chunks.
+        self._locating: dict[int, Arrived] = {}
         # Those that ended here because their owner did not end them in time.
         self.given_up: dict[int, Call] = {}
         self._credited: set[Stream] = set()  # by the batch that is being delivered
@@ -518,12 +524,12 @@ class CallerState:
             outbox.send(Fetch(call.uid))
 
     def _locate(self, uid: int, result: Arrived) -> None:
-        """The value has come, but what made its segments is gone."""
-        self._locating.add(uid)
+        """The value has come, but what made its segments is gone, or not all chunks."""
+        self._locating[uid] = result
         asked_owner = self.fetching[uid][0].result is not result
 
         def located() -> None:
-            self._locating.discard(uid)
+            self._locating.pop(uid, None)
             waiting = self.fetching.get(uid, ())
             if not result.size:
                 self._fetched_all(uid, result)
@@ -586,8 +592,11 @@ class CallerState:
         result = message.data
         if message.extra is not None:
             result = self._port.arrived(message, buffers, sender)
-            if uid in self.fetching and type(result) is Arrived and result.size:
-                self._locate(uid, result)
+            if type(result) is Arrived and result.size:
+                if uid in self.fetching:
+                    self._locate(uid, result)
+                else:
+                    self._port.unwanted(result)
                 return
         self._fetched_all(uid, result)
 
@@ -595,6 +604,16 @@ class CallerState:
         for call in self.fetching.pop(uid, ()):
             call.result = result
             self._fetched(call)
+
+    def unfetch(self, call: Call) -> None:
+        """Nobody has the proxy of a call any more whose value is on its way."""
+        waiting = self.fetching.get(call.uid, ())
+        if len(waiting) != 1 or waiting[0] is not call:
+            return
+        arrived = self._locating.get(call.uid)
+        self._value_lost(call.uid, "nobody held it any more")
+        if arrived is not None:
+            self._port.unwanted(arrived)
 
     def lost(self, incarnation: int, cause: Any) -> None:
         """A runtime is gone: what it had to answer is lost."""

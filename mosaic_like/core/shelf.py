@@ -27,11 +27,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..comms import messages as wire
 from ..comms.messages import Done
-from ..errors import CycleError
+from ..errors import CycleError, RuntimeDisconnectedError
+from .caller import Arrived
 from .task import PENDING, Task, received
 from .tessera import Tessera
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .tessera import Runner
     from .worker import WorkerState
 
@@ -43,7 +46,13 @@ class Keeper(Protocol):
     """What the warehouse does for its shelf."""
 
     def stored(self, message: wire.Submit, buffers: Any, sender: int) -> Any:
-        """The value that came with a request, to be kept and sent as it is."""
+        """The value that came with a request, to be kept and sent as it is.
+
+        If it is still coming an Arrived, whose buffers will be that.
+        """
+
+    def locate(self, arrived: Arrived, then: Callable[[], None]) -> None:
+        """Wait for the rest of it."""
 
     def passed_on(self, argument: Any) -> Any:
         """The same of a task that has ended well at another runtime."""
@@ -70,7 +79,7 @@ class _Key:
 class Shelf(Tessera):
     """What is kept here; the tessera of all requests for it."""
 
-    __slots__ = ("_port", "_taken", "_worker", "keys", "replacing")
+    __slots__ = ("_lines", "_port", "_taken", "_worker", "keys", "replacing")
 
     def __init__(self, port: Keeper, worker: WorkerState, runner: Runner) -> None:
         super().__init__(0, 0, wire.Options(name="warehouse"), runner)
@@ -80,6 +89,8 @@ class Shelf(Tessera):
         self.move("built")
         self.keys: dict[str, _Key] = {}
         self._taken: dict[int, str] = {}  # by uid of the task that took it
+        # Requests of a runtime since one whose value is still coming, that one first.
+        self._lines: dict[int, deque[tuple[Task, wire.Submit]]] = {}
         # By uid of the taking: what came to replace, perhaps before its turn.
         self.replacing: dict[int, Task] = {}
 
@@ -96,6 +107,38 @@ class Shelf(Tessera):
         if kind in (wire.PUT, wire.PUT_KEY):
             task.raw = self._port.stored(message, buffers, sender)
             task.data = b""
+            if type(task.raw) is Arrived:
+                self._lines.setdefault(sender, deque())
+                task.buffers = task.raw
+                task.missing = 1
+                self._port.locate(task.raw, lambda: self._landed(task, sender))
+        if sender in self._lines:
+            self._lines[sender].append((task, message))
+        else:
+            self._perform(task, message, sender)
+
+    def _landed(self, task: Task, sender: int) -> None:
+        """A value has come in full, or never will, or its task has ended before."""
+        arrived = task.raw
+        task.missing = 0
+        if not task.settled and arrived.size:
+            why = f"its value is lost: {arrived.shared.why}"
+            self._refuse(task, RuntimeDisconnectedError(why))
+        elif not task.settled:
+            task.raw = arrived.buffers
+        line = self._lines.get(sender, ())
+        while line and not line[0][0].missing:
+            waiting, message = line.popleft()
+            if not waiting.settled:
+                self._perform(waiting, message, sender)
+        if not line:
+            self._lines.pop(sender, None)
+
+    def _perform(self, task: Task, message: wire.Submit, sender: int) -> None:
+        """Its turn among the requests of a runtime has come."""
+        worker = self._worker
+        assert message.extra is not None, "its kind brought it here"
+        kind = message.extra.kind
         if kind == wire.PUT:
             worker.keep(task, task.raw, send=False)
         elif kind == wire.GET_KEY:

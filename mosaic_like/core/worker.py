@@ -70,7 +70,10 @@ class Owner(Protocol):
         """An error that this runtime makes, as bytes."""
 
     def locate(self, arrived: Arrived, then: Callable[[], None]) -> None:
-        """Find the segments of a payload that could not be opened."""
+        """Have the rest of a payload: segments not opened, chunks that have not come."""
+
+    def unwanted(self, arrived: Arrived) -> None:
+        """The rest is not needed any more."""
 
     def cancel_running(self, task: Task) -> None:
         """Stop its user code."""
@@ -174,6 +177,9 @@ class WorkerState:
         self.abandoned: dict[int, Task] = {}
         # Asked by others for calls that their makers' messages have not brought yet.
         self._early_cancels: dict[int, str] = {}
+        # Brings an argument when there is memory for it; see runtimes/admitting.py.
+        self.admit: Callable[[Task, Call, Callable[[], None]], None]
+        self.admit = lambda task, argument, go: go()
 
     # -- calls come in -----------------------------------------------------------------
 
@@ -381,7 +387,7 @@ class WorkerState:
         extra = task.extra
         if extra is None:
             return
-        if extra.references or extra.definitions or extra.buffers:
+        if extra.references or extra.definitions or extra.buffers or extra.parts:
             arrived = self._port.arrived(message, task.buffers, sender)
             task.buffers = arrived
             if type(arrived) is Arrived and arrived.size and arrived.shared is not None:
@@ -434,7 +440,10 @@ class WorkerState:
         result = call.result
         if call.state == DONE and type(result) is Arrived and result.size:
             call.waiters = [lambda: self._remote_argument(task, index, call)]
-            self._caller.fetch(call)
+            if result.shared is None:
+                self.admit(task, call, lambda: self._caller.fetch(call))
+            else:  # it is mapped, not copied
+                self._caller.fetch(call)
             return
         self._argument_here(task, index, call)
 
@@ -456,7 +465,7 @@ class WorkerState:
                 task.tessera.arguments_here(task)
 
     def _located(self, task: Task, arrived: Arrived) -> None:
-        """The shared memory of its arguments is found, or lost."""
+        """The rest of its arguments is here, or lost."""
         if task.settled:
             return
         if arrived.size:
@@ -565,9 +574,9 @@ class WorkerState:
         task.result = None
         task.size = 0
 
-    def refuse(self, task: Task, error: Exception) -> None:
+    def refuse(self, task: Task, error: Exception, reason: int = wire.ERROR) -> None:
         """A task fails without having run."""
-        self._fail(task, wire.ERROR, error)
+        self._fail(task, reason, error)
 
     def finished_run(self, run: list[Task]) -> None:
         """Calls of one caller have ended; their outcomes are set, small and plain."""
@@ -694,6 +703,8 @@ class WorkerState:
         task.move(event)
         if self.producers.by_uid and task.uid not in self.abandoned:
             self.producers.forget(task.uid)
+        if task.missing and type(task.buffers) is Arrived and task.buffers.size:
+            self._port.unwanted(task.buffers)
         task.buffers = task.arguments = None
         self._tell(task.caller, outcome, None)
         if self._dependents or self._subscribers:

@@ -40,6 +40,7 @@ from ..core.task import CANCEL_EVENT, DONE, ERROR_EVENT, FAILED, Task
 from ..core.worker import CLOSE_METHOD, WorkerState
 from ..proxies.task import TaskProxy
 from ..proxies.tessera import READY, TesseraHandle, ordered_only
+from .admitting import Admitting
 from .base import Base
 from .deaths import Deaths
 from .executor import CURRENT, Built, Executor, Handed, Outcome, Raised, Retrying
@@ -52,6 +53,7 @@ from .placing import Placing
 from .sharing import Sharing
 from .storing import Storing
 from .streams import Intakes, Producing
+from .transfers import Landing, Transfers
 from .values import Values
 
 if TYPE_CHECKING:
@@ -84,7 +86,7 @@ class ActorRuntime(Base):
         self.unused: str | None = None  # see session: only what starts one has a text
         self.sharing = Sharing(self)
         self.serializer = Serializer(segments=self.sharing)
-        self.locate = self.sharing.locate
+        self.transfers = Transfers(self)
         self.caller = CallerState(self)
         self.dropped: deque[Call | TesseraHandle] = deque()
         self.peers.dropped = self.dropped
@@ -149,6 +151,7 @@ class ActorRuntime(Base):
         self.placing.joined()
         self.names.joined()
         self.inventory = Inventory(self)
+        self.admitting = Admitting(self)
         worker, caller = self.worker, self.caller
         holders = worker.holders
         self.handlers.update(
@@ -593,6 +596,8 @@ class ActorRuntime(Base):
         if call.hold == RELEASED:
             return
         call.hold = RELEASED
+        if call.rare is not None and call.rare.pending_fetch:
+            self.caller.unfetch(call)
         if call.rare is not None and call.rare.grant is not None:
             return  # the grant tells it
         outbox = call.stream.outbox
@@ -662,14 +667,26 @@ class ActorRuntime(Base):
 
     def arrived(self, message: Any, buffers: Any, sender: int) -> Any:
         extra = message.extra
-        if not (extra.references or extra.buffers or extra.size):
+        if not (extra.references or extra.buffers or extra.size or extra.parts):
             return message.data
         grants: Any = ()
         if extra.references:
             grants = self._granted(message, sender)
             if extra.shared is not None:
                 return self.sharing.arrived(message, grants)
+        if extra.parts is not None:
+            return self.transfers.arrived(message, grants, sender)
         return Arrived(message.data, buffers, grants, extra.size)
+
+    def locate(self, arrived: Arrived, then: Callable[[], None]) -> None:
+        """Have the rest of a payload: of its segments, or of its chunks."""
+        in_chunks = type(arrived.shared) is Landing
+        (self.transfers if in_chunks else self.sharing).locate(arrived, then)
+
+    def unwanted(self, arrived: Arrived) -> None:
+        """The rest of a payload is not needed any more."""
+        if type(arrived.shared) is Landing:
+            self.transfers.unwanted(arrived)
 
     def _granted(self, message: Any, sender: int) -> Sequence[Any]:
         """A grant for each reference of a payload, by index.
@@ -876,6 +893,7 @@ class ActorRuntime(Base):
         if member.uid.startswith("node"):
             self.placing.place_waiting()  # what waits for its warehouse
         self.sharing.member_lost(member.incarnation)
+        self.transfers.member_lost(member.incarnation, member.uid)
         self.deaths.end(member)
         self.names.lost(member.incarnation)
         monitor = self.outbox(ids.MONITOR_INCARNATION)

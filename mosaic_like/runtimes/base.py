@@ -217,6 +217,8 @@ class Base:
             if buffers:
                 extra = getattr(message, "extra", None)
                 count = 0 if extra is None else extra.buffers
+                if type(message) is wire.Chunk:
+                    count = 1
                 frames = tuple(buffers[used : used + count])
                 used += count
             try:

@@ -13,6 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
+from ..core.caller import Arrived
 from ..core.task import FINISH, Task, received
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Copies:
         self._warehouse = warehouse
         self._published: dict[int, Task] = {}
         self._owners: dict[int, int] = {}  # of the copies, by uid
+        self._coming: dict[int, Arrived] = {}  # of which chunks are still to come
         self._forgotten: deque[int] = deque()
         self._sweep = False
         handlers = warehouse.handlers
@@ -88,16 +90,34 @@ class Copies:
     def _on_copy(self, message: wire.Copy, buffers: Any, sender: int) -> None:
         warehouse = self._warehouse
         value = warehouse.stored(message, buffers, sender)
+        self._owners[message.uid] = sender
+        if type(value) is Arrived:
+            self._coming[message.uid] = value
+            warehouse.locate(value, lambda: self._landed(message, value, sender))
+        else:
+            self._keep(message, value, sender)
+
+    def _landed(self, message: wire.Copy, value: Arrived, sender: int) -> None:
+        """The last of its chunks has come, or never will."""
+        if self._coming.pop(message.uid, None) is not None and not value.size:
+            self._keep(message, value.buffers, sender)
+
+    def _keep(self, message: wire.Copy, value: Any, sender: int) -> None:
+        warehouse = self._warehouse
         request = wire.Submit(message.uid, 0, 0, "put", b"")
         task = received(request, sender, warehouse.shelf)
         task.move(FINISH)
         warehouse.worker.keep_copy(task, value)
-        self._owners[message.uid] = sender
         self._say([message.uid], kept=True)
 
     def _forget(self, uids: list[int]) -> None:
         copies = self._warehouse.worker.copies
         found = [uid for uid in uids if self._owners.pop(uid, None) is not None]
+        for uid in uids:
+            value = self._coming.pop(uid, None)
+            if value is not None:
+                self._warehouse.unwanted(value)
+        found = [uid for uid in found if uid in copies]
         for uid in found:
             self._warehouse.worker.discard(copies[uid], LookupError("it was dropped"))
         self._forgotten += found

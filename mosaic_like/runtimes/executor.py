@@ -24,7 +24,12 @@ from ..core.limits import Late, interrupt_of, reason_of
 from ..core.task import DONE, RUNNING, START, STARTED, Task
 from ..core.tessera import INLINE, LOOP, MAIN, THREAD, Tessera
 from ..core.worker import CLOSE_METHOD, CONSTRUCTOR, TRAVELLING_BYTES
-from ..errors import CycleError, SerializationError, TaskCancelledError
+from ..errors import (
+    CycleError,
+    MemoryOverflowError,
+    SerializationError,
+    TaskCancelledError,
+)
 from .inline import run_inline
 from .interrupts import Interrupted, Interrupts
 from .journal import Journal
@@ -393,8 +398,11 @@ class Executor:
         """What comes of a plain call that has raised."""
         if _is_stop(task, error):
             return self._raised(task, error)
-        if isinstance(error, SerializationError):
-            return Raised(wire.SERIALIZE, self._port.dump_error(error, task))
+        if isinstance(error, SerializationError | MemoryOverflowError):
+            # The value that it returned cannot travel: to try again is of no use.
+            is_memory = isinstance(error, MemoryOverflowError)
+            reason = wire.MEMORY if is_memory else wire.SERIALIZE
+            return Raised(reason, self._port.dump_error(error, task))
         if isinstance(error, ArgumentFailed):
             failure = self._port.failure(task, error.reason, error.argument)
             return Raised(error.reason, failure)
@@ -889,8 +897,11 @@ class Executor:
         """What comes of a coroutine that has raised."""
         if _is_stop(task, error):
             return await self._coroutine_raised(task, error)
-        if isinstance(error, SerializationError):
-            return Raised(wire.SERIALIZE, self._port.dump_error(error, task))
+        if isinstance(error, SerializationError | MemoryOverflowError):
+            # The value that it returned cannot travel: to try again is of no use.
+            is_memory = isinstance(error, MemoryOverflowError)
+            reason = wire.MEMORY if is_memory else wire.SERIALIZE
+            return Raised(reason, self._port.dump_error(error, task))
         return await self._coroutine_raised(task, error)
 
     async def _coroutine_raised(self, task: Task, error: BaseException) -> Outcome:

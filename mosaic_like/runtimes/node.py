@@ -42,7 +42,7 @@ JOIN_GRACE_S = 1.0
 SERVER_GONE = "its parent, the fork server, has ended, and it was killed"
 # The warehouse is forked when the workers are there, and a moment later, in which the
 # first call is made; but not later than this if some of them do not come.
-WAREHOUSE_AFTER_S = 0.02
+WAREHOUSE_AFTER_S = 0.2
 WAREHOUSE_LATEST_S = 10.0
 WAREHOUSE_AGAIN_S = 10.0  # where it has died so often that a worker would not come back
 

@@ -16,6 +16,7 @@ import msgspec
 
 from ..comms import messages as wire
 from ..comms.link import HEADER_BYTES, Link, LinkState
+from ..comms.transfers import APART_BYTES
 from ..errors import MosaicError, ProtocolError
 
 if TYPE_CHECKING:
@@ -74,6 +75,14 @@ class Peer:
         if payload is not None:
             if payload.shared is not None and not self.shares_memory:
                 message, payload = _framed(message, payload)
+            if (
+                payload.buffers
+                and payload.nbytes >= APART_BYTES
+                and not self._loopback
+                and self._peers.send_apart is not None
+            ):
+                self._peers.send_apart(self, message, payload)
+                return
             self._peers.before(self, payload)
             self._buffers += payload.buffers
         self._patient = False
@@ -318,6 +327,8 @@ class Peers:
         self.on_dropped: Callable[[], None] = lambda: None
         self.before: Callable[[Peer, Any], None] = lambda peer, payload: None
         self.on_tick: Callable[[], bool] = lambda: False
+        # Sends what has so large buffers that they would hold up all that comes after.
+        self.send_apart: Callable[[Peer, Any, Any], None] | None = None
         transport.on_packet = self._packet
 
     def announce(self, member: wire.Member) -> Peer:

@@ -94,6 +94,8 @@ class Sharing:
 
     def warehouse_changed(self) -> None:
         """The runtime has a warehouse, another one, or none."""
+        if not self._runtime.config.segments:
+            return
         warehouse = self._runtime.warehouse
         if warehouse is not None and warehouse.incarnation in self._known():
             return
@@ -261,10 +263,19 @@ class Sharing:
         return arrived
 
     def _located(self, message: wire.Located, buffers: Any, sender: int) -> None:
-        if message.uid:
+        if message.extra is not None and message.extra.parts is not None:
+            # A segment that cannot be opened: its content, in chunks.
+            content = self._runtime.transfers.arrived(message, (), sender)
+            self._runtime.locate(content, lambda: self._landed(message, content))
+        elif message.uid:
             self._reader.located(message, buffers)
         else:
             self._greeted(message, sender)
+
+    def _landed(self, message: wire.Located, content: Arrived) -> None:
+        if content.size:
+            message = wire.Located(message.uid, None, content.shared.why)
+        self._reader.located(message, content.buffers)
 
     def _greeted(self, message: wire.Located, sender: int) -> None:
         self._end_probe()

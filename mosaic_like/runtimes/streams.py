@@ -11,10 +11,11 @@ import asyncio
 import inspect
 import logging
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..comms import messages as wire
-from ..core.caller import HELD, Call, rare
+from ..core.caller import HELD, Arrived, Call, rare
 from ..core.streams import (
     STEP_ITEMS,
     Intake,
@@ -24,7 +25,7 @@ from ..core.streams import (
     ProducerState,
     item_message,
 )
-from ..core.task import CANCEL_EVENT, DONE, ERROR_EVENT, FAILED, Task
+from ..core.task import CANCEL_EVENT, CANCELLED, DONE, ERROR_EVENT, FAILED, Task
 from ..core.tessera import LOOP
 from ..core.worker import NONE
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from .actor import ActorRuntime
 
 logger = logging.getLogger(__name__)
+
+_END = -1  # instead of the number of an item
 
 
 class Yielded:
@@ -235,6 +238,8 @@ class Intakes:
     def __init__(self, runtime: ActorRuntime) -> None:
         self._runtime = runtime
         self._by_uid: dict[int, Intake] = {}
+        # Items, and at last the end, since one of which not all has come: that first.
+        self._late: dict[int, deque[tuple[int, Any]]] = {}
 
     def __len__(self) -> int:
         return len(self._by_uid)
@@ -255,13 +260,43 @@ class Intakes:
         if message.extra is not None:
             item = self._runtime.arrived(message, buffers, sender)
         call = self._runtime.caller.calls.get(message.uid)
+        is_away = type(item) is Arrived and item.size and item.shared is not None
         if call is None:
-            return
+            if is_away:
+                self._runtime.unwanted(item)
+        elif is_away or call.uid in self._late:
+            self._late.setdefault(call.uid, deque()).append((message.number, item))
+            if is_away:
+                self._runtime.locate(item, lambda: self._catch_up(call))
+        else:
+            self._put(call, message.number, item)
+
+    def _put(self, call: Call, number: int, item: Any) -> None:
         intake = self._of(call)
-        intake.put(message.number, item)
+        intake.put(number, item)
         self._wake(intake)
 
+    def _catch_up(self, call: Call) -> None:
+        """The rest of an item has come, or never will."""
+        late = self._late.get(call.uid, deque())
+        while late:
+            number, item = late[0]
+            if number == _END:
+                del self._late[call.uid]
+                self._ended(call, item)
+                return
+            if type(item) is Arrived and item.size and not item.shared.why:
+                return
+            late.popleft()
+            self._put(call, number, item)
+        self._late.pop(call.uid, None)
+
     def _ended(self, call: Call, intake: Intake) -> None:
+        if call.uid in self._late:
+            if call.state != CANCELLED:
+                self._late[call.uid].append((_END, intake))
+                return
+            self._forget_late(call)
         left = intake.state is IntakeState.LEFT
         intake.ended()
         self._by_uid.pop(call.uid, None)
@@ -307,12 +342,22 @@ class Intakes:
             self._runtime.post(self._leave, call, intake)
 
     def _leave(self, call: Call, intake: Intake) -> None:
-        if not intake.leave() or call.state >= DONE:
+        told = intake.leave()
+        self._forget_late(call)
+        if not told or call.state >= DONE:
             return
         if any(held[0] is call for held in call.stream.held):
             self._runtime.caller.cancel(call, "its consumer has gone")
         else:
             self._credit(call, 0)
+
+    def _forget_late(self, call: Call) -> None:
+        """Nobody wants the items that are still to be completed."""
+        for _, item in self._late.get(call.uid, ()):
+            if type(item) is Arrived and item.size:
+                self._runtime.unwanted(item)
+        if call.state == CANCELLED:
+            self._late.pop(call.uid, None)
 
     def block(self, call: Call, intake: Intake, timeout: float | None) -> None:
         """Block this thread until there is an item, or the end."""

@@ -168,9 +168,7 @@ class Values:
         if type(result) is bytes:
             return self._serializer.loads(result)
         if result.size:  # an item of a stream, whose maker is gone
-            raise RuntimeDisconnectedError(
-                "the shared memory of an item is lost with the runtime that made it"
-            )
+            raise RuntimeDisconnectedError(f"an item is lost: {result.shared.why}")
         return self._serializer.loads(
             result.data, result.buffers, self._resolver(result.grants, None)
         )

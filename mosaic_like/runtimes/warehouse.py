@@ -65,25 +65,33 @@ class Warehouse(ActorRuntime):
 
     # -- values that are passed on as they came ----------------------------------------
 
-    def stored(self, message: Any, buffers: Any, sender: int) -> bytes | Payload:
+    def stored(
+        self, message: Any, buffers: Any, sender: int
+    ) -> bytes | Payload | Arrived:
         extra = message.extra
+        data: bytes = message.data
         if extra is None or not (
-            extra.references or extra.definitions or extra.buffers or extra.shared
+            extra.references
+            or extra.definitions
+            or extra.buffers
+            or extra.shared
+            or extra.parts
         ):
-            data: bytes = message.data
             return data
         # Also of what lives here: the value holds it, long after the message.
-        grants = self.grants.delivered(extra.references, sender)
+        grants = tuple(self.grants.delivered(extra.references, sender))
+        definitions = tuple(extra.definitions)
+        if extra.parts is not None:
+            return self.transfers.arrived(
+                message,
+                grants,
+                sender,
+                lambda views: Payload(data, grants, definitions, views),
+            )
         shared = None
         if extra.shared is not None:
             shared = _Segments(self.keeper, grants, extra.shared)
-        return Payload(
-            message.data,
-            tuple(grants),
-            tuple(extra.definitions),
-            tuple(buffers),
-            shared,
-        )
+        return Payload(data, grants, definitions, tuple(buffers), shared)
 
     def passed_on(self, argument: Call) -> bytes | Payload:
         result = argument.result
@@ -99,7 +107,7 @@ class Warehouse(ActorRuntime):
             return Arrived(message.data, size=extra.size)
         payload = self.stored(message, buffers, sender)
         # Nothing here reads what has arrived: it stands for the payload itself.
-        return payload if type(payload) is bytes else Arrived(b"", payload)
+        return Arrived(b"", payload) if type(payload) is Payload else payload
 
     # -- who holds a key ---------------------------------------------------------------
 

@@ -371,3 +371,24 @@ def test_errors_between_two_processes(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "all is well\n"
+
+
+class AlsoOfMemory(TwoArguments, MemoryError):
+    pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.MemoryOverflowError("3 GiB do not fit", "3-4"),
+        AlsoOfMemory("a", 3),
+        MemoryError("plain"),
+    ],
+)
+def test_an_error_that_is_also_a_memory_error_keeps_its_type(
+    error: BaseException,
+) -> None:
+    back = travelled(error)
+    assert type(back) is type(error)
+    assert back.args == error.args
+    assert isinstance(back, MemoryError)

@@ -303,6 +303,9 @@ class Runtime:
             return message.data
         return Arrived(message.data, buffers, grants, extra.size)
 
+    def unwanted(self, arrived: Arrived) -> None:
+        raise AssertionError("nothing comes in chunks here")
+
     def locate(self, arrived: Arrived, then: Callable[[], None]) -> None:
         raise AssertionError("nothing here is in shared memory")
 

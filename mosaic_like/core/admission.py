@@ -1,0 +1,115 @@
+"""Which calls may have their arguments copied to this runtime: those that fit.
+
+An argument in shared memory is mapped, not copied, and costs nothing more. One that has
+to be brought here takes memory, for as long as its call has not ended; until there is
+some the call waits, and others that fit go on. The limit is one of the whole host
+(``budget.py``), and it is soft, so that nothing waits for ever:
+
+* where no call here has such memory, the first of those that wait goes anyhow;
+* so it does where nothing has changed for a while: those that have some may themselves
+  wait for it, in a queue or inside their code.
+
+Nothing is fetched or sent here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from .task import RUNNING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .task import Task
+
+LEAST_BYTES = 256 * 1024  # smaller arguments are not counted
+# Without a change for so long the first goes anyhow.
+PATIENCE_S = 1.0
+RUNNING_PATIENCE_S = 10.0  # while a call runs that has such memory
+
+
+class Memory(Protocol):
+    """That of the host."""
+
+    def take_memory(self, nbytes: int, *, anyhow: bool = False) -> bool: ...
+
+
+class Waiting(NamedTuple):
+    """A call that waits for memory."""
+
+    task: Task
+    nbytes: int
+    go: Callable[[], None]
+
+
+class Admission:
+    """See the module; one for each runtime.
+
+    Attributes:
+        waiting: in the order in which they have asked.
+    """
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self.waiting: list[Waiting] = []
+        self._having: dict[int, tuple[Task, int]] = {}  # by uid: bytes
+        self._changed_s = 0.0
+
+    @property
+    def nbytes(self) -> int:
+        """That calls of this runtime have."""
+        return sum(nbytes for _, nbytes in self._having.values())
+
+    def ask(
+        self, task: Task, nbytes: int, go: Callable[[], None], now_s: float
+    ) -> bool:
+        """A call needs more memory.
+
+        Args:
+            task: the call.
+            nbytes: of an argument.
+            go: what is to be called when there is room, if there is none now.
+            now_s: seconds.
+
+        Returns:
+            Whether there is room now; else it is found among those of ``again``.
+        """
+        anyhow = not self._having and not self.waiting
+        if self._take(task, nbytes, anyhow, now_s):
+            return True
+        self.waiting.append(Waiting(task, nbytes, go))
+        return False
+
+    def again(self, now_s: float) -> list[Waiting]:
+        """Time has passed, or something was given back: those that go on now."""
+        self.waiting = [w for w in self.waiting if not w.task.settled]
+        going = []
+        for index, waiting in enumerate(self.waiting):
+            anyhow = not index and self._is_stuck(now_s)
+            if self._take(waiting.task, waiting.nbytes, anyhow, now_s):
+                going.append(waiting)
+        self.waiting = [w for w in self.waiting if w not in going]
+        return going
+
+    def give_back(self, uid: int, nbytes: int, now_s: float) -> None:
+        """A call does not need so much any more."""
+        task, had = self._having.pop(uid)
+        if had > nbytes:
+            self._having[uid] = task, had - nbytes
+        self._changed_s = now_s
+
+    def _is_stuck(self, now_s: float) -> bool:
+        if not self._having:
+            return True
+        running = any(task.state == RUNNING for task, _ in self._having.values())
+        patience_s = RUNNING_PATIENCE_S if running else PATIENCE_S
+        return now_s - self._changed_s >= patience_s
+
+    def _take(self, task: Task, nbytes: int, anyhow: bool, now_s: float) -> bool:
+        if not self._memory.take_memory(nbytes, anyhow=anyhow):
+            return False
+        _, had = self._having.get(task.uid, (task, 0))
+        self._having[task.uid] = task, had + nbytes
+        self._changed_s = now_s
+        return True

@@ -1,0 +1,131 @@
+"""Calls of one runtime that wait for memory: the clock and the messages of it.
+
+Who may have how much, and when, is decided in ``core/admission.py``. Memory is given
+back when what stands for the argument goes, which is when its call has ended.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..comms import messages as wire
+from ..core.admission import LEAST_BYTES, Admission
+from ..core.caller import rare
+from ..errors import MemoryOverflowError
+from ..ids import task_name
+from ..sizes import size_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..core.caller import Call
+    from ..core.task import Task
+    from .actor import ActorRuntime
+
+_PERIOD_S = 0.05  # others on this host do not say when they have given some back
+
+
+class _Copy:
+    """Memory for an argument that comes here; gives it back on any thread."""
+
+    __slots__ = ("_admitting", "_nbytes", "_uid")
+
+    def __init__(self, admitting: Admitting, uid: int, nbytes: int) -> None:
+        self._admitting = admitting
+        self._uid = uid
+        self._nbytes = nbytes
+
+    def __del__(self) -> None:
+        self._admitting.dropped(self._uid, self._nbytes)
+
+
+class Admitting:
+    """See the module; on the loop's thread, but where it says otherwise."""
+
+    def __init__(self, runtime: ActorRuntime) -> None:
+        self._runtime = runtime
+        self._admission = Admission(runtime.sharing.account)
+        self._looking = False
+        runtime.worker.admit = self.admit
+        runtime.handlers[wire.Waits] = self._on_waits
+
+    @property
+    def nbytes(self) -> int:
+        """That arguments brought here take, of calls that have not ended."""
+        return self._admission.nbytes
+
+    def admit(self, task: Task, call: Call, go: Callable[[], None]) -> None:
+        """Bring an argument when there is room for it.
+
+        Args:
+            task: that takes it.
+            call: the argument, which is elsewhere.
+            go: brings it.
+        """
+        nbytes = call.result.size
+        runtime = self._runtime
+        if nbytes < LEAST_BYTES:
+            go()
+            return
+        limit = runtime.sharing.account.limits[0]
+        if nbytes > limit:
+            error = MemoryOverflowError(
+                f"an argument of {size_text(nbytes)} that would be copied here is "
+                "larger than all the memory that values may take on this host, "
+                f"{size_text(limit)} (option memory=): raise it, or pass it in parts",
+                task_name(task.uid),
+            )
+            task.tessera.remove(task)
+            runtime.worker.refuse(task, error, wire.MEMORY)
+            return
+
+        def begin() -> None:
+            rare(call).copy = _Copy(self, task.uid, nbytes)
+            go()
+
+        if self._admission.ask(task, nbytes, begin, runtime.loop.time()):
+            begin()
+        else:
+            self._tell(task, waits=True)
+            self._look_later()
+
+    def dropped(self, uid: int, nbytes: int) -> None:
+        """Some is not needed any more; on any thread, in a collection too."""
+        runtime = self._runtime
+        if not runtime.peers.closed:
+            runtime.post(self._give_back, uid, nbytes)
+
+    def _give_back(self, uid: int, nbytes: int) -> None:
+        self._runtime.sharing.account.give(memory=nbytes)
+        self._admission.give_back(uid, nbytes, self._runtime.loop.time())
+        if self._admission.waiting:
+            self._look()
+
+    def _look_later(self) -> None:
+        runtime = self._runtime
+        if not self._looking and not runtime.peers.closed:
+            self._looking = True
+            runtime.loop.call_later(_PERIOD_S, self._timer, context=runtime.context)
+
+    def _timer(self) -> None:
+        self._looking = False
+        self._look()
+        if self._admission.waiting:
+            self._look_later()
+
+    def _look(self) -> None:
+        for waiting in self._admission.again(self._runtime.loop.time()):
+            self._tell(waiting.task, waits=False)
+            waiting.go()
+
+    # -- what the caller knows ---------------------------------------------------------
+
+    def _tell(self, task: Task, *, waits: bool) -> None:
+        outbox = self._runtime.outbox(task.caller)
+        if outbox is not None:
+            outbox.send(wire.Waits(task.uid, waits))
+
+    def _on_waits(self, message: wire.Waits, buffers: Any, sender: int) -> None:
+        call = self._runtime.caller.calls.get(message.uid)
+        if call is not None:
+            rare(call).reason = wire.REASONS[wire.MEMORY] if message.waits else None
