@@ -187,6 +187,17 @@ def usable_cores(proc: Path = PROC, cgroup: Path = CGROUP) -> int:
     return max(1, cores if quota is None else min(cores, math.ceil(quota)))
 
 
+def _writable(directory: str, name: str) -> str:
+    """The absolute path of a directory, if files can be made there."""
+    path = os.path.abspath(directory)
+    if not os.path.isdir(path) or not os.access(path, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"{name}: found {directory!r}, expected a directory in which files can be "
+            "made: make it, or choose another"
+        )
+    return path
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All options, checked. ``Config.make`` is the way to one.
@@ -332,7 +343,11 @@ class Config:
         "serve the page",
         not_yet="leave it out; mrun status tells what runs",
     )
-    full_traceback: bool = _option(False, bool, "show our own frames in tracebacks")
+    full_traceback: bool = _option(
+        False,
+        bool,
+        "show our own frames in tracebacks: sets MOSAIC_FULL_TRACEBACK in this process",
+    )
 
     # workers
     worker_gc_threshold: int = _option(
@@ -370,6 +385,9 @@ class Config:
                 values[name] = option.check(options[name])
             elif text := os.environ.get(option.environment):
                 values[name] = option.parse(text)
+        directory = values.get("spill_directory")
+        if directory is not None:
+            values["spill_directory"] = _writable(directory, "spill_directory")
         return cls(**values)
 
     @classmethod

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-_FACTORS = {
-    **{unit.lower(): 1 << 10 * power for power, unit in enumerate(_UNITS)},
-    **{"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "pb": 10**15},
-}
+_FACTORS = {unit.lower(): 1 << 10 * power for power, unit in enumerate(_UNITS)}
+_FACTORS |= {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "pb": 10**15}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
 
 

@@ -165,6 +165,16 @@ class Link:
         """Batches that are kept."""
         return len(self._unacknowledged)
 
+    @property
+    def number(self) -> int:
+        """Of the last batch that was to be sent."""
+        return self._number
+
+    @property
+    def acknowledged(self) -> int:
+        """The last batch that the peer has acknowledged, and with it those before."""
+        return self._acknowledged
+
     def move(self, event: str) -> None:
         """The only place where the state changes."""
         state = TRANSITIONS.get((self.state, event))

@@ -10,7 +10,7 @@ Who sends what to whom:
                 LossSeen ->all
     calls       Create, Submit, Cancel, Release, Retain, Subscribe, Fetch,
                 Credit, Waiting ->owner     Done, Failed, Value, Item, Running <-owner
-                Waits ->caller
+                Waits ->caller     Circle ->where a call waits
                 Interrupt ->node of an owner that does not end a call
     values      Define: a class or function that travels by value, once to each peer
     segments    Adopt, Locate ->warehouse
@@ -132,6 +132,7 @@ class Extra(msgspec.Struct, array_like=True, gc=False):
     timeout_s: float | None = None  # that each attempt has
     interrupt: int | None = None  # FLAG, RAISE or KILL; None: the tessera's
     parts: Parts | None = None  # instead of buffers beside the bytes
+    retry: bytes = b""  # when it runs again, as ``proxies.retries`` has it
 
 
 class Options(msgspec.Struct, array_like=True, gc=False):
@@ -148,6 +149,7 @@ class Options(msgspec.Struct, array_like=True, gc=False):
     interrupt: int = RAISE
     unique: str = ""  # the name under which it is found; empty: it has none
     detached: bool = False  # it outlives its maker
+    retry: bytes = b""  # as of Extra
 
 
 class Member(msgspec.Struct, array_like=True, gc=False, frozen=True):
@@ -254,11 +256,12 @@ class Cancel(Message, tag=14):
 
 
 class Running(Message, tag=15):
-    """A call that has been running for a while."""
+    """A call that has been running for a while, or waits for its next attempt."""
 
     uid: int
     for_s: float
     attempt: int = 1
+    delay_s: float | None = None  # until this attempt begins; None: it runs
 
 
 class Waits(Message, tag=23):
@@ -302,10 +305,35 @@ class Credit(Message, tag=20):
     items: int
 
 
-class Waiting(Message, tag=21):
-    """My main thread is blocked until this call ends, and can run nothing for you."""
+class Hop(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    """A call that waits for the next one in a chain; see ``core.cycles``."""
 
     uid: int
+    at: int  # incarnation of the runtime where it is
+    kind: int
+    stamp: int  # of the wait, if it is one
+    tessera: int
+    certain: bool
+    name: str  # of tessera and method
+
+
+class Waiting(Message, tag=21):
+    """What a call waits for, at last or by way of others, is this call."""
+
+    uid: int
+    asker: int = 0  # incarnation of the runtime where the first one is
+    number: int = 0  # of its rounds
+    strict: bool = False  # look closer at what is certain
+    hops: list[Hop] = []  # from the first one to here
+
+
+class Circle(Message, tag=24):
+    """A chain has led back to where it began: end the wait, or run the call."""
+
+    uid: int
+    stamp: int = 0  # of the wait that raises CycleError
+    top: int = 0  # instead: the call that blocks the main thread, on which it is to run
+    text: str = ""
 
 
 class Interrupt(Message, tag=22):
@@ -630,6 +658,7 @@ AnyMessage = (
     | Item
     | Credit
     | Waiting
+    | Circle
     | Interrupt
     | Release
     | ReleaseGrants

@@ -5,7 +5,7 @@ to be brought here takes memory, for as long as its call has not ended; until th
 some the call waits, and others that fit go on. The limit is one of the whole host
 (``budget.py``), and it is soft, so that nothing waits for ever:
 
-* where no call here has such memory, the first of those that wait goes anyhow;
+* where no other call here has such memory, the first of those that wait goes anyhow;
 * so it does where nothing has changed for a while: those that have some may themselves
   wait for it, in a queue or inside their code.
 
@@ -75,7 +75,7 @@ class Admission:
         Returns:
             Whether there is room now; else it is found among those of ``again``.
         """
-        anyhow = not self._having and not self.waiting
+        anyhow = not self.waiting and self._having.keys() <= {task.uid}
         if self._take(task, nbytes, anyhow, now_s):
             return True
         self.waiting.append(Waiting(task, nbytes, go))
@@ -83,13 +83,22 @@ class Admission:
 
     def again(self, now_s: float) -> list[Waiting]:
         """Time has passed, or something was given back: those that go on now."""
-        self.waiting = [w for w in self.waiting if not w.task.settled]
-        going = []
-        for index, waiting in enumerate(self.waiting):
-            anyhow = not index and self._is_stuck(now_s)
-            if self._take(waiting.task, waiting.nbytes, anyhow, now_s):
+        going: list[Waiting] = []
+        left: list[Waiting] = []
+        refused: int | None = None  # bytes; there is no room for more either
+        for waiting in self.waiting:
+            task, nbytes, _ = waiting
+            if task.settled:
+                continue
+            anyhow = not left and not going and self._is_stuck(task, now_s)
+            may_fit = anyhow or refused is None or nbytes < refused
+            if may_fit and self._take(task, nbytes, anyhow, now_s):
                 going.append(waiting)
-        self.waiting = [w for w in self.waiting if w not in going]
+            else:
+                left.append(waiting)
+                if may_fit:
+                    refused = nbytes
+        self.waiting = left
         return going
 
     def give_back(self, uid: int, nbytes: int, now_s: float) -> None:
@@ -99,8 +108,8 @@ class Admission:
             self._having[uid] = task, had - nbytes
         self._changed_s = now_s
 
-    def _is_stuck(self, now_s: float) -> bool:
-        if not self._having:
+    def _is_stuck(self, first: Task, now_s: float) -> bool:
+        if self._having.keys() <= {first.uid}:
             return True
         running = any(task.state == RUNNING for task, _ in self._having.values())
         patience_s = RUNNING_PATIENCE_S if running else PATIENCE_S

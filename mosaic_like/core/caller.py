@@ -27,6 +27,7 @@ from ..comms.messages import (
     Submit,
     Subscribe,
 )
+from ..comms.messages import ERROR as ERROR_REASON
 from ..comms.messages import TIMEOUT as TIMEOUT_REASON
 from .task import CANCELLED, DONE, FAILED, PENDING
 
@@ -97,6 +98,7 @@ class Rare:
         "error",
         "fetched",
         "grant",
+        "heir",
         "interrupt",
         "items",
         "nbytes",
@@ -122,6 +124,7 @@ class Rare:
         self.attempt = 1  # last reported by the worker
         self.interrupt: int | None = None  # how it is stopped, if it says so
         self.copy: Any = None  # memory for its value, which a call here takes
+        self.heir: Any = None  # has its value, since the runtime that had it is lost
 
 
 def rare(call: Call) -> Rare:
@@ -570,6 +573,8 @@ class CallerState:
 
     def failed(self, message: Failed, buffers: Any, sender: int) -> None:
         """A call has ended without a value."""
+        if not 0 <= message.reason < len(REASONS):
+            message.reason = ERROR_REASON
         state = CANCELLED if message.reason == CANCELLED_REASON else FAILED
         call = self.calls.get(message.uid)
         if call is not None:
@@ -585,6 +590,16 @@ class CallerState:
         for other in self.awaited.pop(message.uid, ()):
             rare(other).reason = REASONS[message.reason]
             self._end(other, state, message.data)
+
+    def unreadable(self, uid: int, error: Exception) -> None:
+        """An answer came that contradicts itself: who waits for it waits no longer."""
+        call = self.calls.get(uid)
+        if call is not None:
+            call.stream.credit += 1
+            self.lose(call, error)
+        for other in self.awaited.pop(uid, ()):
+            self.lose(other, error)
+        self._value_lost(uid, error)
 
     def value(self, message: Any, buffers: Any, sender: int) -> None:
         """A value that was fetched."""

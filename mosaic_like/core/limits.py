@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import enum
 import heapq
+import math
 from typing import TYPE_CHECKING
 
 from ..comms import messages as wire
@@ -191,6 +192,10 @@ class Limit:
         assert ends, "who has no limit has no Limit"
         self.deadline_s = min(ends)
 
+    def pause(self) -> None:
+        """No attempt runs: only the time of the calls around it goes on."""
+        self.deadline_s = math.inf if self.final_s is None else self.final_s
+
     def why(self, now_s: float) -> Late:
         """What is said of it when its time is over."""
         final = self.final_s is not None and self.final_s <= now_s
@@ -239,6 +244,16 @@ class Limits:
         if limit is not None:
             limit.again(now_s)
             self._deadlines.set(uid, limit.deadline_s)
+
+    def pause(self, uid: int) -> None:
+        """A call waits for its next attempt, which has a time of its own."""
+        limit = self.by_uid.get(uid)
+        if limit is not None:
+            limit.pause()
+            if limit.final_s is None:
+                self._deadlines.drop(uid)
+            else:
+                self._deadlines.set(uid, limit.final_s)
 
     @property
     def first_s(self) -> float | None:

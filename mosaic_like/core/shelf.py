@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..comms import messages as wire
 from ..comms.messages import Done
-from ..errors import CycleError, RuntimeDisconnectedError
+from ..errors import CycleError, ProtocolError, RuntimeDisconnectedError
 from .caller import Arrived
 from .task import PENDING, Task, received
 from .tessera import Tessera
@@ -105,7 +105,11 @@ class Shelf(Tessera):
         worker.tasks[task.uid] = task
         worker.holders.add(task.uid)
         if kind in (wire.PUT, wire.PUT_KEY):
-            task.raw = self._port.stored(message, buffers, sender)
+            try:
+                task.raw = self._port.stored(message, buffers, sender)
+            except ProtocolError as error:
+                self._refuse(task, error)
+                return
             task.data = b""
             if type(task.raw) is Arrived:
                 self._lines.setdefault(sender, deque())

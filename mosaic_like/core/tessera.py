@@ -259,6 +259,36 @@ class Tessera:
         if self.queue:
             self.dispatch()
 
+    def pause(self) -> None:
+        """A started call waits for its next attempt.
+
+        Where calls run in order it keeps its place; where they overlap, no room.
+        """
+        if self.options.is_async:
+            self.limit += 1
+            self.dispatch()
+        else:
+            self.lane = LOOP  # nothing goes ahead into the queue of a thread
+
+    def unpause(self, task: Task) -> None:
+        """It waits no longer: it has ended, or goes on."""
+        if self.options.is_async:
+            self.limit -= 1
+        else:
+            self.lane = task.lane
+
+    def resume(self, task: Task) -> bool:
+        """It goes on; True: at once, on its lane. Else it starts when there is room."""
+        self.unpause(task)
+        if not self.options.is_async:
+            return True
+        self.active -= 1
+        if self.queue is _NONE_QUEUED:
+            self.queue = deque()
+        self.queue.appendleft(task)
+        self.dispatch()
+        return False
+
     def remove(self, task: Task) -> None:
         """Take a cancelled call out of the mailbox."""
         line = self.blocked.get(_line(task))

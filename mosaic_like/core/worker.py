@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..comms import messages as wire
 from ..comms.messages import Done, Submit
+from ..errors import ProtocolError
 from ..ids import maker
 from .caller import Arrived, Call, CallerState, Outbox, references
 from .holders import HolderTable
@@ -30,6 +31,7 @@ from .task import (
     PENDING,
     QUEUED,
     READY,
+    RETRY,
     RUNNING,
     UPSTREAM_EVENT,
     Task,
@@ -388,7 +390,11 @@ class WorkerState:
         if extra is None:
             return
         if extra.references or extra.definitions or extra.buffers or extra.parts:
-            arrived = self._port.arrived(message, task.buffers, sender)
+            try:
+                arrived = self._port.arrived(message, task.buffers, sender)
+            except ProtocolError as error:
+                self._fail(task, wire.ERROR, f"what came cannot be read: {error}")
+                return
             task.buffers = arrived
             if type(arrived) is Arrived and arrived.size and arrived.shared is not None:
                 task.missing += 1
@@ -1005,6 +1011,27 @@ class WorkerState:
             self._unasked(task.uid)
             self.limits.again(task.uid, now_s)
         self._tell(task.caller, wire.Running(task.uid, 0.0, attempt), None)
+
+    def retry_later(self, task: Task, attempt: int, delay_s: float) -> bool:
+        """An attempt has failed and the next one waits; False: it is to end instead."""
+        why = self._stops.get(task.uid)
+        if task.outcome is not None:
+            return False
+        if why is not None and (type(why) is not Late or why.final):
+            task.cancelled = why  # when the attempt had just ended
+            return False
+        self._unasked(task.uid)
+        self.limits.pause(task.uid)
+        self._tell(task.caller, wire.Running(task.uid, 0.0, attempt, delay_s), None)
+        return True
+
+    def retry_now(self, task: Task, attempt: int, now_s: float) -> bool:
+        """It has waited long enough; True: run it. Else its tessera starts it."""
+        self.limits.again(task.uid, now_s)
+        task.move(RETRY)
+        task.move(READY)
+        self._tell(task.caller, wire.Running(task.uid, 0.0, attempt), None)
+        return task.tessera.resume(task)
 
     def abandon(self, uid: int) -> Task | None:
         """It was to end a while ago: tell its end although it runs; None: it does not.

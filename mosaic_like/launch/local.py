@@ -17,7 +17,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from .. import session
-from ..config import Config
+from ..config import FULL_TRACEBACK, Config
 from ..errors import ConnectError, MosaicError
 from ..runtimes.directory import RunDirectory
 from ..runtimes.processes import (
@@ -446,6 +446,9 @@ async def begin(
     one, are checked and count for nothing.
     """
     config = Config.make(**options)
+    if config.full_traceback:
+        # Where an error is shown may be after the end of its runtime.
+        os.environ[FULL_TRACEBACK] = "1"
     if os.environ.get("MOSAIC_CLUSTER"):
         head = await join(None)
         try:

@@ -1,4 +1,4 @@
-"""``mrun status``, ``mrun memory`` and ``mrun stop``: the clusters of this user, seen from outside.
+"""``mrun status``, ``memory`` and ``stop``: clusters of this user, seen from outside.
 
 They are found by the key files in the run directories, and asked by joining them for a
 moment, under a uid that is no head's. One whose monitor does not listen any more is not

@@ -16,6 +16,7 @@ from ..comms.frames import UNSEEN
 from ..comms.messages import Options
 from .array import ArrayProxy
 from .limits import check_limits, interrupt_of, limits_among, timeout_of
+from .retries import check_retries, dump_retries
 from .schema import OPTIONS_ATTRIBUTE, schema_of
 from .tessera import TesseraProxy, check_eager, proxy_of
 
@@ -41,6 +42,10 @@ _KNOWN: dict[str, tuple[type, ...] | None] = {
     "thread": (bool,),
     "expose": (tuple, list),
     "max_retries": (int,),
+    "retry_on": None,
+    "retry_if": None,
+    "retry_delay": None,
+    "retry_jitter": None,
     "timeout": None,
     "interrupt": None,
     "silence": None,
@@ -81,6 +86,7 @@ def check_options(options: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"option 'max_retries': found {options['max_retries']}, expected at least 0"
         )
+    check_retries(options)
     check_limits(options)
     _check_name(options)
     if "silence" in options:
@@ -222,7 +228,9 @@ def tessera(cls: Any = None, /, **options: Any) -> Any:
         inline: plain methods run on the worker's loop: the shortest way for short ones.
         thread: the tessera has a thread of its own.
         expose: names beginning with an underscore that may be called.
-        max_retries: how often a method that raises runs again, at once.
+        max_retries: how often a method that raises runs again.
+        retry_on, retry_if, retry_delay, retry_jitter: after which errors, and when; see
+            ``proxy.method.options``, whose values count more, each by itself.
         timeout: seconds that each call has; see ``proxy.method.options``. Not the
             constructor.
         interrupt: ``"raise"``, ``"flag"`` or ``"kill"``: how plain methods are stopped;
@@ -315,7 +323,7 @@ def _taken_by_base(cls: type, name: str) -> bool:
     return False
 
 
-def _wire(options: dict[str, Any]) -> Options:
+def _wire(options: dict[str, Any], cls: Any) -> Options:
     return Options(
         name="",
         is_async=options.get("is_async", False),
@@ -328,6 +336,7 @@ def _wire(options: dict[str, Any]) -> Options:
         interrupt=interrupt_of(options.get("interrupt") or "raise"),
         unique=options.get("name") or "",
         detached=options.get("detached", False),
+        retry=dump_retries(options, cls.__name__),
     )
 
 
@@ -359,12 +368,12 @@ def _remote(
     where = runtime.resolve_worker(options.get("runtime"))
     length = options.get("len")
     if length is None:
-        handle = runtime.create(cls, args, kwargs, _wire(options), where, depth)
+        handle = runtime.create(cls, args, kwargs, _wire(options, cls), where, depth)
         return _made(cls, handle, options)
     places = runtime.deal(length) if where is None else [where] * length
     members = []
     for place in places:  # no comprehension: that is a frame of its own before 3.12
-        handle = runtime.create(cls, args, kwargs, _wire(options), place, depth)
+        handle = runtime.create(cls, args, kwargs, _wire(options, cls), place, depth)
         members.append(_made(cls, handle, options))
     return ArrayProxy(members, [getattr(place, "incarnation", 0) for place in places])
 
@@ -383,7 +392,7 @@ def _local(
             "option 'detached': what is made by local() ends with this runtime; use "
             "remote()"
         )
-    handle = runtime.create(cls, args, kwargs, _wire(options), runtime, depth)
+    handle = runtime.create(cls, args, kwargs, _wire(options, cls), runtime, depth)
     return _made(cls, handle, options)
 
 

@@ -1,4 +1,4 @@
-"""What ``runtime.memory()`` gives: the large values of a cluster, and what they take."""
+"""What ``runtime.memory()`` gives: the large values of a cluster, and their room."""
 
 from __future__ import annotations
 

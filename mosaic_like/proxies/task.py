@@ -94,6 +94,11 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
             runtime._wake_tick()
 
     def __reference__(self) -> tuple[TaskHandle, tuple[Any, ...]]:
+        call = self._call
+        if call.state == DONE and call.stream.owner in self._runtime.causes:
+            heir = self._runtime.storing.heir(call)
+            if heir is not None:
+                return TaskHandle(heir), ("task",)
         return TaskHandle(self), ("task",)
 
     # -- waiting -----------------------------------------------------------------------
@@ -346,6 +351,8 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
             return (
                 f"<Task {self.name} · running {time.time() - rare.running_s:.1f} s{at}>"
             )
+        if rare is not None and rare.reason is not None:
+            return f"<Task {self.name} · pending, {rare.reason} {rare.attempt - 1}{at}>"
         return f"<Task {self.name} · pending{at}>"
 
     # -- mistakes ----------------------------------------------------------------------

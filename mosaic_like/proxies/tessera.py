@@ -19,6 +19,8 @@ from ..core.task import DONE
 from ..ids import short
 from .limits import OPTIONS, check_limits, put_limits
 from .outputs import After, TaskDone
+from .retries import ALL as RETRIES
+from .retries import dump_retries, max_retries_of
 from .schema import Method, Schema, schema_of
 from .stream import RemoteStream
 from .task import TaskProxy, _ended
@@ -33,6 +35,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 NOTHING = marshal.dumps((), 2)  # no arguments, as the serializer has them
 _SCALARS = PLAIN - {bytes}
+_RETRY = "__retry__"  # beside the options of a method: those that say when, as they go
 READY = "__ready__"  # asked of a tessera that somebody else made: answered when built
 
 
@@ -128,7 +131,10 @@ class RemoteMethod:
             extra = Extra(ordered=False)
         if options.get("max_retries") is not None:
             extra = extra or Extra()
-            extra.max_retries = _retries(options["max_retries"])
+            extra.max_retries = max_retries_of(options["max_retries"])
+        if _RETRY in options:
+            extra = extra or Extra()
+            extra.retry = options[_RETRY]
         if method.is_stream:
             extra = extra or Extra()
             extra.kind = STREAM
@@ -148,8 +154,22 @@ class RemoteMethod:
 
         Args:
             ordered: False lets it go ahead of earlier calls that wait for arguments.
-            max_retries: how often it runs again, at once, when it raises, or when its
-                time is over.
+            max_retries: how often it runs again when it raises, or when its time is
+                over. Calls behind it wait meanwhile, unless the tessera is
+                ``is_async``.
+            retry_on: only after these: an exception class or a tuple of them;
+                ``Exception`` by default. What is none, such as CancelledError, is never
+                retried; an attempt that is out of time counts as TaskTimeoutError.
+            retry_if: only if this says so: a function, or coroutine function, of the
+                exception and the ``FailedAttempt``; it runs where the method ran. None:
+                no condition. If it raises, the call is not retried, and a note of its
+                error says why.
+            retry_delay: seconds before each retry; or a sequence of them, of which the
+                last one repeats; or a function that gives them for the number of the
+                retry, from 1. 0 by default. A call that waits holds no thread; its
+                ``timeout`` begins anew with the attempt.
+            retry_jitter: 0 to 1: the delay d is drawn anew each time from
+                ``d*(1-jitter)`` to ``d*(1+jitter)``.
             timeout: seconds that each attempt has, the first from now on: waiting in
                 queues counts. Calls made inside it have no more than what is left.
                 Then it raises TaskTimeoutError, within about a second more, whatever
@@ -164,19 +184,22 @@ class RemoteMethod:
         Raises:
             TypeError: an unknown option, or one of the wrong type.
             ValueError: one that is out of range.
+            SerializationError: a class or function of ``retry_*`` that cannot travel.
         """
-        known = ("ordered", "max_retries", *OPTIONS)
+        known = ("ordered", *RETRIES, *OPTIONS)
         for name in options:
             if name not in known:
                 raise TypeError(
                     f"unknown option {name!r} of a call; known: {', '.join(known)}"
                 )
         if options.get("max_retries") is not None:
-            _retries(options["max_retries"])
+            max_retries_of(options["max_retries"])
         check_limits(options)
-        return RemoteMethod(
-            self._handle, self._schema, self._method, {**(self._extra or {}), **options}
-        )
+        options = {**(self._extra or {}), **options}
+        retry = dump_retries(options, f"{self._schema.name}.{self._name}")
+        if retry:
+            options[_RETRY] = retry
+        return RemoteMethod(self._handle, self._schema, self._method, options)
 
     def __get__(self, instance: Any, owner: Any = None) -> RemoteMethod:
         return self
@@ -203,14 +226,6 @@ class RemoteMethod:
 
     def __repr__(self) -> str:
         return f"<method {self._name} of {self._handle.stream.label}>"
-
-
-def _retries(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"option 'max_retries': found {value!r}, expected int")
-    if value < 0:
-        raise ValueError(f"option 'max_retries': found {value}, expected at least 0")
-    return value
 
 
 def check_eager(eager: Any) -> None:

@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 from .. import ids
 from ..comms import direct
 from ..comms import messages as wire
+from ..comms.checks import check_extra
 from ..comms.messages import Submit
 from ..comms.exceptions import error_summary
 from ..comms.serialization import PLAIN, Payload, Serializer
@@ -42,6 +43,7 @@ from ..proxies.task import TaskProxy
 from ..proxies.tessera import READY, TesseraHandle, ordered_only
 from .admitting import Admitting
 from .base import Base
+from .cycles import Cycles
 from .deaths import Deaths
 from .executor import CURRENT, Built, Executor, Handed, Outcome, Raised, Retrying
 from .failures import Failures
@@ -50,6 +52,7 @@ from .limits import Limiting
 from .names import Names
 from .peers import Peer
 from .placing import Placing
+from .retrying import Later
 from .sharing import Sharing
 from .storing import Storing
 from .streams import Intakes, Producing
@@ -93,6 +96,7 @@ class ActorRuntime(Base):
         self.peers.on_dropped = self._drain_dropped
         self.peers.before = self.before
         self.executor = Executor(self, loop, main_thread=self.main_thread)
+        self.cycles = Cycles(self)
         self.placing = Placing(self)
         self.names = Names(self)
         self.streams = self.placing.streams
@@ -152,6 +156,7 @@ class ActorRuntime(Base):
         self.names.joined()
         self.inventory = Inventory(self)
         self.admitting = Admitting(self)
+        self.worker.admit = self.admitting.admit
         worker, caller = self.worker, self.caller
         holders = worker.holders
         self.handlers.update(
@@ -170,7 +175,8 @@ class ActorRuntime(Base):
                 wire.Item: self.intakes.item,
                 wire.Credit: lambda m, b, s: worker.producers.credit(m.uid, m.items),
                 wire.Running: self._on_running,
-                wire.Waiting: self._on_waiting,
+                wire.Waiting: self.cycles.on_waiting,
+                wire.Circle: self.cycles.on_circle,
                 wire.ReleaseGrants: lambda m, b, s: holders.release_grants(s, m.grants),
                 wire.Retain: lambda m, b, s: holders.retain(s, m.uid, m.holder),
                 wire.Holding: lambda m, b, s: holders.holding(
@@ -252,11 +258,15 @@ class ActorRuntime(Base):
                     index = self.worker.submit_run(batch, index, sender)
                     continue
                 handlers[kind](message, (), sender)
-            except Exception:
-                # One bad message must never end the runtime's receiving.
-                logger.exception("%s: %r from %s", self.uid, kind, peer.uid)
+            except Exception as error:
+                self._bad(peer, message, error)
             index += 1
         self.delivered()
+
+    def _bad(self, peer: Peer, message: Any, error: Exception) -> None:
+        super()._bad(peer, message, error)
+        if isinstance(message, wire.Done | wire.Value):
+            self.caller.unreadable(message.uid, error)
 
     def catch_up(self) -> None:
         """Do now what other threads have posted; on the loop's, inside user code."""
@@ -388,10 +398,19 @@ class ActorRuntime(Base):
                 signal()
 
         self.when_settled(call, look)
-        if waiter is None:
-            in_time = event.wait(timeout)
+        executor = self.executor
+        if waiter is not None:
+            in_time = executor.wait_on_main(waiter, ended, call, timeout, certain=True)
+        elif (task := executor.thread_task()) is not None:
+            wait = executor.blocked(task, call, timeout is None, signal)
+            try:
+                in_time = event.wait(timeout)
+            finally:
+                executor.unblocked(wait)
+            if not ended():
+                wait.refuse()
         else:
-            in_time = self.executor.wait_on_main(waiter, ended, call, timeout)
+            in_time = event.wait(timeout)
         if not in_time:
             raise TimeoutError(f"{name} has not ended in {timeout} s; it goes on")
 
@@ -649,7 +668,7 @@ class ActorRuntime(Base):
         if own is not None:
             own.flush()
         self._send_to_owners(self.grants.drain())
-        return False
+        return self.cycles.look(self.loop.time())
 
     def _send_to_owners(self, messages: list[tuple[int, Any]]) -> None:
         for owner, message in messages:
@@ -663,12 +682,14 @@ class ActorRuntime(Base):
         """It was here, or was lost before this runtime came; not: is still to come."""
         if incarnation in self.members:
             return False
-        return incarnation in self.causes or incarnation < self.incarnation
+        # They are announced in order.
+        return incarnation in self.causes or incarnation < self.peers.newest
 
     def arrived(self, message: Any, buffers: Any, sender: int) -> Any:
         extra = message.extra
         if not (extra.references or extra.buffers or extra.size or extra.parts):
             return message.data
+        check_extra(extra, len(buffers))
         grants: Any = ()
         if extra.references:
             grants = self._granted(message, sender)
@@ -711,25 +732,15 @@ class ActorRuntime(Base):
             self.names.created(message)
         self.worker.create(message, buffers, sender)
 
-    def _on_waiting(self, message: wire.Waiting, buffers: Any, sender: int) -> None:
-        task = self.worker.tasks.get(message.uid)
-        if task is not None and not task.settled:
-            self.executor.waited_for(task, sender)
-
-    def tell_waiting(self, call: Call) -> None:
-        """The main thread is blocked until this call ends; from that thread."""
-        self.post(self._tell_waiting, call)
-
-    def _tell_waiting(self, call: Call) -> None:
-        outbox = call.stream.outbox
-        if call.state < DONE and outbox is not None:
-            outbox.send(wire.Waiting(call.uid))
-
     def _on_running(self, message: wire.Running, buffers: Any, sender: int) -> None:
         call = self.caller.calls.get(message.uid)
         if call is not None:
-            rare(call).running_s = time.time() - message.for_s
-            self.limiting.begun(call, message.attempt)
+            item = rare(call)
+            if message.delay_s is None:
+                item.running_s, item.reason = time.time() - message.for_s, None
+            else:
+                item.running_s, item.reason = None, "retry"
+            self.limiting.begun(call, message.attempt, message.delay_s)
 
     # -- Owner: what WorkerState asks for ----------------------------------------------
 
@@ -803,6 +814,12 @@ class ActorRuntime(Base):
         self._ended(task, outcome)
         return True
 
+    def retry_later(self, task: Task, attempt: int, delay_s: float) -> bool:
+        return self.limiting.retry_later(task, attempt, delay_s)
+
+    def retry_now(self, task: Task, attempt: int) -> bool:
+        return self.limiting.retry_now(task, attempt)
+
     def producer(self, task: Task) -> Producer:
         return self.worker.producers.by_uid[task.uid]
 
@@ -822,6 +839,8 @@ class ActorRuntime(Base):
             worker.built(task, outcome.instance)  # type: ignore[union-attr]
         elif kind is Handed:
             self.executor.hand_over(task, outcome.coroutine)  # type: ignore[union-attr]
+        elif kind is Later:
+            self.executor.retries.begin(task, outcome)  # type: ignore[arg-type]  # the kind says it
         elif kind is Retrying:
             self.limiting.retrying(task, outcome.attempt)  # type: ignore[union-attr]
         elif worker.producers.by_uid and self._producing.took(task, outcome):
@@ -851,6 +870,7 @@ class ActorRuntime(Base):
 
     def close(self) -> None:
         super().close()
+        self.executor.retries.close()
         self.sharing.close()
 
     # -- membership --------------------------------------------------------------------

@@ -46,7 +46,6 @@ class Admitting:
         self._runtime = runtime
         self._admission = Admission(runtime.sharing.account)
         self._looking = False
-        runtime.worker.admit = self.admit
         runtime.handlers[wire.Waits] = self._on_waits
 
     @property

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
 from ..comms.zeromq import ZmqTransport
-from ..errors import ConnectError, MonitorLost
+from ..errors import ConnectError, MonitorLost, ProtocolError
 from ..ids import MONITOR_INCARNATION
 from .peers import Peer, Peers
+from .receiving import Complaints, Handlers
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -55,14 +56,20 @@ class Base:
             loop, self.transport, self.token, self._deliver, self._stranger
         )
         self.context = self.peers.context  # for what is called later
-        self.handlers: dict[type, Handler] = {
-            wire.Welcome: self.on_welcome,
-            wire.Refused: self.on_refused,
-            wire.Joined: self.on_joined,
-            wire.Lost: self.on_lost,
-            wire.Stop: self.on_stop,
-        }
+        self.complaints = Complaints(loop.time)
+        self.peers.complain = self.complaints.tell
+        self.handlers: dict[type, Handler] = Handlers(self)
+        self.handlers.update(
+            {
+                wire.Welcome: self.on_welcome,
+                wire.Refused: self.on_refused,
+                wire.Joined: self.on_joined,
+                wire.Lost: self.on_lost,
+                wire.Stop: self.on_stop,
+            }
+        )
         self._welcome: asyncio.Future[None] | None = None
+        self._monitor_token = b""  # which alone may welcome
         self._membership: list[asyncio.Future[None]] = []
 
     def bind(self, address: str) -> str:
@@ -89,6 +96,7 @@ class Base:
             ConnectError: there is no monitor, it does not answer, or it refuses.
         """
         welcome = self._welcome = self.loop.create_future()
+        self._monitor_token = monitor_token
         monitor = self.peers.address(monitor_token, monitor_address)
         monitor.send(
             wire.Hello(
@@ -115,9 +123,14 @@ class Base:
 
     def _stranger(self, token: bytes, batch: list[Any]) -> None:
         """Something came from a token that is not announced: here, a Welcome."""
+        if token != self._monitor_token:
+            return
         for message in batch:
-            if isinstance(message, (wire.Welcome, wire.Refused)) and self._welcome:
-                self.handlers[type(message)](message, (), 0)
+            if self._welcome and isinstance(message, wire.Welcome):
+                self.on_welcome(message, (), 0)
+                return
+            if self._welcome and isinstance(message, wire.Refused):
+                self.on_refused(message, (), 0)
                 return
 
     def on_welcome(self, message: wire.Welcome, buffers: Any, sender: int) -> None:
@@ -133,6 +146,8 @@ class Base:
         # All are known first: to add one delivers what it has sent already, which may
         # mention others, and whoever is unknown and older than this one was lost.
         self.members.update({m.incarnation: m for m in message.members})
+        # All of them first: what came early from one may mention objects of the next.
+        self.members.update((m.incarnation, m) for m in message.members)
         for member in message.members:
             self._add(member)
         welcome.set_result(None)
@@ -219,14 +234,21 @@ class Base:
                 count = 0 if extra is None else extra.buffers
                 if type(message) is wire.Chunk:
                     count = 1
-                frames = tuple(buffers[used : used + count])
-                used += count
+                frames = tuple(buffers[used : used + max(0, count)])
+                used += len(frames)
             try:
                 handlers[type(message)](message, frames, sender)
-            except Exception:
-                # One bad message must never end the runtime's receiving.
-                logger.exception("%s: %r from %s", self.uid, type(message), peer.uid)
+            except Exception as error:
+                self._bad(peer, message, error)
         self.delivered()
+
+    def _bad(self, peer: Peer, message: Any, error: Exception) -> None:
+        """A message was not taken: one must never end the runtime's receiving."""
+        name = type(message).__name__
+        if isinstance(error, ProtocolError):  # the peer's fault
+            self.complaints.tell(peer.uid, f"{self.uid}: {name}: {error}")
+        else:
+            logger.error("%s: %s from %s", self.uid, name, peer.uid, exc_info=error)
 
     def delivered(self) -> None:
         """The end of a batch."""

@@ -136,9 +136,10 @@ class Deaths:
         says = "was not sent" if call.hold == RELEASED else _SAYS[verdict]
         if verdict is not Verdict.NOT_STARTED:
             says = _SAYS[verdict]
+        said = f"{_name(call)} {says}" if call.method else "so is the value of a task"
         where = f"{ids.short(member.uid)} ({member.host}, pid {member.pid})"
         error = kind(
-            f"{where} is lost: {how}{ran}; {_name(call)} {says}. "
+            f"{where} is lost: {how}{ran}; {said}. "
             "Its tesserae are gone: make them again",
             member.uid,
             verdict,
@@ -160,6 +161,8 @@ class Deaths:
         result = call.result
         if type(result) is Arrived and result.size:
             return Verdict.RAN_RESULT_LOST  # its value had stayed there
+        if not call.method:  # that of another, who alone knows whether it was sent
+            return Verdict.MAYBE_RAN
         if call.hold == RELEASED:
             return Verdict.NOT_STARTED
         is_own = call.rare is None or call.rare.grant is None

@@ -10,18 +10,19 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import itertools
 import marshal
 import queue
 import threading
 import time
 from collections import deque
-from types import CoroutineType, NoneType
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..comms import messages as wire
 from ..comms.serialization import PLAIN, Payload
 from ..core.limits import Late, interrupt_of, reason_of
-from ..core.task import DONE, RUNNING, START, STARTED, Task
+from ..core.task import DONE, QUEUED, RUNNING, START, STARTED, Task
 from ..core.tessera import INLINE, LOOP, MAIN, THREAD, Tessera
 from ..core.worker import CLOSE_METHOD, CONSTRUCTOR, TRAVELLING_BYTES
 from ..errors import (
@@ -34,6 +35,7 @@ from .inline import run_inline
 from .interrupts import Interrupted, Interrupts
 from .journal import Journal
 from .own_thread import OwnThread
+from .retrying import Later, Retries
 from .streams import Paused, Yielded, run_step, run_step_on_loop
 
 if TYPE_CHECKING:
@@ -65,8 +67,6 @@ _SCALARS = PLAIN - {bytes}
 set_current = CURRENT.set
 _ATTRIBUTES = (wire.GET_ATTRIBUTE, wire.SET_ATTRIBUTE)
 MAX_DEPTH = 64  # of calls run inside each other by a thread that waits
-_TELL_AFTER_S = 0.05  # of blocking, until the owner of the awaited call is told
-_TELL_AGAIN_S = 0.25
 _BURST = 256  # coroutine calls that run without giving the loop to others
 CLOSE_TIMEOUT_S = 10.0
 _AGAIN_S = 0.1  # between two interrupts of one call
@@ -95,8 +95,11 @@ class Port(Protocol):
     def completed_run(self, run: list[Task]) -> None:
         """From the loop's: these have ended; their outcomes are set."""
 
-    def tell_waiting(self, call: Call) -> None:
-        """From the main thread: it is blocked until this call of it ends."""
+    def retry_later(self, task: Task, attempt: int, delay_s: float) -> bool:
+        """The next attempt of a call waits; False: it is to end."""
+
+    def retry_now(self, task: Task, attempt: int) -> bool:
+        """It begins; True: at once."""
 
     def producer(self, task: Task) -> Producer:
         """Of a call that asks for a stream; from any thread."""
@@ -140,9 +143,12 @@ class Retrying:
         self.attempt = attempt
 
 
-Outcome = bytes | Payload | Built | Raised | Handed | Retrying | Paused | Yielded
+Outcome = (
+    bytes | Payload | Built | Raised | Handed | Retrying | Later | Paused | Yielded
+)
+_GOING_ON = (Handed, Later)  # on the loop, for a thread that has got this far
 # With these the call goes on.
-_UNFINISHED = frozenset((Handed, Retrying, Paused, Yielded))
+_UNFINISHED = frozenset((Handed, Retrying, Later, Paused, Yielded))
 
 
 class Wake:
@@ -150,6 +156,49 @@ class Wake:
 
 
 _WAKE = Wake()
+
+
+class Wait:
+    """A thread is blocked inside a call until another call has ended.
+
+    Args:
+        task: the one that waits.
+        call: the one that it waits for.
+        certain: nothing else ends the wait: it has no time limit.
+        stamp: no other wait here has it.
+        signal: makes the thread look again.
+    """
+
+    __slots__ = (
+        *("call", "certain", "error", "outer", "signal", "stamp", "task", "wanted"),
+    )
+
+    def __init__(
+        self,
+        task: Task,
+        call: Call,
+        certain: bool,
+        stamp: int,
+        signal: Callable[[], Any],
+    ) -> None:
+        self.task = task
+        self.call = call
+        self.certain = certain
+        self.stamp = stamp
+        self.signal = signal
+        self.error: CycleError | None = None  # with which it is to end
+        # What the awaited call depends on and only this thread can run.
+        self.wanted: list[Task] = []
+        self.outer: Wait | None = None  # of the same call, which looks meanwhile
+
+    def refuse(self) -> None:
+        """Raise what it is to end with; its traceback must not lead back to here."""
+        error, self.error = self.error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error
 
 
 class Executor:
@@ -166,9 +215,10 @@ class Executor:
         self._queue = queue.SimpleQueue()
         self._deferred: deque[Task | Wake] = deque()
         self._stalled: list[Task] = []
-        # By tessera: the runtime whose main thread waits for a call of it.
-        self._waited_for: dict[int, int] = {}
+        self.waits: dict[int, Wait] = {}  # of blocked threads, by uid of the call
+        self.new_stamp = itertools.count(1).__next__  # of a wait
         self._attempts: dict[int, int] = {}  # of calls that run again, by uid
+        self.retries = Retries(loop, self)
         self._stack: list[Task] = []  # what the main thread runs, outermost first
         # The frames above which there is only user code.
         runners = (self._run_user, self._run_uncommon, self._special, self._build)
@@ -240,7 +290,9 @@ class Executor:
 
     def cancel(self, task: Task) -> None:
         """Stop a task that runs; its end is told as always."""
-        if task.lane == LOOP:
+        if self.retries.stop(task):
+            pass  # it waits for its next attempt
+        elif task.lane == LOOP:
             running = task.rare
             if isinstance(running, asyncio.Task):
                 running.cancel()
@@ -311,12 +363,13 @@ class Executor:
                 deferred.extend(item)
             else:
                 self.interrupts.install()
-            if self._stalled:
+            if self._stalled and not self._only_stalled(item):
                 self._run_stalled()
             item = None  # do not keep the last one until the next comes
 
     def stop(self) -> None:
         """Let ``run_forever`` return after what is queued."""
+        self.retries.close()
         self._queue.put(None)
         for thread in self._threads.values():
             thread.queue.put(None)
@@ -330,15 +383,19 @@ class Executor:
         return thread
 
     def _run_on_thread(self, task: Task, thread: OwnThread) -> None:
-        """As ``_run_plain``, where the thread is the tessera's."""
+        while self._run_once_on_thread(task, thread):
+            pass  # it was put off, on its own thread, and now runs again
+
+    def _run_once_on_thread(self, task: Task, thread: OwnThread) -> bool:
+        """As ``_run_plain``, where the thread is the tessera's; True: once more."""
         state = STARTED[task.state]
         if state < 0:
             self._settled_before(task)
-            return
+            return False
         task.state = state
         if task.cancelled is not None:
             self._port.completed(task, self._cancelled(task, started=False))
-            return
+            return False
         self.journal.start(task)
         set_current(task)
         try:
@@ -353,12 +410,17 @@ class Executor:
             self.journal.finish(task)
         set_current(None)
         task.raw = outcome
+        goes_on: queue.SimpleQueue[bool] | None = None
+        if type(outcome) is Later:
+            goes_on = queue.SimpleQueue()
+            outcome.then = goes_on.put
         handed = outcome if type(outcome) is Handed else None
         if handed is not None:
             handed.ended = threading.Event()
         self._port.completed(task, outcome)
         if handed is not None and handed.ended is not None:
             handed.ended.wait()  # the next call of it is not to run beside this one
+        return goes_on is not None and goes_on.get()
 
     def _run_plain(self, task: Task) -> None:
         """Run a plain call from its start to the news of its end; on its thread."""
@@ -427,7 +489,8 @@ class Executor:
 
     def raised(self, task: Task, error: BaseException) -> None:
         task.raw = outcome = self._failure(task, error)
-        self.journal.finish(task)
+        if type(outcome) not in _UNFINISHED:
+            self.journal.finish(task)
         self._port.completed(task, outcome)
 
     def ended(self, run: list[Task]) -> None:
@@ -486,7 +549,7 @@ class Executor:
         for task in list(stalled):
             if task.raw is not None:
                 # It is not to run, but the others of its tessera wait for its end.
-                if type(task.raw) is not Handed:
+                if type(task.raw) not in _GOING_ON:
                     stalled.remove(task)
                 continue
             first = next((t for t in stalled if t.tessera is task.tessera), None)
@@ -494,14 +557,31 @@ class Executor:
             if first is task and task.tessera not in below:
                 self._run_on_main(task)
 
+    def _stall(self, task: Task) -> None:
+        """It goes on elsewhere: calls in this thread's queue are to wait for it.
+
+        Before those of its tessera that wait already: they are behind it.
+        """
+        stalled = self._stalled
+        for index, other in enumerate(stalled):
+            if other.tessera is task.tessera:
+                stalled.insert(index, task)
+                return
+        stalled.append(task)
+
+    def _only_stalled(self, item: Task | list[Task] | Wake) -> bool:
+        """The call was put among the stalled and did not run: nothing is changed."""
+        return type(item) is Task and item.state == QUEUED and item is self._stalled[-1]
+
     # -- another attempt ---------------------------------------------------------------
 
     def attempt(self, uid: int) -> int:
         """Which run of a call this is, from 1."""
         return self._attempts.get(uid, 1)
 
-    def _may_retry(self, task: Task, error: BaseException) -> bool:
-        """Whether to run it again, which is counted."""
+    def _again(self, task: Task, error: BaseException) -> bool | Later:
+        """Whether to run it again, which is counted: at once, or later."""
+        again: bool | Later = False
         extra = task.extra
         retries = task.tessera.options.max_retries
         if extra is not None:
@@ -519,16 +599,64 @@ class Executor:
             or task.method in (CONSTRUCTOR, CLOSE_METHOD)
         ):
             return False
+        again = True
+        if task.tessera.options.retry or (extra is not None and extra.retry):
+            again = self.retries.decide(task, error, attempt, retries)
+            if again is False or (again is not True and again.question is not None):
+                return again
         self._attempts[task.uid] = attempt + 1
         # If it is cancelled at this moment, the loop sees it when it hears of this.
         task.cancelled = None
-        self._port.completed(task, Retrying(attempt + 1))
+        if again is True:
+            self._port.completed(task, Retrying(attempt + 1))
+        return again
+
+    # -- Runs: calls that wait for their next attempt ----------------------------------
+
+    def enter(self, task: Task) -> None:
+        set_current(task)
+
+    def put_off(self, task: Task, attempt: int, delay_s: float) -> bool:
+        if not self._port.retry_later(task, attempt, delay_s):
+            return False
+        self._attempts[task.uid] = attempt
+        task.cancelled = None
         return True
+
+    def resume(self, task: Task, later: Later) -> None:
+        at_once = self._port.retry_now(task, later.attempt)
+        if later.then is not None:
+            later.then(at_once)
+        elif at_once and task.lane == MAIN:
+            task.raw = None  # from now on the main thread may take it
+            self.wake()
+        elif at_once:
+            task.raw = None
+            self.start(task)
+
+    def give_up(self, task: Task, later: Later, error: BaseException | None) -> None:
+        if error is None or task.cancelled is not None:
+            outcome = self._cancelled(task, started=True)
+        else:
+            outcome = Raised(wire.ERROR, self._port.dump_error(error, task))
+        self._attempts.pop(task.uid, None)
+        self.journal.finish(task)
+        task.raw = outcome
+        self._port.completed(task, outcome)
+        if later.then is not None:
+            later.then(False)
+        if self._stalled:
+            self.wake()
 
     def _raised(self, task: Task, error: BaseException) -> Outcome:
         """A plain method has raised: what its next attempts give, or its error."""
+        again: bool | Later = False
         try:
-            while self._may_retry(task, error):
+            while again := self._again(task, error):
+                if again is not True:
+                    if task.lane == MAIN and self._has_main:
+                        self._stall(task)
+                    return again
                 try:
                     return self._run_user(task)
                 except BaseException as another:
@@ -537,8 +665,9 @@ class Executor:
                 return self._cancelled(task, started=True)
             return Raised(wire.ERROR, self._port.dump_error(error, task))
         finally:
-            self._attempts.pop(task.uid, None)
-            del error  # its traceback holds this frame
+            if type(again) is bool:
+                self._attempts.pop(task.uid, None)
+            del error, again  # its traceback holds this frame
 
     # -- user code ---------------------------------------------------------------------
 
@@ -570,7 +699,7 @@ class Executor:
         self.journal.irregular(task)  # calls behind it may run while it goes on
         if task.lane == MAIN and self._has_main:
             # Nobody could know: calls of it are in this thread's queue, behind it.
-            self._stalled.append(task)
+            self._stall(task)
         return Handed(coroutine)
 
     def _run_uncommon(self, task: Task) -> Outcome:
@@ -586,7 +715,11 @@ class Executor:
                 return self._build(task)
             if name == CLOSE_METHOD and task is task.tessera.closing:
                 close = getattr(instance, CLOSE_METHOD, None)
-                value = None if close is None else close()
+                self.journal.closing(1)
+                try:
+                    value = None if close is None else close()
+                finally:
+                    self.journal.closing(-1)
                 if inspect.iscoroutine(value):
                     return self._handed(task, value)
                 return _dump(self._port, None)
@@ -654,14 +787,52 @@ class Executor:
         """Make a waiting main thread look again; from any thread."""
         self._queue.put(_WAKE)
 
+    def thread_task(self) -> Task | None:
+        """The call that this thread runs, if it is a tessera's own thread."""
+        task = CURRENT.get()
+        if task is None or task.lane != THREAD:
+            return None
+        thread = self._threads.get(task.tessera.uid)
+        return task if thread is not None and thread.runs_here(task) else None
+
+    def blocked(
+        self, task: Task, call: Call, certain: bool, signal: Callable[[], Any]
+    ) -> Wait:
+        """Its thread is about to block; ``unblocked`` follows, whatever happens."""
+        wait = Wait(task, call, certain, self.new_stamp(), signal)
+        wait.outer = self.waits.get(task.uid)
+        self.waits[task.uid] = wait
+        return wait
+
+    def unblocked(self, wait: Wait) -> None:
+        """Its thread goes on."""
+        if wait.outer is None:
+            del self.waits[wait.task.uid]
+        else:
+            self.waits[wait.task.uid] = wait.outer
+
     def wait_on_main(
-        self, waiter: Task, ended: Callable[[], bool], call: Call, timeout: float | None
+        self,
+        waiter: Task,
+        ended: Callable[[], bool],
+        call: Call,
+        timeout: float | None,
+        *,
+        certain: bool = False,
     ) -> bool:
         """Wait inside a plain method; meanwhile run only what the wait depends on.
 
-        That is the awaited task and what is ahead of it in its tessera's queue, and
-        the calls that were made inside the waiting one. Running others would turn the
-        stack around and dead-lock correct programs.
+        That is the awaited task and what is ahead of it in its tessera's queue, the
+        calls that were made inside the waiting one, and what these depend on, as far
+        as ``run_under`` tells. Running others would turn the stack around and
+        dead-lock correct programs.
+
+        Args:
+            waiter: the call that this thread runs.
+            ended: the wait is over.
+            call: what it waits for.
+            timeout: seconds.
+            certain: only the end of the call, or the timeout, ends the wait.
         """
         if len(self._stack) >= MAX_DEPTH:
             raise RecursionError(f"{MAX_DEPTH} plain methods wait inside each other")
@@ -674,77 +845,115 @@ class Executor:
                 str(call.uid),
             )
         deadline_s = None if timeout is None else time.monotonic() + timeout
+        certain = certain and timeout is None
+        wait = self.blocked(waiter, call, certain, self.wake)
         try:
-            return self._wait(waiter, ended, call, deadline_s)
+            return self._wait(wait, ended, deadline_s)
         finally:
-            if len(self._stack) == 1:
-                self._waited_for.clear()  # those who still wait say so again
+            self.unblocked(wait)
 
     def _wait(
-        self,
-        waiter: Task,
-        ended: Callable[[], bool],
-        call: Call,
-        deadline_s: float | None,
+        self, wait: Wait, ended: Callable[[], bool], deadline_s: float | None
     ) -> bool:
-        self._run_needed(waiter, ended, call)
-        tell_s = _TELL_AFTER_S
+        waiter = wait.task
+        self._run_needed(wait, ended)
         while not ended():
             if waiter.cancelled is not None and interrupt_of(waiter) != wire.FLAG:
                 raise Interrupted
-            left_s = tell_s
+            if wait.error is not None:
+                wait.refuse()
+            left_s = None
             if deadline_s is not None:
-                left_s = min(tell_s, deadline_s - time.monotonic())
+                left_s = deadline_s - time.monotonic()
                 if left_s <= 0:
                     return False
             try:
                 item = self._queue.get(timeout=left_s)
             except queue.Empty:
-                self._port.tell_waiting(call)
-                tell_s = _TELL_AGAIN_S
                 continue
             if type(item) is Wake:
-                self._run_needed(waiter, ended, call)
+                self._run_needed(wait, ended)
             if item is None:
                 self._queue.put(None)
                 raise Interrupted
             if type(item) is Task:
-                if self._needed(item, waiter, call):
+                if self._needed(item, wait):
                     self._run_on_main(item)
                 else:
                     self._deferred.append(item)
             elif type(item) is list:
                 self._deferred.extend(item)
-                self._run_needed(waiter, ended, call)
+                self._run_needed(wait, ended)
         return True
 
-    def _run_needed(self, waiter: Task, ended: Callable[[], bool], call: Call) -> None:
+    def _run_needed(self, wait: Wait, ended: Callable[[], bool]) -> None:
         """Run what was put off and is needed by now."""
         for task in [t for t in self._deferred if type(t) is Task]:
-            if not self._needed(task, waiter, call):
+            if not self._needed(task, wait):
                 continue
             if ended():
                 return
             if task in self._deferred:
                 self._deferred.remove(task)
                 self._run_on_main(task)
-        if self._stalled and any(self._needed(t, waiter, call) for t in self._stalled):
+        if self._stalled and any(self._needed(t, wait) for t in self._stalled):
             self._run_stalled()
 
-    def _needed(self, task: Task, waiter: Task, call: Call) -> bool:
-        if any(task.tessera is running.tessera for running in self._stack):
+    def _needed(self, task: Task, wait: Wait) -> bool:
+        tessera = task.tessera
+        # What is no object's has no state that two calls could spoil.
+        if tessera.uid and any(tessera is running.tessera for running in self._stack):
             return False
-        if task.tessera.uid == call.stream.tessera or waiter.uid in (task.inside or ()):
+        call = wait.call
+        target = call.stream.tessera
+        if tessera.uid == target and (target or task.uid == call.uid):
             return True
-        # The worker that is to run the awaited call is blocked itself, until this task
-        # has ended: the wait depends on it.
-        blocked = self._waited_for.get(task.tessera.uid)
-        return blocked is not None and blocked == call.stream.owner
+        if wait.task.uid in (task.inside or ()):
+            return True
+        # That call, or what is ahead of it in its tessera's queue.
+        return any(t.tessera is tessera and t.state == QUEUED for t in wait.wanted)
 
-    def waited_for(self, task: Task, by: int) -> None:
-        """The main thread of that runtime is blocked until this task ends."""
-        self._waited_for[task.tessera.uid] = by
-        self.wake()
+    # -- what others see of it: see Cycles ---------------------------------------------
+
+    @property
+    def stack(self) -> list[Task]:
+        """What the main thread runs, outermost first."""
+        return self._stack
+
+    @property
+    def stalled(self) -> list[Task]:
+        """What the main thread has begun or put off, until something else ends."""
+        return self._stalled
+
+    @property
+    def consumers(self) -> dict[int, _Consumer]:
+        """Where coroutine calls run one after the other, by tessera."""
+        return self._consumers
+
+    def deferred_tasks(self) -> list[Task]:
+        """What the main thread has put off while it is blocked."""
+        return [task for task in list(self._deferred) if type(task) is Task]
+
+    def on_thread_of(self, tessera: Tessera) -> Task | None:
+        """What the tessera's own thread runs, if it has one."""
+        thread = self._threads.get(tessera.uid)
+        return None if thread is None else thread.task
+
+    def run_under(self, task: Task, top: int) -> None:
+        """The wait of the call that blocks the main thread depends on this task."""
+        wait = self.waits.get(top)
+        if wait is not None and task not in wait.wanted:
+            wait.wanted.append(task)
+            self.wake()
+
+    def refuse(self, uid: int, stamp: int, error: CycleError) -> bool:
+        """A wait of a thread ends with an error; False: there is no such wait."""
+        wait = self.waits.get(uid)
+        if wait is None or wait.stamp != stamp:
+            return False
+        wait.error = error
+        wait.signal()
+        return True
 
     # -- the loop ----------------------------------------------------------------------
 
@@ -880,9 +1089,10 @@ class Executor:
                         task, self._port.producer(task), self._coroutine, self._port
                     )
                 coroutine = self._coroutine(task)
-            value = await coroutine
             if task is task.tessera.closing:
-                value = None
+                value = await self._close(coroutine)
+            else:
+                value = await coroutine
             if type(task.cancelled) is Late:
                 raise asyncio.CancelledError  # a value that comes too late is none
             outcome: Outcome = self._port.dump_result(value)
@@ -892,6 +1102,13 @@ class Executor:
             return await self._coroutine_failure(task, error)
         finally:
             CURRENT.set(None)
+
+    async def _close(self, coroutine: Any) -> None:
+        self.journal.closing(1)
+        try:
+            await coroutine
+        finally:
+            self.journal.closing(-1)
 
     async def _coroutine_failure(self, task: Task, error: BaseException) -> Outcome:
         """What comes of a coroutine that has raised."""
@@ -906,9 +1123,12 @@ class Executor:
 
     async def _coroutine_raised(self, task: Task, error: BaseException) -> Outcome:
         """As ``_raised``, for coroutine methods."""
+        again: bool | Later = False
         try:
             _uncancel(task, error)
-            while self._may_retry(task, error):
+            while again := self._again(task, error):
+                if again is not True:
+                    return again
                 try:
                     value = await self._coroutine(task)
                     if type(task.cancelled) is Late:
@@ -921,8 +1141,9 @@ class Executor:
                 return self._cancelled(task, started=True)
             return Raised(wire.ERROR, self._port.dump_error(error, task))
         finally:
-            self._attempts.pop(task.uid, None)
-            del error  # its traceback holds this frame
+            if type(again) is bool:
+                self._attempts.pop(task.uid, None)
+            del error, again  # its traceback holds this frame
 
     def _coroutine(self, task: Task) -> Any:
         name = task.method
@@ -946,8 +1167,19 @@ class Executor:
 
         async def run() -> None:
             handed = task.raw
-            task.raw = outcome = await self._run_coroutine(task, coroutine)
-            self._port.completed(task, outcome)
+            outcome = await self._run_coroutine(task, coroutine)
+            while type(outcome) is Later:
+                goes_on = self._loop.create_future()
+                outcome.then = lambda at_once, future=goes_on: (
+                    None if future.done() else future.set_result(at_once)
+                )
+                self._port.completed(task, outcome)
+                if not await goes_on:
+                    break  # it has ended, or starts again with others
+                outcome = await self._run_coroutine(task)
+            else:
+                task.raw = outcome
+                self._port.completed(task, outcome)
             if type(handed) is Handed and handed.ended is not None:
                 handed.ended.set()
             if self._stalled:
@@ -969,7 +1201,8 @@ class ArgumentFailed(Exception):
 
 def _unknown(argument: Task) -> bool:
     """How it ended is not known on the main thread."""
-    return not argument.settled and type(argument.raw) in (NoneType, Handed)
+    going_on = argument.raw is None or type(argument.raw) in _GOING_ON
+    return not argument.settled and going_on
 
 
 def _lacks(task: Task) -> bool:

@@ -66,26 +66,24 @@ def run_inline(
     set_current = current.set
     lines, out, err = talk
     ended: list[Task] = []
-    name, method = "", None
     journal = port.journal
     first = run[0]
     mark = tessera.mark if tessera.marked == first.caller else journal.mark(first)
     for index, task in enumerate(run):
         data = task.data
-        if task.method != name:
-            name = task.method
-            method = None if name[0] == "_" else getattr(instance, name, None)
+        name = task.method
         value: Any = None
         error: BaseException | None = None
-        is_common = method is not None and data[0] != PICKLED
-        if method is not None and is_common:
+        is_common = data[0] != PICKLED and name[0] != "_"
+        if is_common:
             task.state = RUNNING
             view = journal.view
             if task.uid > view[mark]:
                 view[mark] = task.uid
             set_current(task)
             try:
-                value = method(*_loads(data))
+                # Looked up for each: a call may put another method in its place.
+                value = getattr(instance, name)(*_loads(data))
             except BaseException as raised:
                 error = raised
             else:

@@ -5,8 +5,9 @@ immediately before and after user code: two stores of eight bytes, which the ker
 keeps whatever becomes of the process. The node reads it when the worker has ended; what
 it proves is in ``core.verdicts``.
 
-    bytes 0      header: magic, slots used, overflow, characters said, makers,
-                 then pairs of maker and the largest uid of its tesserae that are gone
+    bytes 0      header: magic, slots used, overflow, characters said, makers, how many
+                 ``__close__`` run, two that are free, then pairs of maker and the
+                 largest uid of its tesserae that are gone
     bytes 512    the last lines that were printed or logged, as a ring
     bytes 8704   slots of 96 bytes: tessera, caller (0: free), started, finished,
                  irregular, label
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from ..core.tessera import Tessera
 
 _MAGIC = 0x6D6F7361696A3031
-_USED, _OVERFLOW, _SAID, _MAKERS, _PAIRS = 1, 2, 3, 4, 8  # integers of the header
+# Integers of the header.
+_USED, _OVERFLOW, _SAID, _MAKERS, _CLOSING, _PAIRS = 1, 2, 3, 4, 5, 8
 _MOST_MAKERS = 28
 _TEXT = 512  # bytes
 _TEXT_BYTES = 8192
@@ -151,6 +153,11 @@ class Journal:
                     tessera.marked, tessera.mark = task.caller, mark
             if mark != _NOWHERE:
                 self.view[mark + _IRREGULAR] = 1
+
+    def closing(self, change: int) -> None:
+        """So many more ``__close__`` run: what holds the loop may be one of them."""
+        with self._lock:
+            self.view[_CLOSING] += change
 
     def gone(self, tessera: Tessera) -> None:
         """No call of it will run any more."""
@@ -275,6 +282,14 @@ def collect(directory: str, pid: int) -> Remains:
         remains.fault = file.read(_FAULT_BYTES).decode("utf-8", "replace")
     remove(directory, pid)
     return remains
+
+
+def is_closing(directory: str, pid: int) -> bool:
+    """Whether a ``__close__`` runs in a worker that lives."""
+    data = b""
+    with contextlib.suppress(OSError), open(paths(directory, pid)[0], "rb") as file:
+        data = file.read(_TEXT)
+    return len(data) == _TEXT and memoryview(data).cast("q")[_CLOSING] > 0
 
 
 def remove(directory: str, pid: int) -> None:

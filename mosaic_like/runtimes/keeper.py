@@ -180,6 +180,10 @@ class Keeper:
         """A file is there, or could not be made."""
         del self._jobs[job.uid]
         refused = job.file < 0
+        if job.uid not in self._fds:  # closed meanwhile
+            if not refused:
+                os.close(job.file)
+            return
         if refused:
             self._cannot_spill(str(job.error))
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ..core.budget import Ledger
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..comms.messages import Place
 
 _BYTES = 64 * 1024  # for four thousand runtimes
-_NUMBERS = "q"
+_NUMBERS: Final = "q"
 
 
 class OwnLedger(Ledger):

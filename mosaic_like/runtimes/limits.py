@@ -84,12 +84,15 @@ class Limiting:
             self._pursuit.begin(call.uid, why, now())
             self._arm()
 
-    def begun(self, call: Call, attempt: int) -> None:
-        """The owner says that another attempt has begun."""
+    def begun(self, call: Call, attempt: int, delay_s: float | None = None) -> None:
+        """The owner says that another attempt has begun, or waits."""
         if attempt > 1:
             rare(call).attempt = attempt
             self._pursuit.ended(call.uid)
-            self._calls.again(call.uid, now())
+            if delay_s is None:
+                self._calls.again(call.uid, now())
+            else:
+                self._calls.pause(call.uid)
             self._arm()
 
     def _late(self, limit: Limit) -> None:
@@ -161,6 +164,19 @@ class Limiting:
         self._graces.drop(task.uid)
         self._runtime.worker.retrying(task, attempt, now())
         self._arm()
+
+    def retry_later(self, task: Task, attempt: int, delay_s: float) -> bool:
+        """The next attempt of a call waits; False: it is to end instead."""
+        self._graces.drop(task.uid)
+        waits = self._runtime.worker.retry_later(task, attempt, delay_s)
+        self._arm()
+        return waits
+
+    def retry_now(self, task: Task, attempt: int) -> bool:
+        """It begins; True: at once."""
+        at_once = self._runtime.worker.retry_now(task, attempt, now())
+        self._arm()
+        return at_once
 
     def _abandon(self, uid: int) -> None:
         task = self._runtime.worker.abandon(uid)

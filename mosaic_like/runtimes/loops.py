@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 
 _SLOW_S = 10.0
 
@@ -14,6 +15,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
         import uvloop
     except ImportError:
         return asyncio.new_event_loop()
+    fill_standard_streams()
     return uvloop.new_event_loop()
 
 
@@ -26,6 +28,19 @@ def new_own_loop() -> asyncio.AbstractEventLoop:
     loop = new_loop()
     loop.slow_callback_duration = _SLOW_S
     return loop
+
+
+def fill_standard_streams() -> None:
+    """Keep the numbers 0 to 2 of closed standard streams from being used for others.
+
+    A program started with one of them closed, as services are, would get a loop that
+    has that number, and libuv aborts the process when it closes it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
 
 
 def tune_collector(threshold: int) -> None:

@@ -89,9 +89,9 @@ class Monitor(Base):
         self.peers.announce(member)
         peer.send(answer)
         self._send(told)
-        if self.stopping:
-            peer.send(wire.Stop("the cluster is stopping"))
         if member.uid.split(":")[0] not in OF_NODES:
+            if self.stopping:  # a node tells its own
+                peer.send(wire.Stop("the cluster is stopping"))
             # Those are watched by their nodes, which know how they ended.
             self._watch(member)
 

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
 from ..config import FULL_TRACEBACK, Config
@@ -24,6 +24,9 @@ from .oom import MemoryWatch, near_limit
 from .processes import Child, ForkServer, describe_status, gone_text, open_pidfd
 from .spec import Spec, decode
 
+if TYPE_CHECKING:
+    from .peers import Peer
+
 logger = logging.getLogger(__name__)
 
 # What numeric libraries read when they are imported.
@@ -36,6 +39,7 @@ THREAD_VARIABLES = (
     "NUMBA_NUM_THREADS",
 )
 CLOSE_TIMEOUT_S = 10.0
+HURRY_RUNNING_S = 1.0  # and for the calls that run
 HURRY_S = 4.5  # for all of it, when the program has died
 ENDING_S = 0.5  # from a worker's last word to its end
 JOIN_GRACE_S = 1.0
@@ -250,9 +254,36 @@ class Node(Base):
             outbox = self.outbox(member.incarnation)
             if member.uid == uid and outbox is not None:
                 outbox.send(self._order())
+                self._watch_order(uid, child.pid, outbox)
                 return
         if child.pid:
             self._server.kill(child.pid)  # it has not joined: it has nothing
+
+    def _watch_order(self, uid: str, pid: int, outbox: Peer) -> None:
+        """Who has not even read the order when its calls have had their time is ended.
+
+        What runs there holds its loop, and it could close nothing.
+        """
+        outbox.flush()
+        limit_s = self.config.stop_timeout_s
+        if self._hurry:
+            limit_s = min(limit_s, HURRY_RUNNING_S)
+        order = outbox.link.number
+        self.loop.call_later(
+            limit_s + ENDING_S, self._check_order, uid, pid, outbox, order
+        )
+
+    def _check_order(self, uid: str, pid: int, outbox: Peer, order: int) -> None:
+        child = self._children.get(uid)
+        if child is None or child.pid != pid or outbox.link.acknowledged >= order:
+            return
+        if journal.is_closing(self._spec.directory, pid):
+            return  # which has its time
+        self._lines.append(
+            f"{short(uid)} did not answer, as what it runs holds its loop: it was "
+            "killed, and what lived there was not closed"
+        )
+        self._server.kill(pid)
 
     def _kill(self) -> None:
         for uid, child in self._children.items():
@@ -265,6 +296,7 @@ class Node(Base):
             outbox = self.outbox(member.incarnation)
             if outbox is not None:
                 outbox.send(self._order())
+                self._watch_order(member.uid, member.pid, outbox)
         elif not self._warehouse and self._starts >= self.config.num_workers:
             here = {m.uid for m in self.of_kind("worker")}
             if here.issuperset(self._children):

@@ -42,6 +42,15 @@ class OwnThread:
             self._run(task, self)
             task = None
 
+    @property
+    def task(self) -> Task | None:
+        """The call whose user code runs."""
+        return self._task
+
+    def runs_here(self, task: Task) -> bool:
+        """This is the thread, and it runs the user code of this call."""
+        return self._task is task and threading.get_ident() == self._thread.ident
+
     def enter(self, task: Task) -> None:
         """From here on it is user code, and may be interrupted; on the thread."""
         self._task = task

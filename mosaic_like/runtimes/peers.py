@@ -31,7 +31,15 @@ logger = logging.getLogger(__name__)
 BATCH_MESSAGES = 256
 _LARGE_BYTES = 32 << 10
 TICK_S = 0.02
+# What is kept for those who have not been announced. Past it packets are not taken: one
+# who is announced after all sends them again.
+_STRANGERS = 1024
+_STRANGER_S = 60.0  # after which one that is still no member may make room
 _STASHED_PACKETS = 10_000
+_STASHED_BYTES = 256 << 20  # of all strangers
+_EXPECTED = 100_000  # messages to those who have not been announced
+_FENCED = 100_000  # tokens of the lost
+_STRANGER = "a stranger"  # for people
 # Who makes thousands of calls and waits for the last gains nothing by being woken for
 # each: after so many batches of ends to which it has not said a thing, sent so close to
 # each other, the next ends wait for so long that some more may join them.
@@ -216,7 +224,15 @@ class Peer:
             return
         peers = self._peers
         routing_id = link.opened(peers.loop.time())
-        self._channel = peers.transport.connect(self.address, routing_id, self._broken)
+        try:
+            self._channel = peers.transport.connect(
+                self.address, routing_id, self._broken
+            )
+        except ValueError as error:
+            self.address = ""  # it is tried no more
+            link.broken(peers.loop.time())
+            peers.complain(str(self), f"its address cannot be used: {error}; what")
+            return
         self._resend()
 
     def _resend(self) -> None:
@@ -270,6 +286,10 @@ class Peer:
         self.stash.clear()
 
 
+def _size(packet: Packet) -> int:
+    return sum(memoryview(part).nbytes for part in packet)
+
+
 def _framed(message: Any, payload: Any) -> tuple[Any, Any]:
     """The same for who cannot open segments: what is in them goes as frames."""
     framed = payload.framed()
@@ -313,6 +333,10 @@ class Peers:
         self.by_token: dict[bytes, Peer] = {}
         self.by_incarnation: dict[int, Peer] = {}
         self._expected: dict[int, list[tuple[Any, Any]]] = {}
+        self.newest = 0  # incarnation that was announced; older ones never will be
+        self._strangers: dict[bytes, float] = {}  # since when, the oldest first
+        self._stashed_bytes = 0
+        self._fenced: dict[bytes, None] = {}
         # Calls are made inside user code, whose context must not live on in readers
         # and timers: it would keep alive whatever that code was called with.
         self.context = contextvars.Context()
@@ -329,6 +353,8 @@ class Peers:
         self.on_tick: Callable[[], bool] = lambda: False
         # Sends what has so large buffers that they would hold up all that comes after.
         self.send_apart: Callable[[Peer, Any, Any], None] | None = None
+        # Tells, not too often, what was dropped and from whom.
+        self.complain: Callable[[str, str], None] = lambda sender, text: None
         transport.on_packet = self._packet
 
     def announce(self, member: wire.Member) -> Peer:
@@ -337,14 +363,21 @@ class Peers:
         if peer is not None:
             return peer
         peer = self._peer(member.token)
+        self._strangers.pop(member.token, None)
         peer.incarnation = member.incarnation
         peer.uid = member.uid
         peer.address = member.address
         self.by_incarnation[member.incarnation] = peer
+        if member.incarnation > self.newest:
+            self.newest = member.incarnation
+            # The monitor announces them in order: the others will not come any more.
+            for other in [i for i in self._expected if i < self.newest]:
+                del self._expected[other]
         for message, payload in self._expected.pop(member.incarnation, ()):
             peer.send(message, payload)
         stash, peer.stash = peer.stash, []
         for packet in stash:
+            self._stashed_bytes -= _size(packet)
             self._decode(peer, packet)
         if peer.link.acknowledge_at is not None and not self.ticking:
             self.tick_soon()
@@ -352,6 +385,7 @@ class Peers:
 
     def address(self, token: bytes, address: str) -> Peer:
         """Where to answer a token that has no incarnation yet."""
+        self._strangers.setdefault(token, self.loop.time())
         peer = self._peer(token)
         peer.address = address
         return peer
@@ -361,14 +395,51 @@ class Peers:
 
         A payload may come before the news of the runtime whose objects it mentions.
         """
-        self._expected.setdefault(incarnation, []).append((message, payload))
+        waiting = self._expected.setdefault(incarnation, [])
+        if len(waiting) >= _EXPECTED or len(self._expected) > _EXPECTED:
+            name = f"a runtime {incarnation} that nobody has announced"
+            self.complain(name, f"{type(message).__name__} for it")
+            return
+        waiting.append((message, payload))
 
     def lose(self, incarnation: int) -> None:
         """Fence an incarnation: nothing of it is heard from now on."""
         self._expected.pop(incarnation, None)
         peer = self.by_incarnation.pop(incarnation, None)
         if peer is not None:
-            peer.lose()
+            self._forget(peer)
+
+    def _forget(self, peer: Peer) -> None:
+        """What still comes of it is dropped."""
+        self._stashed_bytes -= sum(map(_size, peer.stash))
+        peer.lose()
+        if peer.token != self.token:
+            self.by_token.pop(peer.token, None)
+            self._strangers.pop(peer.token, None)
+            self._fenced[peer.token] = None
+            if len(self._fenced) > _FENCED:
+                del self._fenced[next(iter(self._fenced))]
+
+    def _meet(self, token: bytes, packet: Packet) -> Peer | None:
+        """A packet of a token that is not announced; None: it is not taken."""
+        if token in self._fenced or len(token) != len(self.token):
+            return None
+        peer = self.by_token.get(token)
+        full = self._stashed_bytes + _size(packet) > _STASHED_BYTES
+        if full or (peer is not None and len(peer.stash) >= _STASHED_PACKETS):
+            self.complain(_STRANGER, "a packet, for which there is no room,")
+            return None
+        if peer is None:
+            now = self.loop.time()
+            if len(self._strangers) >= _STRANGERS:
+                oldest, since = next(iter(self._strangers.items()))
+                if now - since < _STRANGER_S:
+                    self.complain(_STRANGER, "a packet, one too many,")
+                    return None
+                self._forget(self.by_token[oldest])
+            self._strangers[token] = now
+            peer = self._peer(token)
+        return peer
 
     def _peer(self, token: bytes) -> Peer:
         peer = self.by_token.get(token)
@@ -391,8 +462,10 @@ class Peers:
     def _packet(self, routing_id: bytes, packet: Packet) -> None:
         token = routing_id[:8]
         peer = self.by_token.get(token)
-        if peer is None:
-            peer = self._peer(token)
+        if peer is None or not peer.incarnation:
+            peer = self._meet(token, packet)
+            if peer is None:
+                return
         try:
             is_new = peer.link.unwrap(packet, self.loop.time())
             if self._heard is not None:
@@ -404,7 +477,7 @@ class Peers:
                     self.tick_soon()
                 return
         except ProtocolError as error:
-            logger.warning("a packet from %s was dropped: %s", peer, error)
+            self.complain(peer.uid or _STRANGER, f"a packet: {error}; it")
             return
         if not self.ticking:
             self.tick_soon()
@@ -413,20 +486,21 @@ class Peers:
             self.gathering += 1
             self._decode(peer, packet)
             self.gathered()
-        elif len(peer.stash) < _STASHED_PACKETS:
-            peer.stash.append(packet)
+        else:
             try:
                 batch = wire.decode(memoryview(packet[0])[HEADER_BYTES:])
             except msgspec.MsgspecError as error:
-                logger.warning("a batch from %s was dropped: %s", peer, error)
+                self.complain(_STRANGER, f"a batch: {error}; it")
                 return
+            peer.stash.append(packet)
+            self._stashed_bytes += _size(packet)
             self._stranger(token, batch)
 
     def _decode(self, peer: Peer, packet: Packet) -> None:
         try:
             batch = wire.decode(memoryview(packet[0])[HEADER_BYTES:])
         except msgspec.MsgspecError as error:
-            logger.warning("a batch from %s was dropped: %s", peer, error)
+            self.complain(peer.uid, f"a batch: {error}; it")
             return
         self.deliver(peer, batch, packet[1:])
 

@@ -14,6 +14,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
+from ..comms.checks import check_extra
 from ..sizes import size_text
 from .incoming import Held, Reader
 from .ledger import open_ledger
@@ -263,6 +264,8 @@ class Sharing:
         return arrived
 
     def _located(self, message: wire.Located, buffers: Any, sender: int) -> None:
+        if message.extra is not None:
+            check_extra(message.extra, len(buffers))
         if message.extra is not None and message.extra.parts is not None:
             # A segment that cannot be opened: its content, in chunks.
             content = self._runtime.transfers.arrived(message, (), sender)

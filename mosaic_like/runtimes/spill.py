@@ -12,13 +12,13 @@ import errno
 import os
 import tempfile
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..cgroups import PROC, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 # Where there is more room than in memory, if the run directory is in memory itself.
 _ON_DISK = "/var/tmp"

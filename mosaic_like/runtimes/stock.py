@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 
 FREE_BYTES = 512 << 20  # kept free at most, of touched memory
 IDLE_S = 5.0  # after which what was not used goes
-_FD_SHARE = 4  # this part of the descriptors of a process may be segments
+# This part of the descriptors of a process, after those of its links, may be segments
+# on loan, and as many free ones.
+_FD_SHARE = 4
+_FD_OTHERS = 48
 
 
 class Segment:
@@ -119,7 +122,7 @@ class Stock:
         self.made = 0  # segments that had to be created
         self.bytes_copied = 0
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._most = max(64, soft // _FD_SHARE)
+        self._most = max(4, (soft - _FD_OTHERS) // _FD_SHARE)
 
     def take(
         self, uid: int, owner: int, parts: Sequence[tuple[int, memoryview]], nbytes: int
@@ -171,7 +174,7 @@ class Stock:
             self._end(segment)
         if len(self.on_loan) >= self._most:
             raise OSError(
-                f"{len(self.on_loan)} segments are in use, a quarter of the "
+                f"{len(self.on_loan)} segments are in use, about a quarter of the "
                 "descriptors that this process may open: raise 'ulimit -n', or drop "
                 "values"
             )
@@ -248,7 +251,10 @@ class Stock:
             return
         segment.idle_since_s = now_s
         self._free.setdefault(segment.size, []).append(segment)
-        while self.free_bytes > self._free_bytes:
+        while (
+            sum(map(len, self._free.values())) > self._most
+            or self.free_bytes > self._free_bytes
+        ):
             self._close_oldest()
 
     def _close_oldest(self) -> None:

@@ -16,8 +16,10 @@ from ..comms.serialization import Payload, Referent
 from ..core.caller import COUNTED_BYTES, Call, Stream, rare
 from ..core.placement import STRATEGIES, Strategy
 from ..core.task import DONE, FAILED
+from ..errors import SerializationError
 from ..ids import MONITOR_INCARNATION
 from ..proxies.task import TaskHandle, TaskProxy
+from ..proxies.warehouse import WarehouseObject
 from .failures import no_cluster
 
 if TYPE_CHECKING:
@@ -95,6 +97,26 @@ class Storing:
             runtime.when_settled(asked, lambda: _heard(asked))
             TaskProxy(runtime, asked)  # nobody waits for it
         return call
+
+    def heir(self, call: Call) -> TaskProxy[Any] | None:
+        """What stands for a task that has ended well, and whose runtime is lost.
+
+        None: its value is not here either.
+        """
+        result = call.result
+        if type(result) is not bytes and result.size:
+            return None
+        item = rare(call)
+        if item.heir is None:
+            try:
+                value = self._runtime.values.of(call)
+            except SerializationError:
+                return None
+            item.heir = WarehouseObject(
+                self._runtime, self.put(value, None, False, depth=2)
+            )
+        heir: TaskProxy[Any] = item.heir
+        return heir
 
     def look(self, key: str, depth: int) -> Call:
         """The value that is under a key."""

@@ -23,9 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .actor import ActorRuntime
+    from .landing import Pool
     from .peers import Peer
 
 logger = logging.getLogger(__name__)
+
+_TRIM_S = 5.0
+# Of the memory that values may take on the host, what one runtime keeps for the next.
+_KEPT_PART = 16
 
 
 class Landing:
@@ -51,6 +56,8 @@ class Transfers:
         self._departures: dict[int, Departures] = {}  # by incarnation of the peer
         self._arrivals: dict[int, Arrivals] = {}
         self._landing: dict[tuple[int, int], Arrived] = {}  # by sender and number
+        self._pool: Pool | None = None
+        self._trimming = False
         runtime.peers.send_apart = self.send
         runtime.handlers.update(
             {
@@ -77,7 +84,8 @@ class Transfers:
         self._go_on(peer, departures)
 
     def _go_on(self, peer: Peer, departures: Departures) -> None:
-        while (piece := departures.next()) is not None:
+        now_s = self._runtime.loop.time
+        while (piece := departures.next(now_s())) is not None:
             chunk = wire.Chunk(piece.transfer, piece.buffer, piece.offset)
             peer.send(chunk, Payload(b"", buffers=(piece.view,)))
 
@@ -85,7 +93,7 @@ class Transfers:
         departures = self._departures.get(sender)
         peer = self._runtime.outbox(sender)
         if departures is not None and peer is not None:
-            departures.taken(message.nbytes)
+            departures.taken(message.nbytes, self._runtime.loop.time())
             self._go_on(peer, departures)
 
     def _unwanted(self, message: wire.Unwanted, buffers: Any, sender: int) -> None:
@@ -111,11 +119,11 @@ class Transfers:
             finish: makes what will be its ``buffers`` of the views on them.
         """
         parts = message.extra.parts
-        arrived = Arrived(message.data, (), grants, max(1, sum(parts.lengths)))
+        data = getattr(message, "data", b"")  # a Located has none
+        arrived = Arrived(data, (), grants, max(1, sum(parts.lengths)))
         arrived.shared = landing = Landing(sender, parts.number, finish)
         try:
-            arrivals = self._arrivals.setdefault(sender, Arrivals())
-            arriving = arrivals.expect(parts)
+            arriving = self._arrivals_of(sender).expect(parts)
         except (OSError, ProtocolError) as error:
             landing.why = str(error)
             self._send(sender, wire.Unwanted(parts.number))
@@ -126,7 +134,31 @@ class Transfers:
             self._complete(arrived, arriving)
         return arrived
 
+    def _arrivals_of(self, sender: int) -> Arrivals:
+        arrivals = self._arrivals.get(sender)
+        if arrivals is None:
+            if self._pool is None:
+                from .landing import FREE_BYTES, Pool
+
+                memory = self._runtime.sharing.account.limits[0] or FREE_BYTES
+                self._pool = Pool(min(FREE_BYTES, memory // _KEPT_PART))
+            arrivals = self._arrivals[sender] = Arrivals(self._pool.take)
+        return arrivals
+
+    def _trim_soon(self) -> None:
+        if not self._trimming and not self._runtime.peers.closed:
+            self._trimming = True
+            runtime = self._runtime
+            runtime.loop.call_later(_TRIM_S, self._trim, context=runtime.context)
+
+    def _trim(self) -> None:
+        self._trimming = False
+        if self._pool is not None and (self._pool.trim() or self._landing):
+            self._trim_soon()
+
     def _chunk(self, message: wire.Chunk, buffers: Any, sender: int) -> None:
+        if not buffers:
+            raise ProtocolError("it came without its bytes")
         view = memoryview(buffers[0]).cast("B")
         self._send(sender, wire.Taken(view.nbytes))
         arrivals = self._arrivals.get(sender)
@@ -145,6 +177,7 @@ class Transfers:
 
     def _complete(self, arrived: Arrived, arriving: Arriving) -> None:
         landing = arrived.shared
+        self._trim_soon()
         arrived.buffers = landing.finish(arriving.views())
         arrived.size = 0
         self._go_on_with(landing)

@@ -312,7 +312,8 @@ class UserRuntime(ActorRuntime):
         >>> import mosaic_like as mosaic
         >>> async def main(runtime):
         ...     ref = await mosaic.put(bytes(100_000))
-        ...     return [(v.kind.value, v.holders) for v in (await runtime.memory()).values]
+        ...     report = await runtime.memory()
+        ...     return [(v.kind.value, v.holders) for v in report.values]
         >>> mosaic.run(main, num_workers=1)
         [('put', ('head',))]
         """

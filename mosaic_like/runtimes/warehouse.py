@@ -13,6 +13,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
+from ..comms.checks import check_extra
 from ..comms.messages import SEGMENT, Place, SharedBuffers
 from ..comms.serialization import Payload
 from ..config import Config
@@ -78,6 +79,7 @@ class Warehouse(ActorRuntime):
             or extra.parts
         ):
             return data
+        check_extra(extra, len(buffers))
         # Also of what lives here: the value holds it, long after the message.
         grants = tuple(self.grants.delivered(extra.references, sender))
         definitions = tuple(extra.definitions)

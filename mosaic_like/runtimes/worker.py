@@ -206,11 +206,18 @@ class Worker(UserRuntime):
     def on_stop(self, message: wire.Stop, buffers: Any, sender: int) -> None:
         if not self.stopping:
             self.stopping = True
+            # Before all that may hold the loop: the node wants to know who can answer.
+            self.loop.call_soon(self._acknowledge, sender)
             if message.orphaned:
                 self._ending = Orphaned(message.why)
             if message.hurry:
                 self._running_s = min(HURRY_S, self._running_s)
             self._stopping = self.loop.create_task(self._stop())
+
+    def _acknowledge(self, sender: int) -> None:
+        outbox = self.outbox(sender)
+        if outbox is not None:
+            outbox.acknowledge()
 
     async def _stop(self) -> None:
         lines: list[str] = []

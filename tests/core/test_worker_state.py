@@ -364,6 +364,7 @@ ACTORS = {
     *("Create", "Submit", "Done", "Failed", "Cancel", "Running", "Subscribe"),
     *("Fetch", "Value", "Item", "Credit", "Release", "ReleaseGrants", "Retain"),
     *("Holding", "LossSeen", "Define", "Quiesce", "Quiet", "Waiting"),
+    "Circle",
 }
 
 
@@ -392,6 +393,8 @@ def test_every_message_is_for_somebody() -> None:
     rest = {"Output", "Stopped", "Hello", "Exited", "Interrupt"}
     copies = {"Copy", "Uncopy", "Copied"}  # see Copies
     segments = {"Adopt", "Locate", "Returned", "Located"}  # see Keeper and Sharing
+    segments |= {"Ledger", "Spilled"}
+    memory = {"AskMemory", "MemoryOf", "Waits"}  # see Inventory and Admitting
     names = {"Claim", "Claimed", "Named", "Unnamed", "Share", "Shared"}
     names |= {"AskNames", "Names"}  # see NameTable
-    assert known == MEMBERSHIP | ACTORS | rest | copies | segments | names
+    assert known == MEMBERSHIP | ACTORS | rest | copies | segments | names | memory

@@ -229,6 +229,18 @@ def test_what_is_kept_free_is_bounded(stock: Stock) -> None:
     assert stock.free_bytes == 0
 
 
+def test_what_is_kept_free_takes_few_descriptors(
+    stock: Stock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stock, "_most", 3)
+    for size in (MIB // 4, MIB // 2, MIB):
+        for uid in range(3):
+            stock.take(uid, 9, *parts_of(np.zeros(size, "u1")))
+        for uid in range(3):
+            stock.returned(uid, float(size))
+    assert stock.free_bytes == 3 * MIB  # those used last
+
+
 def test_what_an_unknown_one_returns_is_nothing(stock: Stock) -> None:
     stock.returned(77, 0.0)
     assert stock.free_bytes == 0
