@@ -155,16 +155,25 @@ async def chain_same(bench: Bench) -> Result:
     )
 
 
-async def chain_two(bench: Bench) -> Result:
-    first = await _echo(runtime=bench.runtime.workers[0])
-    second = await _echo(runtime=bench.runtime.workers[1])
+async def _chain_two(bench: Bench, name: str, **options: Any) -> Result:
+    """Each link is a way between processes; a plain one is two between threads too."""
+    first = await _echo(runtime=bench.runtime.workers[0], **options)
+    second = await _echo(runtime=bench.runtime.workers[1], **options)
     return await bench.rate(
-        "chain of 1000, two workers",
+        name,
         functools.partial(_chain, first, second),
         at_least(5_000),
         calls=CHAIN,
         unit="tasks/s",
     )
+
+
+async def chain_two(bench: Bench) -> Result:
+    return await _chain_two(bench, "chain of 1000, two workers")
+
+
+async def chain_two_inline(bench: Bench) -> Result:
+    return await _chain_two(bench, "chain of 1000, two workers, inline", inline=True)
 
 
 ROWS: Final[dict[str, Callable[[Bench], Awaitable[Result]]]] = {
@@ -178,4 +187,5 @@ ROWS: Final[dict[str, Callable[[Bench], Awaitable[Result]]]] = {
     "lone-plain": lone_plain,
     "chain-same": chain_same,
     "chain-two": chain_two,
+    "chain-two-inline": chain_two_inline,
 }

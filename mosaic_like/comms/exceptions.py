@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from .serialization import Serializer
 
-_NODES = 32  # of a chain of causes and contexts, groups with all members
+MOST_NODES = 32  # of a chain of causes and contexts, groups with all members
 _MESSAGE_CHARS = 10_000
 _TEXT_CHARS = 100_000
 _NOTES = 50
@@ -44,7 +44,7 @@ _BECAUSE = "\nThe above exception was the direct cause of the following exceptio
 _DURING = "\nDuring handling of the above exception, another exception occurred:\n\n"
 
 
-class _Node(msgspec.Struct, array_like=True):
+class Node(msgspec.Struct, array_like=True):
     """One exception of a chain; others are named by their index, -1 for none."""
 
     type_name: str
@@ -77,7 +77,7 @@ def dump_error(
         nodes = _Writer(serializer).chain(exc)
     except _ANYTHING as error:
         reason = f"it could not be described: {type(error).__name__}"
-        nodes = [_Node(_type_name(exc), "", "", [], [], reason=reason)]
+        nodes = [Node(_type_name(exc), "", "", [], [], reason=reason)]
     if note is not None:
         nodes[0].notes.append(_clean(note, _MESSAGE_CHARS))
     return msgspec.msgpack.encode(nodes)
@@ -86,11 +86,11 @@ def dump_error(
 class _Writer:
     def __init__(self, serializer: Serializer) -> None:
         self._serializer = serializer
-        self._nodes: list[_Node] = []
+        self._nodes: list[Node] = []
         self._excs: list[BaseException] = []
         self._indices: dict[int, int] = {}
 
-    def chain(self, exc: BaseException) -> list[_Node]:
+    def chain(self, exc: BaseException) -> list[Node]:
         self._index(exc, -1)
         # The list grows while it is walked.
         for index, one in enumerate(self._excs):
@@ -107,7 +107,7 @@ class _Writer:
             return -1
         index = self._indices.get(id(exc))
         if index is None:
-            if len(self._nodes) >= _NODES:
+            if len(self._nodes) >= MOST_NODES:
                 return -1
             index = self._indices[id(exc)] = len(self._nodes)
             self._excs.append(exc)
@@ -120,11 +120,11 @@ def _members(group: BaseExceptionGroup[Any]) -> tuple[BaseException, ...]:
     return tuple(group.exceptions)
 
 
-def _describe(exc: BaseException, serializer: Serializer) -> _Node:
+def _describe(exc: BaseException, serializer: Serializer) -> Node:
     tb = exc.__traceback__
     # What comes out of our frames alone was said to us by what the user gave.
     tb = without_own(tb, meant=not has_others(tb))
-    node = _Node(
+    node = Node(
         type_name=_type_name(exc),
         message=_message(exc),
         text=_text(exc, tb),
@@ -183,7 +183,7 @@ def _frames(tb: TracebackType | None) -> list[Frame]:
 
 
 def _pickled(
-    exc: BaseException, serializer: Serializer, node: _Node
+    exc: BaseException, serializer: Serializer, node: Node
 ) -> tuple[bytes, str]:
     """The exception itself, and if that cannot be, why."""
     try:
@@ -249,7 +249,7 @@ def _cannot(exc: BaseException, what: str, error: BaseException) -> str:
 def load_error(data: bytes, serializer: Serializer) -> BaseException:
     """The exception again, of the same type, with the remote frames; or RemoteError."""
     try:
-        nodes = msgspec.msgpack.decode(data, type=list[_Node])
+        nodes = msgspec.msgpack.decode(data, type=list[Node])
         return _Reader(nodes, serializer).exception(0)
     except Exception as error:
         reason = f"the report of it cannot be read: {type(error).__name__}"
@@ -259,7 +259,7 @@ def load_error(data: bytes, serializer: Serializer) -> BaseException:
 def error_summary(data: bytes) -> str:
     """Type and message in one line, for people; nothing is unpickled."""
     try:
-        node = msgspec.msgpack.decode(data, type=list[_Node])[0]
+        node = msgspec.msgpack.decode(data, type=list[Node])[0]
     except Exception:
         return "an error whose report cannot be read"
     message = " ".join(node.message.split())
@@ -292,7 +292,7 @@ def not_rebuilt(what: str, error: BaseException) -> str:
 
 
 class _Reader:
-    def __init__(self, nodes: list[_Node], serializer: Serializer) -> None:
+    def __init__(self, nodes: list[Node], serializer: Serializer) -> None:
         self._nodes = nodes
         self._serializer = serializer
         self._made: dict[int, BaseException] = {}
@@ -331,7 +331,7 @@ class _Reader:
                 )
         return RemoteError(node.type_name, node.message, self._chain_text(node), reason)
 
-    def _unpickled(self, node: _Node) -> BaseException:
+    def _unpickled(self, node: Node) -> BaseException:
         value = self._serializer.loads(node.pickled)
         if isinstance(value, tuple):
             cls, args, state = value
@@ -344,14 +344,14 @@ class _Reader:
             raise TypeError("it would end what runs here")
         return value
 
-    def _chain_text(self, node: _Node, depth: int = 0) -> str:
+    def _chain_text(self, node: Node, depth: int = 0) -> str:
         """The traceback as Python prints it, causes first."""
         before, between = -1, ""
         if node.cause >= 0:
             before, between = node.cause, _BECAUSE
         elif node.context >= 0 and not node.suppress:
             before, between = node.context, _DURING
-        if not 0 <= before < len(self._nodes) or depth > _NODES:
+        if not 0 <= before < len(self._nodes) or depth > MOST_NODES:
             return node.text
         earlier = self._chain_text(self._nodes[before], depth + 1)
         return f"{earlier}{between}{node.text}"

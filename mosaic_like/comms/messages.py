@@ -101,6 +101,7 @@ class Place(msgspec.Struct, array_like=True, gc=False, frozen=True):
     device: int
     inode: int
     size: int  # bytes
+    token: int = 0  # of a file, behind its content; 0: it is memory
 
 
 class SharedBuffers(msgspec.Struct, array_like=True, gc=False, frozen=True):
@@ -314,6 +315,7 @@ class Hop(msgspec.Struct, array_like=True, gc=False, frozen=True):
     stamp: int  # of the wait, if it is one
     tessera: int
     certain: bool
+    depth: int  # inside how many calls it was made
     name: str  # of tessera and method
 
 

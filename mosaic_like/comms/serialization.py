@@ -24,7 +24,8 @@ from collections.abc import Callable, Iterable, Sequence
 from types import FunctionType
 from typing import Any
 
-from ..errors import MosaicError
+from ..errors import MosaicError, SerializationError
+from ..sizes import size_text
 from . import gathering
 from .definitions import MAIN_MODULES, Definitions, is_importable
 from .gathering import (
@@ -54,6 +55,8 @@ PLAIN = _SCALARS | {bytes}
 _BULK = frozenset({bytes, bytearray})
 _MARSHAL_VERSION = 2  # without back references, which cost a third of the time
 _MARK = gathering.__name__.encode()
+# Of one pickle: a message that is larger than 2 GiB would end its connection.
+MESSAGE_BYTES = (2 << 30) - (1 << 20)
 
 Resolve = Callable[[int, tuple[Any, ...]], Any]
 Buffers = Iterable[Any]
@@ -265,6 +268,8 @@ class Serializer:
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()
         pickler.clear_memo()
+        if len(data) > MESSAGE_BYTES:
+            raise _too_large(len(data))
         result = data if pickler.only_bytes() else pickler.take(data)
         self._free.append(pickler)
         return result
@@ -280,6 +285,8 @@ class Serializer:
         pickler.arrays = self._arrays
         pickler.dump(value)
         data = file.getvalue()
+        if len(data) > MESSAGE_BYTES:
+            raise _too_large(len(data))
         return data if pickler.only_bytes() else pickler.take(data)
 
     def _find_arrays(self) -> tuple[type, ...]:
@@ -319,6 +326,14 @@ class Serializer:
         if _MARK in raw:
             return _Unpickler(raw, buffers, self._known, resolve).load()
         return pickle.loads(raw, buffers=buffers)
+
+
+def _too_large(nbytes: int) -> SerializationError:
+    return SerializationError(
+        f"a value takes {size_text(nbytes)} when it is pickled, beside the arrays and "
+        f"bytes in it, and a message carries at most {size_text(MESSAGE_BYTES)}: pass "
+        "numbers as an array, which may be of any size, or pass it in parts"
+    )
 
 
 def _wrapped(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

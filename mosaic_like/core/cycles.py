@@ -75,6 +75,7 @@ class Vertex(NamedTuple):
     name: str  # of tessera and method
     tessera: int
     edges: Sequence[Edge]
+    depth: int = 0  # inside how many calls it was made
     certain: bool = True  # nothing but its method ends it: no time limit, no cancel
 
 
@@ -168,9 +169,12 @@ class CycleState:
         port = self._port
         todo = deque([(message.uid, message.hops)])
         origin = message.hops[0].uid if message.hops else message.uid
-        number, visited = self._visited.pop(origin, (0, {}))
-        if number != message.number:
+        number, visited = self._visited.get(origin, (0, {}))
+        if message.number < number:
+            return  # there has been another round since, which must not begin anew
+        if message.number > number:
             visited = {}
+        self._visited.pop(origin, None)
         self._visited[origin] = message.number, visited  # the last of them now
         while len(self._visited) > _ORIGINS:
             del self._visited[next(iter(self._visited))]
@@ -180,14 +184,12 @@ class CycleState:
                 self._closed(message.number, hops)
                 continue
             certain = all(hop.certain for hop in hops)
-            if len(hops) >= _HOPS or (
-                uid in visited and (visited[uid] or not certain)
-            ):
+            if len(hops) >= _HOPS or (uid in visited and (visited[uid] or not certain)):
                 continue
-            visited[uid] = certain
             vertex = port.vertex(uid, message.strict)
             if vertex is None:
                 continue
+            visited[uid] = certain
             for edge in vertex.edges:
                 hop = Hop(
                     uid,
@@ -196,6 +198,7 @@ class CycleState:
                     edge.stamp,
                     vertex.tessera,
                     edge.certain and vertex.certain,
+                    vertex.depth,
                     vertex.name,
                 )
                 if edge.owner == port.incarnation:
@@ -232,9 +235,9 @@ class CycleState:
         key = tuple((hop.uid, hop.kind, hop.stamp) for hop in hops)
         watch.found.add(key)
         if key in watch.suspected:
-            # The same one, whoever has found it: the call that was made last.
+            # The same one, whoever has found it: the innermost, whose call closes it.
             able = [i for i, hop in enumerate(hops) if hop.kind in _MAY_RAISE]
-            last = max(able, key=lambda i: hops[i].uid)
+            last = max(able, key=lambda i: (hops[i].depth, hops[i].uid))
             chosen = hops[last]
             text = in_words([*hops[last:], *hops[:last]])
             self._tell(chosen.at, Circle(chosen.uid, stamp=chosen.stamp, text=text))

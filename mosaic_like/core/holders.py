@@ -29,7 +29,7 @@ from ..ids import NUMBER_BITS
 from .losses import Loss, Losses
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 
 class Owned(Protocol):
@@ -210,6 +210,17 @@ class HolderTable:
             if not holders.made and holders.maker == incarnation:
                 del self.shared[uid]
         self._settle(settled)
+
+    def prune(self, never: Callable[[int], bool]) -> None:
+        """Forget what was said of objects and losses that will never be.
+
+        Args:
+            never: whether nothing will come any more of an incarnation.
+        """
+        for uid, holders in list(self.shared.items()):
+            if not holders.made and never(holders.maker):
+                del self.shared[uid]
+        self._losses.prune(never)
 
     def _settle(self, settled: list[tuple[int, Loss]]) -> None:
         for lost, loss in settled:

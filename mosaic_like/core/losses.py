@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 
 class Loss:
@@ -87,6 +87,12 @@ class Losses:
         loss.waiting = {runtime for runtime in live if not self.is_lost(runtime)}
         loss.waiting -= loss.seen
         return self._settle()
+
+    def prune(self, never: Callable[[int], bool]) -> None:
+        """Forget what others said of losses that the monitor will never tell."""
+        for lost in [o for o, loss in self._open.items() if not loss.told]:
+            if never(lost):
+                del self._open[lost]
 
     def _settle(self) -> list[tuple[int, Loss]]:
         settled = []

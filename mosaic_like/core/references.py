@@ -55,6 +55,10 @@ class Grant:
         self.granter = granter
         self._home = home
 
+    def is_of(self, home: Grants) -> bool:
+        """Whether it counts there, and not in a cluster that has ended."""
+        return self._home is home
+
     def __repr__(self) -> str:
         return f"<Grant of {self.uid} at {self.owner} from {self.granter}>"
 

@@ -346,7 +346,9 @@ class Intake:
     Items are put on the loop's thread and taken on any.
     """
 
-    __slots__ = ("_owed", "expected", "items", "state", "waiters", "watched")
+    __slots__ = (
+        *("_owed", "expected", "items", "opened", "state", "waiters", "watched"),
+    )
 
     def __init__(self) -> None:
         self.state = IntakeState.OPEN
@@ -355,11 +357,14 @@ class Intake:
         self._owed = 0
         self.waiters: list[Callable[[], Any]] = []  # for the next item, or the end
         self.watched = False  # the end of the call wakes the waiters
+        self.opened = False  # somebody takes from it, or will
 
     def put(self, number: int, item: Any) -> None:
         """An item has come."""
         if number != self.expected:
             raise ProtocolError(f"item {number} came where {self.expected} was due")
+        if len(self.items) >= WINDOW_ITEMS:
+            raise ProtocolError(f"an item more than the {WINDOW_ITEMS} it had credit for")
         self._move("item")
         self.expected = number + 1
         if self.state is IntakeState.OPEN:

@@ -48,6 +48,11 @@ if TYPE_CHECKING:
 # for.
 TRAVELLING_BYTES = 64 << 10
 
+# What others make wait here, for what may never come.
+_PARKED = 100_000  # tesserae
+_PARKED_CALLS = 100_000  # of each: ten callers with all their credit
+_EARLY_CANCELS = 10_000
+
 _NO_OPTIONS = wire.Options(name="result")
 _LISTENING = TesseraState.LISTENING
 NONE = b"N"  # None, as the serializer has it
@@ -179,11 +184,25 @@ class WorkerState:
         self.abandoned: dict[int, Task] = {}
         # Asked by others for calls that their makers' messages have not brought yet.
         self._early_cancels: dict[int, str] = {}
+        self._cancellers: dict[int, int] = {}  # who asked
+        # Whether nothing will come any more of who made a uid: the runtime may know more.
+        self.never: Callable[[int], bool] = self.lost_makers.__contains__
         # Brings an argument when there is memory for it; see runtimes/admitting.py.
         self.admit: Callable[[Task, Call, Callable[[], None]], None]
         self.admit = lambda task, argument, go: go()
 
     # -- calls come in -----------------------------------------------------------------
+
+    def check_create(self, message: wire.Create, sender: int) -> None:
+        """Refuse a construction that no honest peer asks for.
+
+        Raises:
+            ProtocolError: its uids are another's, or there are such things already.
+        """
+        if maker(message.tessera) != sender or maker(message.uid) != sender:
+            raise ProtocolError("it makes what only another may make")
+        if message.tessera in self.tesserae or message.uid in self.tasks:
+            raise ProtocolError("it makes what was made before")
 
     def create(self, message: wire.Create, buffers: Any, sender: int) -> None:
         """Make a tessera: its constructor is its first task."""
@@ -363,14 +382,20 @@ class WorkerState:
                 self._results.enqueue(task)
             return
         made_by = maker(message.tessera)
-        if made_by in self.lost_makers or made_by == sender:
+        full = len(self._parked) >= _PARKED
+        if full or made_by == sender or self.never(made_by):
             ghost = Tessera(message.tessera, made_by, _NO_OPTIONS, self._runner)
             task = received(message, sender, ghost, buffers)
             self.tasks[message.uid] = task
             self.holders.add(message.uid)
             self._fail(task, wire.GONE, "it is gone: it was closed or never made")
             return
-        self._parked.setdefault(message.tessera, []).append((sender, message, buffers))
+        line = self._parked.setdefault(message.tessera, [])
+        if len(line) >= _PARKED_CALLS:
+            raise ProtocolError(
+                f"{len(line)} calls wait already for a tessera that has not come"
+            )
+        line.append((sender, message, buffers))
 
     def _refused(self, task: Task) -> bool:
         tessera = task.tessera
@@ -411,7 +436,7 @@ class WorkerState:
     ) -> None:
         if reference.owner == self._port.incarnation:
             local = self.tasks.get(reference.uid)
-            if local is None and maker(reference.uid) in self.lost_makers:
+            if local is None and self._cannot_come(reference.uid):
                 local = self._never(reference.uid)
             if local is not None and local.settled:
                 task.arguments[index] = local
@@ -431,6 +456,13 @@ class WorkerState:
         task.missing += 1
         call.waiters = [lambda: self._remote_argument(task, index, call)]
         self._caller.subscribe(call)
+
+    def _cannot_come(self, uid: int) -> bool:
+        """A task that is not here, whose Submit is not on its way either."""
+        by = maker(uid)
+        if by == self._port.incarnation:
+            return uid not in self._caller.calls
+        return self.never(by)
 
     def _on_main(self, task: Task) -> bool:
         """The call is known to run on the main thread."""
@@ -768,12 +800,14 @@ class WorkerState:
     def subscribe(self, uid: int, sender: int) -> None:
         """A holder wants to learn the end of a task."""
         task = self.tasks.get(uid) or self.copies.get(uid)
-        if task is None and maker(uid) in self.lost_makers:
+        if task is None and self._cannot_come(uid):
             task = self._never(uid)
         if task is not None and task.settled:
             self._tell_end(sender, task)
         else:
-            self._subscribers.setdefault(uid, []).append(sender)
+            subscribers = self._subscribers.setdefault(uid, [])
+            if sender not in subscribers:
+                subscribers.append(sender)
 
     def fetch(self, uid: int, sender: int) -> None:
         """A holder wants the value that stayed here."""
@@ -921,7 +955,12 @@ class WorkerState:
             task = self.tasks[uid] = self._ghost(uid, sender)
             self.holders.add(uid)
             self._stopped(task, reason)
-        elif sender and maker(uid) not in self.lost_makers:
+        elif (
+            sender
+            and not self._cannot_come(uid)
+            and len(self._early_cancels) < _EARLY_CANCELS
+        ):
+            self._cancellers[uid] = sender
             # Another holder of it was faster than its maker: it is on its way.
             self._early_cancels[uid] = reason
             # Until it comes, look at each call.
@@ -937,6 +976,7 @@ class WorkerState:
 
     def _cancel_early(self, task: Task) -> None:
         why = self._early_cancels.pop(task.uid, None)
+        self._cancellers.pop(task.uid, None)
         if not self._early_cancels:
             vars(self).pop("submit_run", None)
         if why is not None and not task.settled:
@@ -1073,9 +1113,19 @@ class WorkerState:
         """A runtime is gone: nothing that only it could send will come."""
         self.producers.lost(incarnation)
         self.lost_makers.add(incarnation)
-        for uid in [u for u in self._early_cancels if maker(u) == incarnation]:
-            del self._early_cancels[uid]
-        for uid in [u for u in self._parked if maker(u) == incarnation]:
+        for uid, canceller in list(self._cancellers.items()):
+            if canceller == incarnation or self.never(maker(uid)):
+                self._early_cancels.pop(uid, None)
+                del self._cancellers[uid]
+        if not self._early_cancels:
+            vars(self).pop("submit_run", None)
+        for uid, line in list(self._parked.items()):
+            for _, message, _ in [one for one in line if one[0] == incarnation]:
+                self._parked_cancels.pop(message.uid, None)
+            self._parked[uid] = [one for one in line if one[0] != incarnation]
+            if not self._parked[uid]:
+                del self._parked[uid]
+        for uid in [u for u in self._parked if self.never(maker(u))]:
             for sender, message, buffers in self._parked.pop(uid):
                 self._parked_cancels.pop(message.uid, None)
                 self._submit_elsewhere(message, buffers, sender)
@@ -1084,8 +1134,12 @@ class WorkerState:
             if not self._subscribers[uid]:
                 del self._subscribers[uid]
         for uid in [*self._dependents, *self._subscribers]:
-            if maker(uid) == incarnation and uid not in self.tasks:
+            if uid not in self.tasks and self.never(maker(uid)):
                 self._never(uid)
+        # What it sent under numbers of others, none of whom would ever release it.
+        for uid, task in list(self.tasks.items()):
+            if task.caller == incarnation != maker(uid):
+                self.freed(uid)
 
 
 def _kind(task: Task) -> int:

@@ -225,7 +225,10 @@ class ArrayProxy(Generic[T]):
         raise LookupError(f"none of {self!r} is at {name}")
 
     def __getitem__(self, index: int) -> TesseraProxy[T]:
-        return self._mosaic_members[index]
+        try:
+            return self._mosaic_members[index]
+        except IndexError:
+            raise IndexError(f"{self!r} has no member {index}") from None
 
     def __len__(self) -> int:
         return len(self._mosaic_members)

@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 
 class Ticking(Protocol):
     ticking: bool
+    closed: bool
+
+
+def check_open(runtime: Runtime, name: str) -> None:
+    """That a proxy is not of a cluster that has ended: its uids are used again."""
+    if runtime.peers.closed:
+        raise RuntimeError(
+            f"{name} belongs to a cluster that has ended: make it again in the one "
+            "that runs now"
+        )
 
 
 class Limiting(Protocol):

@@ -23,6 +23,7 @@ from ..core.caller import Arrived, Call
 from ..core.task import CANCELLED, DONE, PENDING, STATES, TaskState
 from ..ids import short, task_name
 from .outputs import Outputs, TaskDone
+from .runtime import check_open
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator
@@ -95,6 +96,7 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
 
     def __reference__(self) -> tuple[TaskHandle, tuple[Any, ...]]:
         call = self._call
+        check_open(self._runtime, "this task")
         if call.state == DONE and call.stream.owner in self._runtime.causes:
             heir = self._runtime.storing.heir(call)
             if heir is not None:
@@ -496,6 +498,7 @@ async def _fetched(runtime: Runtime, call: Call) -> None:
 def _future(
     runtime: Runtime, watch: Callable[[Callable[[], Any]], Any]
 ) -> asyncio.Future[None]:
+    check_open(runtime, "this task")
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
     settle = partial(_settle, future)

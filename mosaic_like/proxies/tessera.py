@@ -21,6 +21,7 @@ from .limits import OPTIONS, check_limits, put_limits
 from .outputs import After, TaskDone
 from .retries import ALL as RETRIES
 from .retries import dump_retries, max_retries_of
+from .runtime import check_open
 from .schema import Method, Schema, schema_of
 from .stream import RemoteStream
 from .task import TaskProxy, _ended
@@ -269,11 +270,10 @@ class RemoteAttribute:
             )
         raise AttributeError(
             f"{schema.name} has no method {self._name!r}"
-            + schema.nearest(self._name)
             + (
-                "; its value is read by await"
+                f": it is an attribute, whose value is read by await proxy.{self._name}"
                 if self._name in schema.attributes
-                else ""
+                else schema.nearest(self._name)
             )
         )
 
@@ -359,6 +359,7 @@ class TesseraProxy(Referent, Generic[T_co]):
     def __reference__(self) -> tuple[TesseraHandle, tuple[Any, ...]]:
         handle = self._mosaic_handle
         stream = handle.stream
+        check_open(handle.runtime, stream.label)
         what = "tessera", self._mosaic_schema.cls, stream.label
         return handle, what if stream.options is None else (*what, stream.options)
 

@@ -77,10 +77,7 @@ async def gather(*proxies: Any, return_exceptions: bool = False) -> list[Any]:
     if return_exceptions:
         for task in tasks:
             await task.exception()
-        return [
-            await task.result() if task._call.state == DONE else await task.exception()
-            for task in tasks
-        ]
+        return [await _value_or_error(task) for task in tasks]
     if any(not task._call.settled for task in tasks):
         await _all_or_first_failure(tasks)
     with PASSED_ON:
@@ -88,6 +85,15 @@ async def gather(*proxies: Any, return_exceptions: bool = False) -> list[Any]:
             if task._call.settled and task._call.state != DONE:
                 await task  # raises
         return [await task.result() for task in tasks]
+
+
+async def _value_or_error(task: TaskProxy[Any]) -> Any:
+    if task._call.state != DONE:
+        return await task.exception()
+    try:
+        return await task.result()
+    except Exception as error:  # the value was lost since, or cannot be rebuilt here
+        return error
 
 
 async def _all_or_first_failure(tasks: list[TaskProxy[Any]]) -> None:

@@ -17,6 +17,7 @@ from typing import (
 )
 
 from .. import session
+from .runtime import check_open
 from .task import TaskHandle, TaskProxy
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class WarehouseObject(TaskProxy[R_co], gc=False, eq=False):
     """
 
     def __reference__(self) -> tuple[TaskHandle, tuple[Any, ...]]:
+        check_open(self._runtime, "this reference")
         return TaskHandle(self), ("task", "put")
 
     if TYPE_CHECKING:  # it gives itself, as any task does

@@ -39,6 +39,8 @@ from ..core.caller import (
 from ..core.references import Grants
 from ..core.task import CANCEL_EVENT, DONE, ERROR_EVENT, FAILED, Task
 from ..core.worker import CLOSE_METHOD, WorkerState
+from ..errors import ProtocolError
+from ..proxies.runtime import check_open
 from ..proxies.task import TaskProxy
 from ..proxies.tessera import READY, TesseraHandle, ordered_only
 from .admitting import Admitting
@@ -76,6 +78,7 @@ now = time.time
 get_ident = threading.get_ident
 current_task = CURRENT.get
 
+_UNHEARD = 10_000  # incarnations that others may have heard of before this runtime
 _DIRECT_KINDS = (PLAIN - {bytes}) | {TaskProxy}
 
 
@@ -148,6 +151,7 @@ class ActorRuntime(Base):
         self.worker = WorkerState(
             self, self.executor, self.caller, self.peers.by_incarnation
         )
+        self.worker.never = self.is_lost
         # Of calls that have a time, by uid: looked at by those made inside them.
         self.limits = self.worker.limits.by_uid
         self._producing = Producing(self, self.worker.producers)
@@ -178,11 +182,9 @@ class ActorRuntime(Base):
                 wire.Waiting: self.cycles.on_waiting,
                 wire.Circle: self.cycles.on_circle,
                 wire.ReleaseGrants: lambda m, b, s: holders.release_grants(s, m.grants),
-                wire.Retain: lambda m, b, s: holders.retain(s, m.uid, m.holder),
-                wire.Holding: lambda m, b, s: holders.holding(
-                    s, m.uid, m.granter, m.count
-                ),
-                wire.LossSeen: lambda m, b, s: holders.loss_seen(s, m.incarnation),
+                wire.Retain: self._on_retain,
+                wire.Holding: self._on_holding,
+                wire.LossSeen: self._on_loss_seen,
                 wire.Define: lambda m, b, s: self.serializer.define(m.digest, m.blob),
                 wire.Copied: self._on_copied,
             }
@@ -377,6 +379,7 @@ class ActorRuntime(Base):
 
         if ended():
             return
+        check_open(self, "this task")
         name = f"{call.stream.label}.{call.method}"
         if self.on_loop or _on_a_loop():
             raise RuntimeError(
@@ -680,10 +683,11 @@ class ActorRuntime(Base):
 
     def is_lost(self, incarnation: int) -> bool:
         """It was here, or was lost before this runtime came; not: is still to come."""
-        if incarnation in self.members:
+        if incarnation in self.members or incarnation == self.incarnation:
             return False
-        # They are announced in order.
-        return incarnation in self.causes or incarnation < self.peers.newest
+        if incarnation in self.causes or incarnation < self.peers.newest:
+            return True  # they are announced in order
+        return incarnation >= 1 << ids.INCARNATION_BITS
 
     def arrived(self, message: Any, buffers: Any, sender: int) -> Any:
         extra = message.extra
@@ -727,7 +731,32 @@ class ActorRuntime(Base):
                 ]
         return self.grants.delivered(references, sender)
 
+    def _on_retain(self, message: wire.Retain, buffers: Any, sender: int) -> None:
+        if message.holder == self.incarnation:
+            raise ProtocolError("what comes here is counted here")
+        self.worker.holders.retain(sender, message.uid, message.holder)
+
+    def _on_holding(self, message: wire.Holding, buffers: Any, sender: int) -> None:
+        self._check_loss(message.granter)
+        self.worker.holders.holding(
+            sender, message.uid, message.granter, message.count
+        )
+
+    def _on_loss_seen(self, message: wire.LossSeen, buffers: Any, sender: int) -> None:
+        self._check_loss(message.incarnation)
+        self.worker.holders.loss_seen(sender, message.incarnation)
+
+    def _check_loss(self, incarnation: int) -> None:
+        """Others may hear of it earlier, even of one that is not announced here yet."""
+        member = self.members.get(incarnation)
+        if member is None and incarnation in self.causes:
+            member = self.causes[incarnation][0]
+        known = member is not None and _counts(member)
+        if not known and not 0 < incarnation - self.peers.newest < _UNHEARD:
+            raise ProtocolError(f"{incarnation} is nobody who could be lost")
+
     def _on_create(self, message: wire.Create, buffers: Any, sender: int) -> None:
+        self.worker.check_create(message, sender)
         if message.options.unique:
             self.names.created(message)
         self.worker.create(message, buffers, sender)
@@ -906,6 +935,7 @@ class ActorRuntime(Base):
             if member.uid.startswith("head"):
                 self.worker.lost_head(member.incarnation)
             self.worker.holders.lost(member.incarnation, live)
+            self.worker.holders.prune(self.is_lost)
         for stream in self.placing.streams_to(member.incarnation):
             self.caller.stream_failed(stream, (member, cause))
         self.caller.lost(member.incarnation, (member, cause))
@@ -914,6 +944,7 @@ class ActorRuntime(Base):
             self.placing.place_waiting()  # what waits for its warehouse
         self.sharing.member_lost(member.incarnation)
         self.transfers.member_lost(member.incarnation, member.uid)
+        self.intakes.lost(member.incarnation)
         self.deaths.end(member)
         self.names.lost(member.incarnation)
         monitor = self.outbox(ids.MONITOR_INCARNATION)

@@ -8,12 +8,9 @@ Only a few calls that wait for long are looked at, so none of this is on the hot
 from __future__ import annotations
 
 import asyncio
-import gc
-import types
 from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
-from ..core.caller import Call
 from ..core.cycles import (
     ARGUMENT,
     AWAITS,
@@ -33,13 +30,12 @@ from ..core.tessera import THREAD as OWN_THREAD
 from ..core.worker import CONSTRUCTOR
 from ..errors import CycleError
 from ..ids import task_name
-from ..proxies.task import TaskProxy
-from ..proxies.waiting import _all_or_first_failure
+from .awaiting import awaited_calls, held_by_others
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..core.caller import Outbox
+    from ..core.caller import Call, Outbox
     from ..core.tessera import Tessera
     from .actor import ActorRuntime
     from .executor import Executor
@@ -47,13 +43,6 @@ if TYPE_CHECKING:
 _LOOK_S = 0.05
 _COROUTINES_S = 0.25  # between two looks at what a coroutine awaits
 _CALLS = 256  # of those that one wait is for, as many are followed
-
-# Where a coroutine awaits the end of one call, or of all of several.
-_FOR_ONE = frozenset(
-    f.__code__ for f in (TaskProxy.__await__, TaskProxy.result, TaskProxy.exception)
-)
-_WAKERS = ("TaskWakeupMethWrapper", "TaskStepMethWrapper")  # of asyncio's own
-_FOR_ALL = _all_or_first_failure.__code__
 
 
 class _Awaiting:
@@ -179,6 +168,7 @@ class Cycles:
             _name(task),
             task.tessera.uid,
             edges,
+            len(task.inside or ()),
             task.cancelled is None and uid not in self._runtime.limits,
         )
 
@@ -200,7 +190,7 @@ class Cycles:
             item = self._awaiting[task.uid] = _Awaiting()
         calls = self._awaited(task, item)
         if strict and calls and not item.loose:
-            item.loose = _held_by_others(task.rare)
+            item.loose = held_by_others(task.rare)
         return [
             Edge(call.uid, call.stream.owner, AWAITS, item.stamp, not item.loose)
             for call in calls[:_CALLS]
@@ -301,57 +291,3 @@ def _makes(task: Task, tessera: Tessera) -> bool:
 def _is_coroutine(task: Task) -> bool:
     """It runs one, and nothing else of its tessera does meanwhile."""
     return task.tessera.limit == 1 and isinstance(task.rare, asyncio.Task)
-
-
-def awaited_calls(coroutine: Any) -> list[Call]:
-    """The calls whose end a coroutine awaits itself, not by way of other tasks.
-
-    What its frames hold is read without making dicts of their variables, which would
-    live as long as the frames.
-    """
-    last: Any = None
-    while coroutine is not None:
-        if isinstance(coroutine, types.CoroutineType):
-            code, following = coroutine.cr_code, coroutine.cr_await
-            frame = coroutine.cr_frame
-        elif isinstance(coroutine, types.GeneratorType):
-            code, following = coroutine.gi_code, coroutine.gi_yieldfrom
-            frame = coroutine.gi_frame
-        else:
-            break
-        if frame is None or frame.f_globals.get("__name__", "").startswith("asyncio"):
-            return []  # such as wait_for, which ends at its time
-        del frame
-        last, coroutine = coroutine, following
-    if last is None:
-        return []
-    if code in _FOR_ONE:
-        return [held for held in gc.get_referents(last) if type(held) is Call][:1]
-    if code is _FOR_ALL:
-        return [
-            proxy._call
-            for held in gc.get_referents(last)
-            if type(held) is types.CellType and type(held.cell_contents) is list
-            for proxy in held.cell_contents
-            if not proxy._call.settled
-        ]
-    return []
-
-
-def _held_by_others(running: asyncio.Task[Any]) -> bool:
-    """Something that could cancel it knows the asyncio task: a time limit, a group."""
-    from .executor import _Consumer
-
-    own: set[int] = set()
-    coroutine: Any = running.get_coro()
-    while coroutine is not None:
-        own.add(id(coroutine))
-        coroutine = getattr(coroutine, "cr_await", None)
-    for referrer in gc.get_referrers(running):
-        kind = type(referrer)
-        if kind in (_Consumer, types.FrameType) or id(referrer) in own:
-            continue
-        if kind.__module__ == "_asyncio" or kind.__name__ in _WAKERS:
-            continue
-        return True
-    return False

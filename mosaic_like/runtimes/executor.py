@@ -219,6 +219,7 @@ class Executor:
         self.new_stamp = itertools.count(1).__next__  # of a wait
         self._attempts: dict[int, int] = {}  # of calls that run again, by uid
         self.retries = Retries(loop, self)
+        self._begun: set[asyncio.Task[None]] = set()  # of plain methods, handed over
         self._stack: list[Task] = []  # what the main thread runs, outermost first
         # The frames above which there is only user code.
         runners = (self._run_user, self._run_uncommon, self._special, self._build)
@@ -454,6 +455,7 @@ class Executor:
         """It was cancelled, and its end told, while it waited for its thread."""
         if task.outcome is None:
             task.move(START)  # raises
+        self._attempts.pop(task.uid, None)
         self._port.completed(task, self._cancelled(task, started=False))
 
     def _failure(self, task: Task, error: BaseException) -> Outcome:
@@ -986,8 +988,9 @@ class Executor:
             if consumer.runner is not None:
                 task.rare = consumer.runner
             outcome: Outcome | None
-            plain = task.extra is None and task.data[0] != wire.PICKLED
-            if plain and task.method[0] != "_":
+            # The name first: what closes a tessera that nobody holds has no data.
+            plain = task.extra is None and task.method[0] != "_"
+            if plain and task.data[0] != wire.PICKLED:
                 task, outcome = await self._run_common(consumer, task, ended)
                 set_current(None)
             else:
@@ -1166,8 +1169,16 @@ class Executor:
         """Go on with a coroutine that a plain method returned; on the loop."""
 
         async def run() -> None:
+            # Not before: one that was cancelled before it began would never run.
+            task.rare = asyncio.current_task()
             handed = task.raw
-            outcome = await self._run_coroutine(task, coroutine)
+            outcome: Outcome
+            if task.cancelled is None:
+                outcome = await self._run_coroutine(task, coroutine)
+            else:
+                coroutine.close()
+                set_current(task)
+                outcome = await self._coroutine_raised(task, asyncio.CancelledError())
             while type(outcome) is Later:
                 goes_on = self._loop.create_future()
                 outcome.then = lambda at_once, future=goes_on: (
@@ -1176,7 +1187,10 @@ class Executor:
                 self._port.completed(task, outcome)
                 if not await goes_on:
                     break  # it has ended, or starts again with others
-                outcome = await self._run_coroutine(task)
+                if task.settled:  # cancelled at this moment
+                    outcome = self._cancelled(task, started=False)
+                else:
+                    outcome = await self._run_coroutine(task)
             else:
                 task.raw = outcome
                 self._port.completed(task, outcome)
@@ -1187,7 +1201,8 @@ class Executor:
 
         task.lane = LOOP
         task.tessera.lane = LOOP
-        task.rare = self._loop.create_task(run())
+        self._begun.add(begun := self._loop.create_task(run()))
+        begun.add_done_callback(self._begun.discard)
 
 
 class ArgumentFailed(Exception):

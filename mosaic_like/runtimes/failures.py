@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import ids
 from ..comms import messages as wire
-from ..comms.exceptions import dump_error, load_error
+from ..comms.causes import Cause
+from ..comms.exceptions import dump_error
 from ..core.caller import RELEASED, Call
 from ..core.limits import Late, Orphaned
 from ..core.task import RUNNING, Task
@@ -185,39 +186,28 @@ class Failures:
         if isinstance(why, (Task, Call)):
             if task.extra is not None and task.extra.kind == wire.REPLACE_KEY:
                 return _error_of(why)  # of the function that was to make the value
-            error = self._upstream(task, reason, why)
+            return self._upstream(task, reason, why)
         elif isinstance(why, Exception):
             error = type(why)(f"{_task_name(task)}: {why}", *why.args[1:])
         else:
             error = self._refused(task, reason, why)
         return dump_error(error, self._serializer)
 
-    def _upstream(
-        self, task: Task, reason: int, argument: Task | Call
-    ) -> BaseException:
+    def _upstream(self, task: Task, reason: int, argument: Task | Call) -> bytes:
         name, uid = _task_name(task), ids.task_name(task.uid)
-        cause = load_error(_error_of(argument), self._serializer)
-        # The first one: a chain that kept all between would end in quadratic time.
-        first = cause.__cause__
-        is_between = isinstance(cause, UpstreamError) or (
-            isinstance(cause, TaskCancelledError)
-            and isinstance(first, TaskCancelledError)
-        )
-        if is_between and first is not None:
-            cause = first
+        cause = Cause(_error_of(argument))
         error: BaseException
         if reason == wire.CANCELLED:
             error = TaskCancelledError(
-                f"{name}: an argument was cancelled ({cause})", uid
+                f"{name}: an argument was cancelled ({cause.message})", uid
             )
         else:
             error = UpstreamError(
                 f"{name} was not called: an argument of it failed "
-                f"({type(cause).__name__}: {cause})",
+                f"({cause.kind}: {cause.message})",
                 uid,
             )
-        error.__cause__ = cause
-        return error
+        return cause.under(error, self._serializer)
 
     def _refused(self, task: Task, reason: int, why: Any) -> BaseException:
         runtime = self._runtime

@@ -62,6 +62,7 @@ class Keeper:
         self.store = Store(worker.kept)
         worker.kept_freed = self._freed
         self._fds: dict[int, int] = {}  # by uid
+        self._files: set[int] = set()  # of these, those that are files
         self._on_lost = runtime.handlers[wire.Lost]
         runtime.handlers.update(
             {
@@ -76,8 +77,11 @@ class Keeper:
 
     def place(self, uid: int) -> wire.Place | None:
         """Where a segment that is kept here can be opened; None if it is not."""
-        fd = self._fds.get(uid)
-        return None if fd is None else place_of(fd)
+        return self._place(uid) if uid in self._fds else None
+
+    def _place(self, uid: int) -> wire.Place:
+        fd = self._fds[uid]
+        return spill.file_place(fd) if uid in self._files else place_of(fd)
 
     def _limits(self) -> tuple[int, int]:
         config = self._runtime.config
@@ -118,6 +122,8 @@ class Keeper:
             return
         if opened:
             self._fds[uid] = fd
+            if message.in_file:
+                self._files.add(uid)
         else:
             logger.debug("%s: segment %d: %s", self._runtime.uid, uid, why)
         size = message.used or message.place.size
@@ -191,8 +197,11 @@ class Keeper:
             before = place_of(fd)
             os.dup2(job.file, fd, inheritable=False)
             os.close(job.file)
+            self._files.add(job.uid)
             # Who has it mapped is to map the file instead, or the memory stays.
-            told = wire.Spilled(job.uid, place_of(fd), before.device, before.inode)
+            told = wire.Spilled(
+                job.uid, self._place(job.uid), before.device, before.inode
+            )
             for holder in self._runtime.worker.holders.holders(job.uid):
                 self._send(holder, told)
         self._do(self.store.written(job.uid, refused=refused))
@@ -220,25 +229,26 @@ class Keeper:
         for effect in effects:
             match effect:
                 case Answer(to, uid, False):
-                    self._send(to, wire.Located(uid, place_of(self._fds[uid])))
+                    self._send(to, wire.Located(uid, self._place(uid)))
                 case Answer(to, uid, True):
                     self._send_content(to, uid)
                 case Missing(to, uid):
                     why = "the runtime that made it is gone, or cannot be reached"
                     self._send(to, wire.Located(uid, None, why))
                 case Close(uid):
+                    self._files.discard(uid)
                     os.close(self._fds.pop(uid))
                 case Return(to, uid):
                     self._send(to, wire.Returned([uid]))
                 case Forget(to, uid):
-                    self._send(to, wire.Spilled(uid, place_of(self._fds[uid])))
+                    self._send(to, wire.Spilled(uid, self._place(uid)))
         self._count()
 
     def _send_content(self, to: int, uid: int) -> None:
         """To somebody who can open nothing of this process."""
         from .mapping import Maps, views
 
-        place = place_of(self._fds[uid])
+        place = self._place(uid)
         try:
             window = Maps().window(place, None, place.size)
         except OSError as error:

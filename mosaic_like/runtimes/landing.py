@@ -65,16 +65,19 @@ class Pool:
         free = self._free.get(size)
         try:
             block = free.pop() if free else _new(size)
-            kind = self._types.get(size)
-            if kind is None:
-                memory: Any = ctypes.c_ubyte * size
-                kind = types.new_class("Lent", (_Lent, memory))
-                self._types[size] = kind
-            lent = kind.from_buffer(block)
+            lent = self._type(size).from_buffer(block)
         except (OverflowError, ValueError, MemoryError) as error:
             raise OSError(f"there is no memory for {nbytes} bytes: {error}") from None
         lent.loan = _Loan(self, block)
         return memoryview(lent).cast("B")[:nbytes]
+
+    def _type(self, size: int) -> Any:
+        kind = self._types.get(size)
+        if kind is None:
+            memory: Any = ctypes.c_ubyte * size
+            kind = types.new_class("Lent", (_Lent, memory))
+            self._types[size] = kind
+        return kind
 
     def give_back(self, block: mmap.mmap) -> None:
         """The last view on it has gone."""

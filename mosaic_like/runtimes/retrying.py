@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_SAID_CHARACTERS = 200
 _POLICIES = 256  # kept unpickled
 
 
@@ -39,13 +40,15 @@ class Later:
         "error",
         "policy",
         "question",
+        "said",
         "stopped",
         "then",
         "timer",
     )
 
-    def __init__(self, attempt: int, policy: RetryPolicy) -> None:
+    def __init__(self, attempt: int, policy: RetryPolicy, error: BaseException) -> None:
         self.attempt = attempt  # the one that begins
+        self.said = _summary(error)  # of the one before; for people
         self.policy = policy
         self.delay_s = 0.0
         self.question: Any = None  # what a coroutine retry_if gave, to be awaited
@@ -110,7 +113,7 @@ class Retries:
                 error = _as_late(task, attempt)  # as its caller would see it
             if not policy.concerns(error):
                 return False
-            later = Later(attempt + 1, policy)
+            later = Later(attempt + 1, policy, error)
             if policy.condition is not None:
                 name = f"{task.tessera.options.name}.{task.method}"
                 failed = FailedAttempt(ids.task_name(task.uid), name, attempt, retries)
@@ -143,8 +146,15 @@ class Retries:
         """An attempt has ended so; from now on the call waits."""
         self._waiting[task.uid] = later
         task.tessera.pause()
+        why = task.cancelled
         if later.question is None:
             self._wait(task, later)
+        elif task.outcome is not None or (
+            # Asked to end when the attempt just had.
+            why is not None and (type(why) is not Late or why.final)
+        ):
+            _forget(later.question)
+            self._end(task, later, None)
         else:
             later.asking = self._loop.create_task(self._ask(task, later))
 
@@ -187,11 +197,7 @@ class Retries:
         later.stopped = True
         if later.asking is not None:
             later.asking.cancel()
-            question = later.question
-            if inspect.iscoroutine(question):
-                state = inspect.getcoroutinestate(question)
-                if state == inspect.CORO_CREATED:
-                    question.close()  # nobody will await it
+            _forget(later.question)
         if later.timer is not None:
             later.timer.cancel()
         # Not here, in the middle of who asks.
@@ -203,6 +209,8 @@ class Retries:
             return
         del self._waiting[task.uid]
         task.tessera.unpause(task)
+        if task.cancelled is not None:
+            task.cancelled = _with(task.cancelled, later)
         self._runs.give_up(task, later, error)
 
     def close(self) -> None:
@@ -213,6 +221,28 @@ class Retries:
             if later.then is not None:
                 later.then(False)
         self._waiting.clear()
+
+
+def _summary(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"[:_SAID_CHARACTERS]
+    except Exception:
+        return type(error).__name__
+
+
+def _with(why: str, later: Later) -> str:
+    """Why it ends, and what had happened before."""
+    text = f"{why}; " if why else ""
+    text += f"attempt {later.attempt - 1} had raised {later.said}"
+    return Late(text, final=why.final) if type(why) is Late else type(why)(text)
+
+
+def _forget(question: Any) -> None:
+    """If it is a coroutine that has not begun, nobody will await it."""
+    if inspect.iscoroutine(question):
+        state = inspect.getcoroutinestate(question)
+        if state == inspect.CORO_CREATED:
+            question.close()
 
 
 def _as_late(task: Task, attempt: int) -> TaskTimeoutError:

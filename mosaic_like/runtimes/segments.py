@@ -15,6 +15,7 @@ from ..comms.gathering import SEGMENT_BYTES
 from ..comms.messages import Place
 
 ALIGNMENT = 64  # bytes, of each buffer in its segment
+TOKEN_BYTES = 7  # so that it is a number that goes over the wire
 
 
 def size_class(nbytes: int) -> int:
@@ -62,13 +63,28 @@ def open_place(place: Place, *, writable: bool = False) -> int:
     access = os.O_RDWR if writable else os.O_RDONLY
     fd = os.open(path, access | os.O_CLOEXEC | os.O_NONBLOCK)
     found = os.fstat(fd)
-    if (found.st_dev, found.st_ino) != (place.device, place.inode) or (
-        found.st_size < place.size
+    if (
+        (found.st_dev, found.st_ino) != (place.device, place.inode)
+        or found.st_size < place.size
+        or (place.token and token_of(fd, place.size) != place.token)
     ):
         # The number was used again, for what may be anything.
         os.close(fd)
         raise OSError(errno.ESTALE, "another file is there now", path)
     return fd
+
+
+def token_of(fd: int, size: int) -> int:
+    """What tells a file from others that had or will have its inode.
+
+    File systems give the inode of a file that is gone to the next one; those of memory
+    are not used again.
+
+    Args:
+        fd: of the file.
+        size: bytes, after which the token stands.
+    """
+    return int.from_bytes(os.pread(fd, TOKEN_BYTES, size), "little")
 
 
 def write(fd: int, view: memoryview, offset: int) -> None:

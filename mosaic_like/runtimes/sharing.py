@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 # Of what another payload brought, a part that is smaller is copied rather than passed
 # on: it would keep all the rest.
 _PASSED_ON = 0.5
+_WARNINGS = 20  # different ones
 _TRIM_S = 5.0
 
 
@@ -131,6 +132,8 @@ class Sharing:
         self._reader.member_lost(incarnation)
 
     def _warn(self, why: str) -> None:
+        if len(self._warned) >= _WARNINGS:
+            return
         if why not in self._warned and not self._runtime.stopping:
             self._warned.add(why)
             logger.warning(
@@ -194,7 +197,11 @@ class Sharing:
         known: dict[int, int] = {}
         end = 0
         for view, base in zip(views, bases, strict=True):
-            if isinstance(base, Window) and view.nbytes >= base.used * _PASSED_ON:
+            if (
+                isinstance(base, Window)
+                and view.nbytes >= base.used * _PASSED_ON
+                and self._is_kept(base.handle)
+            ):
                 index = known.get(base.handle.uid)
                 if index is None:
                     index = known[base.handle.uid] = len(handles)
@@ -218,6 +225,15 @@ class Sharing:
             windows.append(None)
         shared = wire.SharedBuffers(places, layout)
         return Stored(tuple(handles), shared, maps, windows)
+
+    def _is_kept(self, handle: Any) -> bool:
+        """By a warehouse that is there, so that others can be given a right to it.
+
+        A view may have outlived its warehouse, and even its cluster, whose uids are
+        used again by the next.
+        """
+        runtime = self._runtime
+        return handle.owner in runtime.members and handle.grant.is_of(runtime.grants)
 
     def _make(
         self, home: int, parts: list[tuple[int, memoryview]], nbytes: int

@@ -10,15 +10,21 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import tempfile
 import threading
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ..cgroups import PROC, read_text
+from .segments import TOKEN_BYTES, place_of, token_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from ..comms.messages import Place
 
 # Where there is more room than in memory, if the run directory is in memory itself.
 _ON_DISK = "/var/tmp"
@@ -32,12 +38,20 @@ def create_file(directory: str, size: int) -> int:
 
     Args:
         directory: where.
-        size: bytes; what is not written takes no room.
+        size: bytes; what is not written takes no room. A token stands after them.
     """
     # Mode 0600; where there are no files without a name it is unlinked at once.
     with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
-        os.ftruncate(file.fileno(), size)
+        token = secrets.token_bytes(TOKEN_BYTES - 1) + b"\x01"  # never zero
+        os.pwrite(file.fileno(), token, size)
         return os.dup(file.fileno())
+
+
+def file_place(fd: int) -> Place:
+    """``segments.place_of`` for such a file."""
+    place = place_of(fd)
+    size = place.size - TOKEN_BYTES
+    return msgspec.structs.replace(place, size=size, token=token_of(fd, size))
 
 
 def default_directory(run_directory: str) -> str:
@@ -123,7 +137,7 @@ class Writer:
             self._post(self._done, job)
 
     def _copy(self, job: Job) -> int:
-        file = create_file(self._directory, 0)
+        file = create_file(self._directory, job.size)
         try:
             done = 0
             while done < job.used:
@@ -134,7 +148,6 @@ class Writer:
                 if not copied:
                     raise OSError(errno.EIO, "the segment is shorter than it was")
                 done += copied
-            os.ftruncate(file, job.size)
         except BaseException:
             os.close(file)
             raise

@@ -24,7 +24,7 @@ from ..core.budget import Account
 from ..errors import MemoryOverflowError
 from ..sizes import size_text
 from .segments import create, place_of, size_class, write
-from .spill import create_file
+from .spill import create_file, file_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -66,7 +66,7 @@ class Segment:
         self.in_file = bool(directory)
         self.fd = create_file(directory, size) if directory else create(size)
         self.counted = 0  # bytes, in the ledger
-        self.place: Place = place_of(self.fd)
+        self.place: Place = file_place(self.fd) if directory else place_of(self.fd)
         self.touched = 0  # bytes from its beginning whose pages are there
         self.held = False  # by a payload here, which may still be sent
         self.owner = 0  # incarnation of the warehouse that has adopted it

@@ -247,12 +247,20 @@ class Intakes:
     def open(self, call: Call) -> Intake:
         """The items of a call; from any thread, once for each."""
         intake = self._of(call)
+        intake.opened = True
         self._runtime.when_settled(call, lambda: self._ended(call, intake))
         return intake
 
     def _of(self, call: Call) -> Intake:
         # From the thread that called or from the loop's, whichever is first.
         return self._by_uid.setdefault(call.uid, Intake())
+
+    def lost(self, incarnation: int) -> None:
+        """A runtime is gone: what it sent to calls that are no streams goes too."""
+        calls = self._runtime.caller.calls
+        for uid, intake in list(self._by_uid.items()):
+            if not intake.opened and uid not in calls:
+                del self._by_uid[uid]
 
     def item(self, message: wire.Item, buffers: Any, sender: int) -> None:
         """The handler of Item."""

@@ -697,3 +697,17 @@ def test_what_resolves_references_is_freed_without_the_collector(
         assert alive() is None
     finally:
         gc.enable()
+
+
+def test_a_pickle_larger_than_a_message_is_refused_and_says_what_to_do(
+    serializer: Serializer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mosaic_like.comms.serialization.MESSAGE_BYTES", 10_000)
+    large = ["a number as a text", *range(100_000)]
+    text = r"takes 3\d\d.\d KiB when it is pickled.*at most 9.8 KiB.*as an array"
+    for refused in (large, [lambda: large]):
+        with pytest.raises(SerializationError, match=text):
+            serializer.dumps(refused)
+    with pytest.raises(SerializationError, match=text):
+        serializer.dumps_call((large,), {})
+    assert isinstance(serializer.dumps(bytearray(200_000)), Payload)

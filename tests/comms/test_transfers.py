@@ -123,7 +123,7 @@ def through(departures: Departures, *, way_s: float, chunk_s: float) -> float:
     """
     now_s = free_s = 0.0
     under_way: deque[tuple[float, int]] = deque()  # when it is heard that it was taken
-    most = []
+    most: list[int] = []
     while True:
         while (piece := departures.next(now_s)) is not None:
             free_s = max(now_s, free_s) + chunk_s

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import marshal
 from collections import deque
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +21,7 @@ from mosaic_like.core.shelf import Shelf
 from mosaic_like.core.task import CANCELLED, DONE, FAILED, PENDING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from mosaic_like.core.task import Task
 
@@ -33,12 +34,28 @@ class Keeper:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        # Of values that begin with "slow": where the rest will be, what to do then.
+        self.coming: list[tuple[Arrived, Callable[[], None]]] = []
 
     def stored(self, message: wire.Submit, buffers: Any, sender: int) -> Any:
         assert message.extra is not None
+        if message.data.startswith(b"slow"):
+            arrived = Arrived(b"", message.data, size=1)
+            arrived.shared = SimpleNamespace(why="")
+            return arrived
         references = message.extra.references
         grants = self._runtime.grants.delivered(references, sender)
         return Payload(message.data, grants) if grants else message.data
+
+    def locate(self, arrived: Arrived, then: Callable[[], None]) -> None:
+        self.coming.append((arrived, then))
+
+    def comes(self, why: str = "") -> None:
+        """The rest of the value that is due next, or why there will be none."""
+        arrived, then = self.coming.pop(0)
+        arrived.size = bool(why)
+        arrived.shared.why = why
+        then()
 
     def passed_on(self, argument: Any) -> Any:
         result = argument.result
@@ -57,7 +74,8 @@ class Cluster:
     def __init__(self) -> None:
         self.world = World(heads=2, workers=2)
         keeping = self.world.runtimes[4]
-        self.shelf = Shelf(Keeper(keeping), keeping.worker, keeping)
+        self.keeper = Keeper(keeping)
+        self.shelf = Shelf(self.keeper, keeping.worker, keeping)
         keeping.worker.shelf = self.shelf
         self.makers = {i: self.world.runtimes[i].create(5) for i in (2, 3)}
         ordinary = self.world.runtimes[5]._user_code
@@ -128,6 +146,65 @@ class Cluster:
 @pytest.fixture
 def cluster() -> Cluster:
     return Cluster()
+
+
+def test_requests_wait_for_a_value_of_the_same_runtime_that_is_still_coming(
+    cluster: Cluster,
+) -> None:
+    put = cluster.ask(wire.PUT_KEY, "n", b"slow")
+    found = cluster.ask(wire.GET_KEY, "n")
+    other = cluster.ask(wire.PUT, "put", b"slow too")
+    small = cluster.ask(wire.PUT, "put", b"12")
+    foreign = cluster.ask(wire.PUT, "put", b"34", by=3)
+    cluster.settle()
+    assert [t.call.state for t in (put, found, other, small)] == [PENDING] * 4
+    assert cluster.read(foreign) == b"34"
+    last = cluster.keeper.coming.pop()
+    cluster.keeper.comes()
+    assert cluster.read(put) == cluster.read(found) == b"slow"
+    assert [t.call.state for t in (other, small)] == [PENDING] * 2
+    cluster.keeper.coming.append(last)
+    cluster.keeper.comes()
+    assert cluster.read(other) == b"slow too"
+    assert cluster.read(small) == b"12"
+    drop = cluster.ask(wire.DROP_KEY, "n")
+    cluster.settle()
+    assert drop.call.state == DONE
+    del put, found, other, small, foreign, drop
+    cluster.nothing_is_left()
+
+
+def test_a_value_that_never_comes_in_full_fails_and_lets_others_go(
+    cluster: Cluster,
+) -> None:
+    put = cluster.ask(wire.PUT, "put", b"slow")
+    small = cluster.ask(wire.PUT, "put", b"12")
+    cluster.settle()
+    cluster.keeper.comes("its maker is lost")
+    cluster.settle()
+    assert put.call.state == FAILED
+    assert cluster.read(small) == b"12"
+    del put, small
+    cluster.nothing_is_left()
+
+
+def test_a_put_that_is_cancelled_while_its_value_is_coming_lets_others_go(
+    cluster: Cluster,
+) -> None:
+    unwanted: list[Arrived] = []
+    cluster.world.runtimes[4].unwanted = unwanted.append  # type: ignore[method-assign] # a fake
+    put = cluster.ask(wire.PUT, "put", b"slow")
+    small = cluster.ask(wire.PUT, "put", b"12")
+    cluster.settle()
+    put.runtime.caller.cancel(put.call, "not needed")
+    cluster.settle()
+    assert put.call.state == CANCELLED
+    assert unwanted == [cluster.keeper.coming[0][0]]
+    assert small.call.state == PENDING
+    cluster.keeper.comes("nobody wants it any more")
+    assert cluster.read(small) == b"12"
+    del put, small
+    cluster.nothing_is_left()
 
 
 def test_a_put_is_kept_as_long_as_somebody_holds_it(cluster: Cluster) -> None:

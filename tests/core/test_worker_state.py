@@ -397,4 +397,7 @@ def test_every_message_is_for_somebody() -> None:
     memory = {"AskMemory", "MemoryOf", "Waits"}  # see Inventory and Admitting
     names = {"Claim", "Claimed", "Named", "Unnamed", "Share", "Shared"}
     names |= {"AskNames", "Names"}  # see NameTable
-    assert known == MEMBERSHIP | ACTORS | rest | copies | segments | names | memory
+    chunks = {"Chunk", "Taken", "Unwanted"}  # see Transfers
+    assert known == (
+        MEMBERSHIP | ACTORS | rest | copies | segments | names | memory | chunks
+    )

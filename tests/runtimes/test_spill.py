@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from mosaic_like.core.budget import Ledger, Rows
@@ -49,11 +50,30 @@ def test_a_file_has_no_name_and_is_for_its_user_alone(tmp_path: Path) -> None:
         found = os.fstat(fd)
         assert list(tmp_path.iterdir()) == []
         assert (found.st_nlink, found.st_mode & 0o777) == (0, 0o600)
-        assert found.st_size == 3 * MIB
+        place = spill.file_place(fd)
+        assert (place.size, place.token != 0) == (3 * MIB, True)
         assert not os.get_inheritable(fd)
-        os.close(open_place(place_of(fd)))
+        os.close(open_place(place))
     finally:
         os.close(fd)
+
+
+def test_a_file_that_has_got_the_inode_of_another_is_told_from_it(
+    tmp_path: Path,
+) -> None:
+    fd = spill.create_file(str(tmp_path), MIB)
+    place = spill.file_place(fd)
+    os.close(fd)
+    again = spill.create_file(str(tmp_path), MIB)
+    try:
+        # As if the file system had given it the same one, which some do at once.
+        other = msgspec.structs.replace(
+            spill.file_place(again), token=place.token, pid=os.getpid()
+        )
+        with pytest.raises(OSError, match="another file"):
+            open_place(other)
+    finally:
+        os.close(again)
 
 
 def test_a_directory_in_memory_is_not_taken_unasked(tmp_path: Path) -> None:
@@ -156,15 +176,17 @@ def test_what_is_mapped_becomes_the_file_where_it_is(tmp_path: Path) -> None:
     view = views([maps.window(place, None, 2 * MIB)], [(0, 0, 2 * MIB)])[0]
     file = spill.create_file(str(tmp_path), 2 * MIB)
     os.pwrite(file, b"a" * MIB + b"b" * MIB, 0)  # to see that it is another
-    maps.move(place.device, place.inode, place_of(file))
+    maps.move(place.device, place.inode, spill.file_place(file))
     os.close(fd)
     assert bytes(view[:2]) == b"aa"
     assert bytes(view[-2:]) == b"bb"
     # Known by its new place, and its memory is in nobody's hands.
-    again = maps.window(place_of(file), None, 2 * MIB)
+    again = maps.window(spill.file_place(file), None, 2 * MIB)
     assert len(maps._mappings) == 1
     assert f"{place.inode} /memfd" not in Path("/proc/self/maps").read_text()
-    maps.move(place.device, place.inode, place_of(file))  # twice: nothing is done
+    maps.move(
+        place.device, place.inode, spill.file_place(file)
+    )  # twice: nothing is done
     del again, view
     maps.trim(float("inf"))
     os.close(file)
@@ -200,7 +222,8 @@ def test_segments_are_copied_with_what_was_not_touched(tmp_path: Path) -> None:
     )
     assert [(job.uid, job.error) for job in jobs] == [(1, None), (2, None)]
     assert os.pread(jobs[0].file, 10 * MIB, 0)[: len(content)] == content
-    assert [os.fstat(job.file).st_size for job in jobs] == [16 * MIB, 4 * MIB]
+    places = [spill.file_place(job.file) for job in jobs]
+    assert [place.size for place in places] == [16 * MIB, 4 * MIB]
     for job in jobs:
         os.close(job.file)
 

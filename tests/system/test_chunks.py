@@ -75,7 +75,7 @@ def test_values_of_any_size_are_equal_after_the_trip(cluster: RunIn) -> None:
         sizes = [0, 1, 1023, 64 << 10, 256 << 10, MIB - 1, MIB, MIB + 1, 3 * MIB]
         sizes += [rng.randrange(4 * MIB) for _ in range(15)]
         for size in sizes:
-            values = {
+            values: dict[str, Any] = {
                 "bytes": rng.randbytes(size),
                 "array": np.frombuffer(rng.randbytes(size), "u1"),
                 "small": [size, str(size)],

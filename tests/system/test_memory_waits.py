@@ -49,7 +49,7 @@ def test_who_is_killed_while_values_are_spilled_leaves_nothing(
         assert whom == "warehouse" or not isinstance(read[0], BaseException)
         checked = await mosaic.gather(reading, return_exceptions=True)
         assert all(c is True or isinstance(c, mosaic.MosaicError) for c in checked)
-        del tasks, reading, read, value
+        del tasks, reading, read, value, checked
         if whom == "warehouse":
             await until(lambda: runtime.warehouse not in (None, warehouse))
             await runtime.sharing.ready()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import time
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import mosaic_like as mosaic
-from mosaic_like import TaskCancelledError, TaskState, TaskTimeoutError
+from mosaic_like import TaskCancelledError, TaskState, TaskTimeoutError, session
+from mosaic_like.runtimes.executor import CURRENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +54,14 @@ class Flaky:
 
     def handed(self, failures: int, kind: type[BaseException] = Refused) -> Any:
         return self.coroutine(failures, kind)
+
+    def handed_and_cancelled(self) -> Any:
+        task = CURRENT.get()
+        assert task is not None
+        worker = session.current().worker
+        loop = asyncio.get_running_loop()
+        loop.call_soon(worker.cancel, task.uid, "before it began")
+        return self.coroutine(0)
 
     def naps(self, seconds: float) -> int:
         self.log.append("try")
@@ -137,7 +148,7 @@ def tenths(retry: int) -> float:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(15):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - told by messages
             await asyncio.sleep(0.005)
 
 
@@ -160,7 +171,7 @@ def test_the_order_is_kept_while_a_call_waits(
         for _ in range(2):
             task = call(2)
             others = [flaky.note(i) for i in range(20)]
-            await until(lambda t=task: waits_to_retry(t))
+            await until(partial(waits_to_retry, task))
             assert "pending, retry 1" in repr(task) or "pending, retry 2" in repr(task)
             assert await task.result() == 3
             assert task.attempt == 3
@@ -184,12 +195,14 @@ def test_a_call_that_waits_can_be_cancelled(
             task = getattr(flaky, method).options(**more)(9)
             behind = flaky.note("behind")
             if "retry_delay" in more:
-                await until(lambda t=task: waits_to_retry(t))
+                await until(partial(waits_to_retry, task))
             else:
                 await watcher.sees(task.name).result()
             start_s = time.monotonic()
             task.cancel("not needed")
-            with pytest.raises(TaskCancelledError, match="not needed"):
+            with pytest.raises(
+                TaskCancelledError, match="not needed; attempt 1 had raised Refused: tr"
+            ):
                 await task
             assert await behind.result() == "behind"
             assert time.monotonic() - start_s < SOON_S
@@ -274,6 +287,21 @@ def test_plain_methods_that_give_coroutines_keep_their_order(cluster: RunIn) -> 
         assert await mosaic.gather(handed) == [4, 5, 6]
         await mosaic.gather(notes)
         assert await flaky.noted().result() == [*["try"] * 6, 0, 1, 2]
+
+    cluster(main)
+
+
+def test_a_coroutine_that_was_handed_over_and_has_not_begun_can_be_cancelled(
+    cluster: RunIn,
+) -> None:
+    async def main(runtime: Any) -> None:
+        for options in ({"inline": True}, {"is_async": True}):
+            flaky = Flaky.options(**options).remote()
+            start_s = time.monotonic()
+            with pytest.raises(TaskCancelledError, match="before it began"):
+                await flaky.handed_and_cancelled()
+            assert await flaky.note(1).result() == 1
+            assert time.monotonic() - start_s < 0.9
 
     cluster(main)
 
@@ -416,12 +444,12 @@ def test_close_waits_for_the_retry_and_kill_does_not(cluster: RunIn) -> None:
         for options in ({}, {"is_async": True}):
             flaky = Flaky.options(**options).remote()
             task = flaky.plain.options(retry_delay=0.2)(1)
-            await until(lambda t=task: waits_to_retry(t))
+            await until(partial(waits_to_retry, task))
             await mosaic.close(flaky)
             assert await task.result() == 2
             flaky = Flaky.options(**options).remote()
             task = flaky.plain.options(retry_delay=LONG_S)(1)
-            await until(lambda t=task: waits_to_retry(t))
+            await until(partial(waits_to_retry, task))
             async with asyncio.timeout(SOON_S):
                 await mosaic.kill(flaky)
             with pytest.raises(TaskCancelledError):
@@ -434,11 +462,12 @@ def test_local_tesserae_wait_as_those_in_workers_do(cluster: RunIn) -> None:
     async def main(runtime: Any) -> None:
         for options in (*KINDS, {"is_async": True}):
             for method in METHODS:
-                flaky = Flaky.options(**options).local()
+                made: Any = Flaky.options(**options)
+                flaky = made.local()
                 call = getattr(flaky, method)
                 assert await call(2).result() == 3
                 task = call.options(retry_delay=LONG_S)(9)
-                await until(lambda t=task: waits_to_retry(t))
+                await until(partial(waits_to_retry, task))
                 await mosaic.kill(flaky)
                 with pytest.raises(TaskCancelledError):
                     await task
@@ -458,7 +487,7 @@ def test_wrong_retry_options_are_refused_at_the_line(cluster: RunIn) -> None:
         ):
             for line in (flaky.plain.options, Flaky.options, mosaic.tessera):
                 with pytest.raises(error, match=said):
-                    line(**wrong)  # type: ignore[operator]  # all three take options
+                    line(**wrong)
         made = (i for i in range(3))
         cannot = Flaky.options(retry_if=lambda error, attempt: next(made))
         with pytest.raises(mosaic.SerializationError, match="'retry_if' of Flaky"):
@@ -466,6 +495,82 @@ def test_wrong_retry_options_are_refused_at_the_line(cluster: RunIn) -> None:
         with pytest.raises(mosaic.SerializationError, match=r"of Flaky\.plain"):
             flaky.plain.options(retry_if=lambda error, attempt: next(made))
         assert await flaky.noted().result() == []
+
+    cluster(main)
+
+
+@mosaic.tessera(max_retries=6, retry_delay=[0, 0.002, 0.005], retry_jitter=0.5)
+class Rough:
+    """Fails at random; sees when two run at once, and in which order they began."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.running = False
+        self.began: list[int] = []
+
+    def _once(self, number: int, seconds: float) -> int:
+        assert not self.running, "two at once"
+        self.running = True
+        try:
+            if number not in self.began:
+                self.began.append(number)
+            time.sleep(seconds)
+            if self.random.random() < 0.5:
+                raise Refused(number)
+            return number
+        finally:
+            self.running = False
+
+    def plain(self, number: int, seconds: float) -> int:
+        return self._once(number, seconds)
+
+    async def coroutine(self, number: int, seconds: float) -> int:
+        self._once(number, 0)
+        await asyncio.sleep(seconds)
+        return number
+
+    def handed(self, number: int, seconds: float) -> Any:
+        return self.coroutine(number, seconds)
+
+    def order(self) -> list[int]:
+        return self.began
+
+
+async def sometimes(error: BaseException, attempt: Any) -> bool:
+    await asyncio.sleep(0.001)
+    return bool(attempt.attempt % 3)
+
+
+async def go_through(options: dict[str, Any], seed: int) -> None:
+    rough = Rough.options(**options).remote(seed)
+    draw = random.Random(seed)
+    tasks: list[Any] = []
+    for number in range(40):
+        more: dict[str, Any] = {}
+        if draw.random() < 0.3:
+            more["timeout"] = 0.004
+        if draw.random() < 0.3:
+            more["retry_if"] = sometimes
+        method = getattr(rough, draw.choice(METHODS)).options(**more)
+        tasks.append(method(number, draw.choice((0, 0, 0.003, 0.008))))
+        if draw.random() < 0.3:
+            await asyncio.sleep(draw.random() * 0.01)
+        if draw.random() < 0.2:
+            draw.choice(tasks).cancel("at random")
+    ends = await mosaic.gather(tasks, return_exceptions=True)
+    for number, end in enumerate(ends):
+        expected = (Refused, TaskCancelledError, TaskTimeoutError)
+        assert end == number or isinstance(end, expected), end
+    began = await rough.order().result()
+    assert options.get("is_async") or began == sorted(began)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_all_calls_end_in_order_whatever_happens(cluster: RunIn, seed: int) -> None:
+    async def main(runtime: Any) -> None:
+        overlapping = {"is_async": True, "max_concurrency": 2}
+        every: list[dict[str, Any]] = [*KINDS, overlapping]
+        await asyncio.gather(*(go_through(options, seed) for options in every))
 
     cluster(main)
 
