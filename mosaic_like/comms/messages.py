@@ -323,10 +323,10 @@ class Waiting(Message, tag=21):
     """What a call waits for, at last or by way of others, is this call."""
 
     uid: int
-    asker: int = 0  # incarnation of the runtime where the first one is
-    number: int = 0  # of its rounds
-    strict: bool = False  # look closer at what is certain
-    hops: list[Hop] = []  # from the first one to here
+    asker: int  # incarnation of the runtime where the first one is
+    number: int  # of its rounds
+    strict: bool  # look closer at what is certain
+    hops: list[Hop]  # from the first one to here
 
 
 class Circle(Message, tag=24):

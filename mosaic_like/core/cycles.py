@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from .caller import Outbox
 
-FIRST_S = 0.05  # that a wait has lasted when it is looked at
+FIRST_S = 0.03  # since a wait was first seen, until it is looked at
 AGAIN_S = 0.3  # until it is looked at again; longer and longer, since what comes to
 SELDOM_S = 5.0  # close a circle later is a wait itself, which is looked at in turn
 _LONGER = 1.5
@@ -123,6 +123,7 @@ class CycleState:
         self._port = port
         self._watches: dict[int, _Watch] = {}
         self._rounds = 0
+        self._now_s = 0.0  # when it looked last
         # By origin: the round, and for each call that was visited whether all was
         # certain up to there.
         self._visited: dict[int, tuple[int, dict[int, bool]]] = {}
@@ -135,6 +136,7 @@ class CycleState:
                 raise.
             now_s: seconds, of a clock that only grows.
         """
+        self._now_s = now_s
         watches = {}
         due = []
         for uid, stamp in waits:
@@ -151,8 +153,6 @@ class CycleState:
     def _begin(self, uid: int, watch: _Watch, now_s: float) -> None:
         watch.suspected, watch.found = watch.found, set()
         strict = bool(watch.suspected)
-        if strict:
-            watch.every_s = AGAIN_S
         watch.due_s = now_s + watch.every_s
         watch.every_s = min(watch.every_s * _LONGER, SELDOM_S)
         self._rounds += 1
@@ -184,8 +184,10 @@ class CycleState:
                 self._closed(message.number, hops)
                 continue
             certain = all(hop.certain for hop in hops)
-            if len(hops) >= _HOPS or (uid in visited and (visited[uid] or not certain)):
+            if uid in visited and (visited[uid] or not certain):
                 continue
+            if len(hops) >= _HOPS or any(hop.uid == uid for hop in hops):
+                continue  # the latter if it was forgotten what had been visited
             vertex = port.vertex(uid, message.strict)
             if vertex is None:
                 continue
@@ -234,6 +236,7 @@ class CycleState:
             return
         key = tuple((hop.uid, hop.kind, hop.stamp) for hop in hops)
         watch.found.add(key)
+        watch.due_s = min(watch.due_s, self._now_s + AGAIN_S)
         if key in watch.suspected:
             # The same one, whoever has found it: the innermost, whose call closes it.
             able = [i for i, hop in enumerate(hops) if hop.kind in _MAY_RAISE]

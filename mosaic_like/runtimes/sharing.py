@@ -13,6 +13,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
+from .. import ids
 from ..comms import messages as wire
 from ..comms.checks import check_extra
 from ..sizes import size_text
@@ -230,10 +231,15 @@ class Sharing:
         """By a warehouse that is there, so that others can be given a right to it.
 
         A view may have outlived its warehouse, and even its cluster, whose uids are
-        used again by the next.
+        used again by the next. Where its maker has died the warehouse may have come too
+        late to open it.
         """
         runtime = self._runtime
-        return handle.owner in runtime.members and handle.grant.is_of(runtime.grants)
+        return (
+            handle.owner in runtime.members
+            and ids.maker(handle.uid) not in runtime.causes
+            and handle.grant.is_of(runtime.grants)
+        )
 
     def _make(
         self, home: int, parts: list[tuple[int, memoryview]], nbytes: int

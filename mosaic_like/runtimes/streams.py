@@ -18,6 +18,7 @@ from ..comms import messages as wire
 from ..core.caller import HELD, Arrived, Call, rare
 from ..core.streams import (
     STEP_ITEMS,
+    WINDOW_ITEMS,
     Intake,
     IntakeState,
     Producer,
@@ -28,6 +29,7 @@ from ..core.streams import (
 from ..core.task import CANCEL_EVENT, CANCELLED, DONE, ERROR_EVENT, FAILED, Task
 from ..core.tessera import LOOP
 from ..core.worker import NONE
+from ..errors import ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -261,6 +263,8 @@ class Intakes:
         for uid, intake in list(self._by_uid.items()):
             if not intake.opened and uid not in calls:
                 del self._by_uid[uid]
+        for uid in [u for u in self._late if u not in calls and u not in self._by_uid]:
+            del self._late[uid]
 
     def item(self, message: wire.Item, buffers: Any, sender: int) -> None:
         """The handler of Item."""
@@ -273,7 +277,10 @@ class Intakes:
             if is_away:
                 self._runtime.unwanted(item)
         elif is_away or call.uid in self._late:
-            self._late.setdefault(call.uid, deque()).append((message.number, item))
+            late = self._late.setdefault(call.uid, deque())
+            if len(late) > WINDOW_ITEMS:
+                raise ProtocolError("an item more than it had credit for")
+            late.append((message.number, item))
             if is_away:
                 self._runtime.locate(item, lambda: self._catch_up(call))
         else:
@@ -296,7 +303,11 @@ class Intakes:
             if type(item) is Arrived and item.size and not item.shared.why:
                 return
             late.popleft()
-            self._put(call, number, item)
+            try:
+                self._put(call, number, item)
+            except ProtocolError as error:
+                name = self._runtime.uid_of(call.owner)
+                self._runtime.complaints.tell(name, f"{self._runtime.uid}: {error}; it")
         self._late.pop(call.uid, None)
 
     def _ended(self, call: Call, intake: Intake) -> None:

@@ -52,6 +52,9 @@ KEPT = {
     "_fenced",  # tokens, bounded
     "_visited",  # bounded
     "_warned",  # bounded
+    "_free",  # memory to be used again, bounded
+    "_idle",
+    "_types",  # by powers of two
     "_told",  # one for each sender, bounded
     "_blobs",  # definitions are kept as long as the runtime, bounded
     "_definitions",
@@ -218,6 +221,10 @@ class Runtime:
         self._next += 20_000  # more than anybody could have heard of before
         for one in (*self.members, self._join("head:1")):
             self._lost(one)
+        for tessera in list(self.head.worker.tesserae.values()):
+            if tessera.options.detached:  # held by the runtime itself
+                mine = [(tessera.uid, HEAD)]
+                self.head.worker.holders.release_grants(HEAD, mine)
         peers = self.head.peers
         for token in list(peers._strangers):
             peers._forget(peers.by_token[token])  # as when there is no room for them
