@@ -4,8 +4,10 @@ BIN := .venv/bin
 BASE := .venv/.base
 READY := .venv/.ready
 ARGS ?=
+COUNT ?= 1000000
+SEED ?= 1
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench fuzz clean
 
 demo: $(BASE)
 	$(BIN)/python examples/docsearch.py --workers 2 $(ARGS)
@@ -25,6 +27,10 @@ format: $(READY)
 
 bench: $(BASE)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# Nonsense from members and strangers; what it finds, it prints as small as it can.
+fuzz: $(READY)
+	$(BIN)/python tests/fuzz/fuzzing.py --count $(COUNT) --seed $(SEED)
 
 # Some systems have python3 without ensurepip; then its own pip, if any, serves .venv.
 $(BASE): setup.cfg pyproject.toml

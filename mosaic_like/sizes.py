@@ -7,6 +7,7 @@ import re
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _FACTORS = {unit.lower(): 1 << 10 * power for power, unit in enumerate(_UNITS)}
 _FACTORS |= {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "pb": 10**15}
+_MOST = 1 << 62  # bytes
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
 
 
@@ -23,7 +24,10 @@ def parse_size(text: str) -> int:
     factor = None if found is None else _FACTORS.get(found[2].lower())
     if found is None or factor is None:
         raise ValueError(f"found {text!r}, expected a size such as '2 GiB'")
-    return int(float(found[1]) * factor)
+    nbytes = float(found[1]) * factor
+    if nbytes > _MOST:
+        raise ValueError(f"found {text[:40]!r}, more than any memory")
+    return int(nbytes)
 
 
 def size_text(nbytes: int) -> str:

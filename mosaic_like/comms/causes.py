@@ -71,7 +71,7 @@ def _nodes(data: bytes) -> list[Node]:
 
 
 def _moved(nodes: list[Node], first: int, start: int) -> list[Node]:
-    """Those from ``first`` on, to stand from ``start`` on: others name them by index."""
+    """Those from ``first`` on, that are to stand from ``start`` on."""
     by = start - first
 
     def at(index: int) -> int:

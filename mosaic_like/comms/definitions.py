@@ -17,10 +17,13 @@ import weakref
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
+from ..errors import ProtocolError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAIN_MODULES = frozenset({"__main__", "__mp_main__"})
+_MOST = 100_000  # that are kept
 MAX_LOCAL = 1000  # local classes; any further go inside the values that need them
 
 
@@ -100,7 +103,7 @@ class Definitions:
                     watched.extend(_globals_of(function))
         digest = None
         if blob is not None:
-            digest = hashlib.blake2b(blob, digest_size=16).digest()
+            digest = _digest(blob)
             self._blobs[digest] = blob
         self._remember(value, digest, watched)
         return digest
@@ -145,8 +148,18 @@ class Definitions:
             raise LookupError(f"no definition {digest.hex()} is known here") from None
 
     def define(self, digest: bytes, blob: bytes) -> None:
-        """A peer tells a definition; it is read when it is needed."""
-        self._blobs.setdefault(digest, blob)
+        """A peer tells a definition; it is read when it is needed.
+
+        Raises:
+            ProtocolError: it is not what its digest says, or there are too many.
+        """
+        if digest in self._blobs:
+            return
+        if digest != _digest(blob):
+            raise ProtocolError("a definition under a digest that is not its own")
+        if len(self._blobs) >= _MOST:
+            raise ProtocolError(f"one more than {_MOST} definitions")
+        self._blobs[digest] = blob
 
     def load(self, digest: bytes) -> Any:
         """The class or function itself."""
@@ -166,6 +179,10 @@ class Definitions:
             self._loaded[digest] = value
             self._remember(value, digest, [])
         return value
+
+
+def _digest(blob: bytes) -> bytes:
+    return hashlib.blake2b(blob, digest_size=16).digest()
 
 
 def _globals_of(function: FunctionType) -> Iterator[tuple[dict[str, Any], str, Any]]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 LARGE_BYTES = 64 * 1024  # from here on a buffer travels beside the bytes
 SEGMENT_BYTES = 256 * 1024  # of a payload, from which they go into shared memory
+OUTPUT = "output"  # what is mentioned is one part of a task, whose key comes next
 _FORMATS = frozenset("cbB?hHiIlLqQnNefdP")  # that a memoryview can be cast to
 
 
@@ -99,9 +100,10 @@ class Payload:
         definitions: digests of what a peer must have been told before.
         buffers: the large buffers, in order.
         shared: the large buffers, if they are in segments: the last handles.
+        outputs: of what is mentioned only in parts: index and key.
     """
 
-    __slots__ = ("buffers", "data", "definitions", "handles", "shared")
+    __slots__ = ("buffers", "data", "definitions", "handles", "outputs", "shared")
 
     def __init__(
         self,
@@ -110,12 +112,14 @@ class Payload:
         definitions: tuple[bytes, ...] = (),
         buffers: tuple[bytes | memoryview, ...] = (),
         shared: Stored | None = None,
+        outputs: tuple[tuple[int, int | str], ...] = (),
     ) -> None:
         self.data = data
         self.handles = handles
         self.definitions = definitions
         self.buffers = buffers
         self.shared = shared
+        self.outputs = outputs
 
     @property
     def nbytes(self) -> int:
@@ -142,6 +146,19 @@ class Payload:
             f"<Payload of {self.nbytes} bytes, {len(self.handles)} handles, "
             f"{len(self.definitions)} definitions, {len(self.buffers)} buffers>"
         )
+
+
+def carries_key(key: Any) -> bool:
+    """Whether a message can carry the key of a part as it is."""
+    kind = type(key)
+    if kind is int:
+        return bool(-(1 << 63) <= key < 1 << 63)
+    try:
+        if kind is str:
+            key.encode()
+        return kind is str
+    except UnicodeEncodeError:
+        return False
 
 
 def reference(*args: Any) -> Any:
@@ -208,6 +225,8 @@ class Gatherer:
         self.arrays: tuple[type, ...] = ()
         self.handles: dict[tuple[int, int], int] = {}
         self.kept: list[Handle] = []
+        self.outputs: dict[tuple[int, int | str], None] = {}
+        self.whole: set[int] = set()  # indices of what is wanted as a whole
         self.definitions: dict[bytes, None] = {}
         self.views: list[memoryview] = []
         self.copies: list[Any] = []
@@ -225,6 +244,11 @@ class Gatherer:
         elif self.views:
             buffers = tuple(map(self._own, self.views))
         payload = Payload(data, handles, tuple(self.definitions), buffers, shared)
+        if self.outputs:
+            whole = self.whole
+            payload.outputs = tuple(o for o in self.outputs if o[0] not in whole)
+            self.outputs = {}
+        self.whole = set()
         self.handles = {}
         self.kept = []
         self.definitions = {}
@@ -255,6 +279,10 @@ class Gatherer:
         if index is None:
             index = self.handles[key] = len(self.kept)
             self.kept.append(handle)
+        if args[0] == OUTPUT and carries_key(args[1]):
+            self.outputs[index, args[1]] = None
+        else:
+            self.whole.add(index)
         return reference, (index, *args)
 
     def bulk(self, wrapped: Bulk) -> tuple[Any, ...]:

@@ -27,12 +27,16 @@ Who sends what to whom:
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence  # noqa: TC003 -- msgspec reads it
+from typing import Annotated, Any
 
 import msgspec
 
 # How the data of a payload begin that is a pickle; plain values begin otherwise.
 PICKLED = 0x80
+
+# Who runs a call looks at the first byte.
+Filled = Annotated[bytes, msgspec.Meta(min_length=1)]
 
 # What a Submit asks for.
 CALL = 0
@@ -41,17 +45,18 @@ SET_ATTRIBUTE = 2
 STREAM = 3  # a generator method: answered by Items, then Done
 RESULT_CALL = 4  # a method of a task's value: ``tessera`` is the uid of that task
 APPLY = 5  # the first argument, a function, on the others; no tessera
-CLOSE = 6  # the tessera: after what is queued
-KILL = 7  # the tessera: now
+PART = 6  # the first argument's parts, whose keys are the others; no tessera
+CLOSE = 7  # the tessera: after what is queued
+KILL = 8  # the tessera: now
 # These go to a warehouse; their method is the key, if they have one.
-PUT = 8  # keep this value for who holds the task
-PUT_KEY = 9  # and under a key that is free
-GET_KEY = 10  # the value of the task is the one that is under the key now
-TAKE_KEY = 11  # the same, None if there is none; its key is taken until it is replaced
-REPLACE_KEY = 12  # by the value of the first reference, a task; the second took it
-DROP_KEY = 13
-DROP = 14  # the value of the task whose uid is in the data
-PUBLISH = 15  # that: give all warehouses a copy
+PUT = 9  # keep this value for who holds the task
+PUT_KEY = 10  # and under a key that is free
+GET_KEY = 11  # the value of the task is the one that is under the key now
+TAKE_KEY = 12  # the same, None if there is none; its key is taken until it is replaced
+REPLACE_KEY = 13  # by the value of the first reference, a task; the second took it
+DROP_KEY = 14
+DROP = 15  # the value of the task whose uid is in the data
+PUBLISH = 16  # that: give all warehouses a copy
 
 # How a plain method that runs is stopped.
 FLAG = 0  # it is to look at current_task().cancelled
@@ -112,7 +117,7 @@ class SharedBuffers(msgspec.Struct, array_like=True, gc=False, frozen=True):
 
 
 class Parts(msgspec.Struct, array_like=True, gc=False, frozen=True):
-    """The large buffers of a payload, where they follow in chunks: see ``transfers``."""
+    """The large buffers of a payload that follow in chunks: see ``transfers``."""
 
     number: int  # of the transfer, by its sender's count for this peer
     lengths: list[int]  # bytes of each buffer
@@ -134,6 +139,8 @@ class Extra(msgspec.Struct, array_like=True, gc=False):
     interrupt: int | None = None  # FLAG, RAISE or KILL; None: the tessera's
     parts: Parts | None = None  # instead of buffers beside the bytes
     retry: bytes = b""  # when it runs again, as ``proxies.retries`` has it
+    # Of the tasks of which a call takes only parts: index of the reference, and key.
+    outputs: Sequence[tuple[int, int | str]] = ()
 
 
 class Options(msgspec.Struct, array_like=True, gc=False):
@@ -219,8 +226,8 @@ class LossSeen(Message, tag=7):
 class Create(Message, tag=10):
     uid: int  # of the task that is the construction
     tessera: int
-    cls: bytes  # pickled; by reference, or a digest
-    data: bytes
+    cls: Filled  # pickled; by reference, or a digest
+    data: Filled
     options: Options
     extra: Extra | None = None
     inside: list[int] | None = None  # as of Submit
@@ -230,8 +237,8 @@ class Submit(Message, tag=11):
     uid: int
     tessera: int
     number: int  # in the stream of this caller to this tessera, without gaps
-    method: str
-    data: bytes
+    method: Annotated[str, msgspec.Meta(min_length=1)]
+    data: Filled
     extra: Extra | None = None
     inside: list[int] | None = None  # the calls in which it was made, outermost first
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from ..comms.messages import CANCELLED as CANCELLED_REASON
+from ..comms.messages import ERROR as ERROR_REASON
 from ..comms.messages import (
     REASONS,
     Cancel,
@@ -27,7 +28,6 @@ from ..comms.messages import (
     Submit,
     Subscribe,
 )
-from ..comms.messages import ERROR as ERROR_REASON
 from ..comms.messages import TIMEOUT as TIMEOUT_REASON
 from .task import CANCELLED, DONE, FAILED, PENDING
 
@@ -218,7 +218,7 @@ class Caller(Protocol):
         """Take the grants of a payload; what stands for it from now on."""
 
     def locate(self, arrived: Arrived, then: Callable[[], None]) -> None:
-        """Have the rest of a payload: segments not opened, chunks that have not come."""
+        """Have the rest of a payload: unopened segments, chunks that have not come."""
 
     def unwanted(self, arrived: Arrived) -> None:
         """The rest is not needed any more."""
@@ -344,9 +344,7 @@ class CallerState:
             old.owner, old.error = stream.owner, stream.error
         return held
 
-    def resume(
-        self, stream: Stream, held: list[tuple[Call, Any, Any, Any]]
-    ) -> None:
+    def resume(self, stream: Stream, held: list[tuple[Call, Any, Any, Any]]) -> None:
         """Submit again, in order, what ``move`` gave."""
         for call, payload, extra, target in held:
             call.stream = stream
@@ -724,6 +722,7 @@ def _extra_of(payload: Any, extra: Extra | None) -> Extra:
     extra.references = references(payload)
     extra.definitions = list(payload.definitions)
     extra.buffers = len(payload.buffers)
+    extra.outputs = payload.outputs
     if payload.shared is not None:
         extra.shared = payload.shared.wire
     return extra

@@ -8,6 +8,8 @@ after the welcome, so that nobody hears of a member that does not know them.
 from __future__ import annotations
 
 import enum
+import re
+from types import MappingProxyType
 
 from ..comms.messages import (
     PROTOCOL,
@@ -21,6 +23,22 @@ from ..comms.messages import (
 )
 from ..errors import InvalidTransitionError
 from ..ids import INCARNATION_BITS, MONITOR_INCARNATION
+from ..text import printable
+
+TOKEN_BYTES = 8
+_HOST_CHARACTERS = 255
+_ADDRESS = re.compile(r"(ipc|tcp)://[^\x00-\x1f\x7f-\x9f]{1,255}")
+_UIDS = MappingProxyType(
+    {
+        "node": re.compile(r"node:[0-9]{1,9}"),
+        "worker": re.compile(r"worker:[0-9]{1,9}:[0-9]{1,9}"),
+        "warehouse": re.compile(r"warehouse:[0-9]{1,9}"),
+        # Any name will do, such as mrun, but that of another kind.
+        "head": re.compile(
+            r"(?!(monitor|node|worker|warehouse)\b)[A-Za-z0-9_.-]{1,64}(:[0-9]{1,9})?"
+        ),
+    }
+)
 
 
 class MemberState(enum.StrEnum):
@@ -87,7 +105,7 @@ class MonitorState:
                 "",
                 message.token,
                 message.address,
-                message.host,
+                printable(message.host)[:_HOST_CHARACTERS],
                 message.pid,
             ),
             self._uid(message),
@@ -162,7 +180,7 @@ class MonitorState:
             return "this cluster has had too many members; start a new one"
         if message.uid and self.of_uid(message.uid) is not None:
             return f"there is a {message.uid} already"
-        return ""
+        return _senseless(message)
 
     def _uid(self, message: Hello) -> str:
         if message.uid:
@@ -176,3 +194,16 @@ class MonitorState:
                 self._nodes += 1
             if self.of_uid(uid) is None:
                 return uid
+
+
+def _senseless(message: Hello) -> str:
+    """What of it would be of no use to anybody: others connect, and read the uid."""
+    if len(message.token) != TOKEN_BYTES:
+        return f"its token has {len(message.token)} bytes, not {TOKEN_BYTES}"
+    if not _ADDRESS.fullmatch(message.address):
+        return f"{message.address[:200]!r} is no address to answer to"
+    if message.uid and message.kind in KINDS:
+        pattern = _UIDS.get(message.kind, _UIDS["head"])
+        if not pattern.fullmatch(message.uid):
+            return f"{message.uid[:200]!r} is no uid of a {message.kind}"
+    return ""

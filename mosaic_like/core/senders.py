@@ -3,8 +3,8 @@
 Membership is the monitor's word alone, the order to end comes down from who started a
 process, and names are decided at one place: a message that comes from elsewhere means
 nothing, and is dropped by who receives it. Submit, Done, Release, Item and Credit are
-not here: they are the hot path, and go between all that own objects. What is in a message, and what
-becomes of one that is dropped, is not known here.
+not here: they are the hot path, and go between all that own objects. What is in a
+message, and what becomes of one that is dropped, is not known here.
 """
 
 from __future__ import annotations
@@ -65,9 +65,8 @@ ROUTES: Mapping[type[wire.Message], Routes] = MappingProxyType(
         wire.Subscribe: _BETWEEN_OWNERS,
         wire.Fetch: _BETWEEN_OWNERS,
         wire.Value: _BETWEEN_OWNERS,
-        wire.Waiting: ((_USER, _OWNER),),
-        wire.Circle: ((_USER, _USER),),
-        wire.Waits: _BETWEEN_OWNERS,
+        wire.Waiting: _BETWEEN_OWNERS,  # a warehouse passes them on
+        wire.Circle: _BETWEEN_OWNERS,
         wire.Interrupt: ((_USER, _NODE),),
         wire.ReleaseGrants: _BETWEEN_OWNERS,
         wire.Retain: _BETWEEN_OWNERS,
@@ -104,9 +103,7 @@ ROUTES: Mapping[type[wire.Message], Routes] = MappingProxyType(
     }
 )
 
-UNCHECKED = frozenset(
-    {wire.Submit, wire.Done, wire.Release, wire.Item, wire.Credit}
-)
+UNCHECKED = frozenset({wire.Submit, wire.Done, wire.Release, wire.Item, wire.Credit})
 
 
 def kind_of(uid: str) -> Kind:

@@ -364,7 +364,9 @@ class Intake:
         if number != self.expected:
             raise ProtocolError(f"item {number} came where {self.expected} was due")
         if len(self.items) >= WINDOW_ITEMS:
-            raise ProtocolError(f"an item more than the {WINDOW_ITEMS} it had credit for")
+            raise ProtocolError(
+                f"an item more than the {WINDOW_ITEMS} it had credit for"
+            )
         self._move("item")
         self.expected = number + 1
         if self.state is IntakeState.OPEN:

@@ -19,6 +19,7 @@ from ..ids import maker
 from .caller import Arrived, Call, CallerState, Outbox, references
 from .holders import HolderTable
 from .limits import Late, Limit, Limits, reason_of
+from .parts import Parts, keys_of
 from .streams import Producers
 from .task import (
     CANCEL_EVENT,
@@ -54,6 +55,9 @@ _PARKED_CALLS = 100_000  # of each: ten callers with all their credit
 _EARLY_CANCELS = 10_000
 
 _NO_OPTIONS = wire.Options(name="result")
+# Parts are picked on a thread of their own: a method that runs must not delay them.
+_PICKING = wire.Options(name="task", thread=True)
+_OF_NO_TESSERA = (wire.RESULT_CALL, wire.APPLY, wire.PART)
 _LISTENING = TesseraState.LISTENING
 NONE = b"N"  # None, as the serializer has it
 CLOSE_METHOD = "__close__"
@@ -73,11 +77,14 @@ class Owner(Protocol):
     def awaited_call(self, reference: wire.Reference) -> Call:
         """A call of another runtime, to subscribe to."""
 
+    def parts(self, call: Call, grant: Any, keys: list[int | str]) -> Parts | None:
+        """For a call, to be sent, that brings parts; None: the whole is to come."""
+
     def failure(self, task: Task, reason: int, why: Any) -> bytes:
         """An error that this runtime makes, as bytes."""
 
     def locate(self, arrived: Arrived, then: Callable[[], None]) -> None:
-        """Have the rest of a payload: segments not opened, chunks that have not come."""
+        """Have the rest of a payload: unopened segments, chunks that have not come."""
 
     def unwanted(self, arrived: Arrived) -> None:
         """The rest is not needed any more."""
@@ -170,6 +177,9 @@ class WorkerState:
         self._results = Tessera(0, 0, _NO_OPTIONS, runner)
         self._results.instance = self._results
         self._results.move("built")
+        self._picking = Tessera(0, 0, _PICKING, runner)
+        self._picking.instance = self._picking
+        self._picking.move("built")
         self._closing: set[int] = set()  # tesserae to forget when closed
         self._ended: deque[Task] = deque()  # of which others are still to be told
         self._telling = False
@@ -185,7 +195,7 @@ class WorkerState:
         # Asked by others for calls that their makers' messages have not brought yet.
         self._early_cancels: dict[int, str] = {}
         self._cancellers: dict[int, int] = {}  # who asked
-        # Whether nothing will come any more of who made a uid: the runtime may know more.
+        # Whether nothing more will come of who made a uid: the runtime may know more.
         self.never: Callable[[int], bool] = self.lost_makers.__contains__
         # Brings an argument when there is memory for it; see runtimes/admitting.py.
         self.admit: Callable[[Task, Call, Callable[[], None]], None]
@@ -201,7 +211,10 @@ class WorkerState:
         """
         if maker(message.tessera) != sender or maker(message.uid) != sender:
             raise ProtocolError("it makes what only another may make")
-        if message.tessera in self.tesserae or message.uid in self.tasks:
+        made = (self.tesserae, self.tasks)
+        if message.tessera == message.uid or any(
+            uid in things for things in made for uid in (message.tessera, message.uid)
+        ):
             raise ProtocolError("it makes what was made before")
 
     def create(self, message: wire.Create, buffers: Any, sender: int) -> None:
@@ -369,8 +382,9 @@ class WorkerState:
         if extra is not None and extra.kind >= wire.PUT and self.shelf is not None:
             self.shelf.request(message, buffers, sender)
             return
-        if extra is not None and extra.kind in (wire.RESULT_CALL, wire.APPLY):
-            task = received(message, sender, self._results, buffers)
+        if extra is not None and extra.kind in _OF_NO_TESSERA:
+            on = self._picking if extra.kind == wire.PART else self._results
+            task = received(message, sender, on, buffers)
             self.tasks[message.uid] = task
             self.holders.add(message.uid)
             self.gather(task, message, sender)
@@ -379,7 +393,7 @@ class WorkerState:
             if extra.remaining_s is not None or extra.timeout_s is not None:
                 self._limit(task)
             if not task.settled:
-                self._results.enqueue(task)
+                on.enqueue(task)
             return
         made_by = maker(message.tessera)
         full = len(self._parked) >= _PARKED
@@ -477,13 +491,55 @@ class WorkerState:
             return
         result = call.result
         if call.state == DONE and type(result) is Arrived and result.size:
-            call.waiters = [lambda: self._remote_argument(task, index, call)]
-            if result.shared is None:
-                self.admit(task, call, lambda: self._caller.fetch(call))
-            else:  # it is mapped, not copied
-                self._caller.fetch(call)
+            if not self._ask_for_parts(task, index, call):
+                again = lambda: self._remote_argument(task, index, call)  # noqa: E731
+                self._fetch(task, call, again)
             return
         self._argument_here(task, index, call)
+
+    def _fetch(self, task: Task, call: Call, then: Callable[[], None]) -> None:
+        """Bring what an argument's call has given."""
+        call.waiters = [then]
+        if call.result.shared is None:
+            self.admit(task, call, lambda: self._caller.fetch(call))
+        else:  # it is mapped, not copied
+            self._caller.fetch(call)
+
+    def _ask_for_parts(self, task: Task, index: int, call: Call) -> bool:
+        """Have the owner send only what the call takes; False: it takes the whole."""
+        extra = task.extra
+        keys = keys_of(extra, index) if extra is not None else []
+        if not keys or call.result.shared is not None or task.tessera is self.shelf:
+            return False
+        parts = self._port.parts(call, task.buffers.grants[index], keys)
+        if parts is None:
+            return False
+        part = parts.call
+        task.arguments[index] = parts
+        part.waiters = [lambda: self._part(task, index, call, part)]
+        self._caller.submit(part, parts.payload, wire.Extra(kind=wire.PART), None)
+        return True
+
+    def _part(self, task: Task, index: int, whole: Call, part: Call) -> None:
+        """The owner has picked the parts, or could not."""
+        item = part.rare
+        if item is not None:
+            item.unheard = False
+        if task.settled:
+            return
+        if part.state == DONE:
+            result = part.result
+            if type(result) is Arrived and result.size:
+                self._fetch(task, part, lambda: self._part(task, index, whole, part))
+                return
+        elif item.reason != wire.REASONS[wire.ERROR]:
+            # What is wrong with the whole, if anything, says it better.
+            task.arguments[index] = None
+            self._fetch(task, whole, lambda: self._remote_argument(task, index, whole))
+            return
+        # Also where there is no such part: who loads the arguments raises that.
+        task.missing -= 1
+        self._arguments_here(task)
 
     def _argument_here(self, task: Task, index: int, argument: Task | Call) -> None:
         if task.settled:
@@ -851,11 +907,11 @@ class WorkerState:
                 task.released = True
                 if maker(uid) in self._lost_heads:
                     self._orphan(task)
-            return
+        # No return above: who sends nonsense may have given one number to both.
         tessera = self.tesserae.get(uid)
         if tessera is not None:
             self._close(tessera, None)
-        elif uid in self.kept:
+        elif task is None and uid in self.kept:
             self.kept_freed(uid)
 
     # -- ends of tesserae --------------------------------------------------------------

@@ -89,6 +89,8 @@ def read(path: Path) -> Key:
     try:
         key = msgspec.convert(content, Key)
         bytes.fromhex(key.token)
+        if not key.address.startswith(("ipc://", "tcp://")):
+            raise ValueError(f"its address is {key.address[:200]!r}")
     except (msgspec.ValidationError, ValueError) as error:
         raise ConnectError(f"{path} is not a key file: {error}") from None
     if key.protocol != PROTOCOL:

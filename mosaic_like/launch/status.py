@@ -24,6 +24,7 @@ from ..errors import ConnectError
 from ..ids import short
 from ..runtimes.directory import KEY_NAME, run_directories
 from ..runtimes.head import Head
+from ..text import printable, printable_lines
 from . import keys
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def show(where: str | None, *, as_json: bool) -> int:
         print("no cluster of yours runs here; start one: mrun CMD, or mrun repl")
     for about in [] if as_json else found:
         for line in _lines(about):
-            print(line)
+            print(printable(line))
     return 0
 
 
@@ -213,7 +214,7 @@ def show_memory(where: str | None, *, as_json: bool) -> int:
         answers = answers or not isinstance(report, str)
         if not as_json:
             print(f"{cluster.id} · pid {cluster.key.pid}")
-            print(report)
+            print(printable_lines(str(report)))
     return 0 if answers or not found else 1
 
 

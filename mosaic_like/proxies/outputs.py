@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
+from ..comms.gathering import OUTPUT, carries_key
+from ..comms.messages import ERROR, REASONS
 from ..comms.serialization import Referent
 
 if TYPE_CHECKING:
@@ -83,7 +86,7 @@ class TaskOutput(Referent):
 
     def __reference__(self) -> tuple[TaskHandle, tuple[Any, ...]]:
         handle, _ = self._task.__reference__()
-        return handle, ("output", self._key)
+        return handle, (OUTPUT, self._key)
 
     def __await__(self) -> Generator[Any, None, TaskOutput]:
         task = self._task
@@ -91,13 +94,77 @@ class TaskOutput(Referent):
         return self
 
     async def result(self) -> Any:
-        """The part.
+        """The part; of a large value it alone is brought here.
 
         Raises:
-            IndexError, KeyError: the value has no such part.
+            IndexError, KeyError: the value has no such part; the text has those it has.
             Exception: what the method raised.
+
+        >>> import mosaic_like as mosaic
+        >>> @mosaic.tessera
+        ... class Solver:
+        ...     def both(self): return 1, list(range(1_000_000))
+        >>> async def main():
+        ...     return await Solver.remote().both().outputs[0].result()
+        >>> mosaic.run(main, num_workers=1)
+        1
         """
-        return self.pick(await self._task.result(), self._key)
+        task = self._task
+        await task
+        part = self._alone()
+        if part is not None:
+            try:
+                return await part.result()
+            except Exception:
+                if part.reason == REASONS[ERROR]:
+                    raise
+                # Its owner could not: what is wrong with the whole says why.
+        return self.pick(await task.result(), self._key)
+
+    def get(self, timeout: float | None = None) -> Any:
+        """The part, blocking; for threads and plain methods.
+
+        Args:
+            timeout: seconds; None waits for ever.
+
+        Raises:
+            TimeoutError: it is not here in time.
+            IndexError, KeyError: the value has no such part; the text has those it has.
+            RuntimeError: this is the loop's thread: write ``await part.result()``.
+            Exception: what the method raised.
+
+        >>> import mosaic_like as mosaic
+        >>> @mosaic.tessera
+        ... class Solver:
+        ...     def both(self): return 1, 2
+        ...     def second(self, solver): return solver.both().outputs[1].get()
+        >>> async def main():
+        ...     return await Solver.remote().second(Solver.remote()).result()
+        >>> mosaic.run(main, num_workers=2)
+        2
+        """
+        until_s = None if timeout is None else time.monotonic() + timeout
+
+        def left_s() -> float | None:
+            return None if until_s is None else max(until_s - time.monotonic(), 0.0)
+
+        task = self._task.wait(timeout)
+        part = self._alone()
+        if part is not None:
+            try:
+                return part.get(left_s())
+            except Exception:
+                if not part.done() or part.reason == REASONS[ERROR]:
+                    raise
+        return self.pick(task.get(left_s()), self._key)
+
+    def _alone(self) -> TaskProxy[Any] | None:
+        """The part as a task of its own, if the value of the task is elsewhere."""
+        if not carries_key(self._key):
+            return None
+        task: TaskProxy[Any] = self._task
+        alone: TaskProxy[Any] | None = task._runtime.part_of(task, self._key)
+        return alone
 
     @staticmethod
     def pick(value: Any, key: Any) -> Any:
@@ -116,7 +183,7 @@ class TaskOutput(Referent):
     @staticmethod
     def rebuild(task: TaskProxy[Any], args: tuple[Any, ...]) -> Any:
         """What a reference in a result stands for."""
-        return TaskOutput(task, args[1]) if args[0] == "output" else TaskDone(task)
+        return TaskOutput(task, args[1]) if args[0] == OUTPUT else TaskDone(task)
 
     def __repr__(self) -> str:
         return f"<{self._task.name} outputs[{self._key!r}]>"

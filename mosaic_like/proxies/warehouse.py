@@ -205,9 +205,9 @@ def drop(ref: WarehouseObject[Any] | str, /) -> TaskProxy[None]:
     """Forget a value now; may be awaited.
 
     A value that nobody holds a reference to is forgotten anyway. By its reference it
-    goes whoever holds others: who reads it then gets a LookupError; copies of a published
-    one go a moment later. By its key only the key goes, and the value is kept for those
-    who hold references to it.
+    goes whoever holds others: who reads it then gets a LookupError; copies of a
+    published one go a moment later. By its key only the key goes, and the value is
+    kept for those who hold references to it.
 
     Args:
         ref: what ``put`` gave, or a key.

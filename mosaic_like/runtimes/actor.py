@@ -22,8 +22,8 @@ from .. import ids
 from ..comms import direct
 from ..comms import messages as wire
 from ..comms.checks import check_extra
-from ..comms.messages import Submit
 from ..comms.exceptions import error_summary
+from ..comms.messages import Submit
 from ..comms.serialization import PLAIN, Payload, Serializer
 from ..core.caller import (
     COUNTED_BYTES,
@@ -52,6 +52,7 @@ from .failures import Failures
 from .inventory import Inventory
 from .limits import Limiting
 from .names import Names
+from .parts import PartCalls
 from .peers import Peer
 from .placing import Placing
 from .retrying import Later
@@ -107,8 +108,11 @@ class ActorRuntime(Base):
         self.storing = Storing(self)
         self.values = Values(self)
         self.failures = Failures(self)
+        self._part_calls = PartCalls(self)
+        self.parts = self._part_calls.of_argument
+        self.part_of = self._part_calls.of_task
         self.deaths = Deaths(self)
-        self.remains = self.deaths.left
+        self.remains = self.deaths.left  # type: ignore[method-assign]  # nothing but that
         self.limiting = Limiting(self)
         self.limits: dict[int, Limit] = {}
         # Of which failures nothing is logged when nobody asks for them.
@@ -570,9 +574,7 @@ class ActorRuntime(Base):
             self._silenced[stream] = self._silenced[old]
 
     def unheard(self, call: Call) -> None:
-        if call.method == "__init__" or (
-            call.method == READY and call.hold == DROPPED
-        ):
+        if call.method == "__init__" or (call.method == READY and call.hold == DROPPED):
             # Every call on the tessera says it again; see _drop_handle.
             rare(call).unheard = True
         elif call.hold == DROPPED:
@@ -588,9 +590,9 @@ class ActorRuntime(Base):
             return
         if call.rare is not None and call.rare.reason == wire.REASONS[wire.UPSTREAM]:
             return  # the call at fault says it
-        if call.method == CLOSE_METHOD and call.rare is not None:
-            if call.rare.reason == wire.REASONS[wire.GONE]:
-                return  # what it asked for is so
+        gone = call.rare is not None and call.rare.reason == wire.REASONS[wire.GONE]
+        if gone and call.method == CLOSE_METHOD:
+            return  # what it asked for is so
         error = self.error_of(call)
         if isinstance(error, self._silenced.get(call.stream, ())):
             return
@@ -738,9 +740,7 @@ class ActorRuntime(Base):
 
     def _on_holding(self, message: wire.Holding, buffers: Any, sender: int) -> None:
         self._check_loss(message.granter)
-        self.worker.holders.holding(
-            sender, message.uid, message.granter, message.count
-        )
+        self.worker.holders.holding(sender, message.uid, message.granter, message.count)
 
     def _on_loss_seen(self, message: wire.LossSeen, buffers: Any, sender: int) -> None:
         self._check_loss(message.incarnation)
@@ -900,6 +900,7 @@ class ActorRuntime(Base):
     def close(self) -> None:
         super().close()
         self.executor.retries.close()
+        self.executor.end_threads()
         self.sharing.close()
 
     # -- membership --------------------------------------------------------------------

@@ -20,6 +20,7 @@ from ..comms import messages as wire
 from ..comms.zeromq import ZmqTransport
 from ..errors import ConnectError, MonitorLost, ProtocolError
 from ..ids import MONITOR_INCARNATION
+from ..text import printable
 from .peers import Peer, Peers
 from .receiving import Complaints, Handlers
 
@@ -157,7 +158,7 @@ class Base:
 
     def on_refused(self, message: wire.Refused, buffers: Any, sender: int) -> None:
         if self._welcome is not None and not self._welcome.done():
-            self._welcome.set_exception(ConnectError(message.why))
+            self._welcome.set_exception(ConnectError(printable(message.why)))
 
     def on_joined(self, message: wire.Joined, buffers: Any, sender: int) -> None:
         if message.member.incarnation not in self.members:
@@ -181,7 +182,7 @@ class Base:
         self.peers.lose(message.incarnation)
         if message.remains:
             self.remains(member, message.remains)
-        self.member_lost(member, message.cause)
+        self.member_lost(member, printable(message.cause))
         self._membership_changed()
 
     def remains(self, member: wire.Member, data: bytes) -> None:

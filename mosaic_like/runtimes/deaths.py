@@ -19,6 +19,7 @@ from ..errors import (
     WorkerDied,
     WorkerOutOfMemory,
 )
+from ..text import printable
 
 if TYPE_CHECKING:
     from ..comms.messages import Member
@@ -94,7 +95,9 @@ class Deaths:
             if mark.runs:
                 call = by_uid.get(mark.started)
                 running.append(
-                    f"a method of {mark.label}" if call is None else _name(call)
+                    f"a method of {printable(mark.label)}"
+                    if call is None
+                    else _name(call)
                 )
         if running:
             more = len(running) - _MOST_RUNNING

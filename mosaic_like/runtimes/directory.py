@@ -186,7 +186,7 @@ def read_key(path: str | os.PathLike[str]) -> dict[str, Any]:
         os.close(fd)
     try:
         content = json.loads(body) if len(body) <= _KEY_BYTES else None
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
         raise ConnectError(f"{path} is not a key file: it is not a JSON object")

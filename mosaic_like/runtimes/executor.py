@@ -31,6 +31,7 @@ from ..errors import (
     SerializationError,
     TaskCancelledError,
 )
+from ..proxies.outputs import TaskOutput
 from .inline import run_inline
 from .interrupts import Interrupted, Interrupts
 from .journal import Journal
@@ -372,6 +373,10 @@ class Executor:
         """Let ``run_forever`` return after what is queued."""
         self.retries.close()
         self._queue.put(None)
+        self.end_threads()
+
+    def end_threads(self) -> None:
+        """Those that tesserae, and the parts of values, have of their own."""
         for thread in self._threads.values():
             thread.queue.put(None)
         self._threads.clear()
@@ -750,6 +755,10 @@ class Executor:
             (function, *arguments), keywords = port.load_call(task)
             value = function(*arguments, **keywords)
             return self._value(task, value)
+        if kind == wire.PART:
+            (whole, *keys), _ = port.load_call(task)
+            parts = [TaskOutput.pick(whole, key) for key in keys]
+            return _dump(port, parts[0] if len(parts) == 1 else parts)
         if kind == wire.RESULT_CALL:
             (target, *arguments), keywords = port.load_call(task)
             value = getattr(target, name)(*arguments, **keywords)
@@ -1093,7 +1102,8 @@ class Executor:
                     )
                 coroutine = self._coroutine(task)
             if task is task.tessera.closing:
-                value = await self._close(coroutine)
+                await self._close(coroutine)
+                value = None
             else:
                 value = await coroutine
             if type(task.cancelled) is Late:

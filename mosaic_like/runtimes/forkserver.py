@@ -303,7 +303,15 @@ class _Server:
             connection.reading = False
             self._flush(connection)
             return None
-        request = _requests.decode(body)
+        try:
+            request = _requests.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            # The children of all would die with this process.
+            for fd in fds:
+                os.close(fd)
+            text = f"mosaic: the fork server cannot read a request: {error}"
+            print(text, file=sys.stderr)
+            return None
         if isinstance(request, Spawn):
             return self._spawn(connection, request, fds)
         if request.pid in self._children:  # not reaped, so the pid is still its own

@@ -10,6 +10,7 @@ from ..comms import messages as wire
 from ..config import Config
 from ..core.task import DONE
 from ..ids import MONITOR_INCARNATION
+from ..text import printable
 from .output import show
 from .processes import open_pidfd
 from .user import UserRuntime
@@ -150,15 +151,15 @@ class Head(UserRuntime):
     def _on_exited(self, message: wire.Exited, buffers: Any, sender: int) -> None:
         if not self.stillborn.done():
             self.stillborn.set_result(
-                f"{message.uid} (pid {message.pid}) {message.how}"
+                printable(f"{message.uid} (pid {message.pid}) {message.how}")
             )
 
     def _on_stopped(self, message: wire.Stopped, buffers: Any, sender: int) -> None:
         if not self.stopped.done():
-            self.stopped.set_result(message.lines)
+            self.stopped.set_result([printable(line) for line in message.lines])
 
     def on_stop(self, message: wire.Stop, buffers: Any, sender: int) -> None:
-        self.lose_cluster(message.why)
+        self.lose_cluster(printable(message.why))
 
     # -- the end -----------------------------------------------------------------------
 

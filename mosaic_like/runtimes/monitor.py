@@ -11,6 +11,7 @@ from ..comms import messages as wire
 from ..config import Config
 from ..core.monitor import OF_NODES, MonitorState
 from ..core.names import NameTable
+from ..errors import ProtocolError
 from .base import PYTHON, Base
 from .loops import new_own_loop, tune_collector
 from .processes import open_pidfd
@@ -139,12 +140,23 @@ class Monitor(Base):
 
     def _on_exited(self, message: wire.Exited, buffers: Any, sender: int) -> None:
         member = self.state.of_uid(message.uid)
+        if not self._may_tell_end_of(message.uid, sender):
+            raise ProtocolError(f"of {message.uid}, which is not its own to tell")
         if member is not None and member.pid == message.pid:
             self._lost(member.incarnation, message.how, message.remains)
         elif member is None and not self.stopping and message.uid.startswith("worker"):
             # It never joined: who waits for it at the start wants to know.
             for head in self.of_kind("head"):
                 self._send([(head.incarnation, message)])
+
+    def _may_tell_end_of(self, uid: str, sender: int) -> bool:
+        """Its node, which started it, or itself."""
+        teller = self.members.get(sender)
+        if teller is None:
+            return False
+        kind, *indices = uid.split(":")
+        node = f"node:{indices[0]}" if indices and kind in OF_NODES else ""
+        return teller.uid in (uid, node)
 
     # -- the end -----------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from ..core.task import DONE
 from ..core.tessera import TesseraState
 from ..ids import MONITOR_INCARNATION
 from ..proxies.tessera import NOTHING, READY, TesseraHandle
+from ..text import printable
 from .failures import no_cluster
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Names:
         if message.why or message.owner:
             self._made.pop(message.claim, None)
         if message.why:
-            self._fail(handle, TypeError(message.why))
+            self._fail(handle, TypeError(printable(message.why)))
         elif message.owner:
             self._join(handle, extra, message)
         else:

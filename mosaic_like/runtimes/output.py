@@ -18,6 +18,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, TextIO
 
+from ..text import printable
 from .executor import CURRENT
 
 if TYPE_CHECKING:
@@ -276,6 +277,7 @@ def show(number: int, label: str, text: str) -> None:
         lines = text.removesuffix("\n").split("\n")
         if stream.isatty():
             lines = [for_terminal(line) for line in lines]
+        label = printable(label)
         whole = "".join(f"{label} | {line}\n" for line in lines)
         try:
             stream.write(whole)

@@ -18,6 +18,7 @@ from ..comms import messages as wire
 from ..comms.link import HEADER_BYTES, Link, LinkState
 from ..comms.transfers import APART_BYTES
 from ..errors import MosaicError, ProtocolError
+from ..text import printable
 
 if TYPE_CHECKING:
     import asyncio
@@ -231,7 +232,7 @@ class Peer:
         except ValueError as error:
             self.address = ""  # it is tried no more
             link.broken(peers.loop.time())
-            peers.complain(str(self), f"its address cannot be used: {error}; what")
+            logger.warning("nothing can be sent to %s: %s", self, printable(str(error)))
             return
         self._resend()
 

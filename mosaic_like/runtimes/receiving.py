@@ -1,4 +1,4 @@
-"""What comes from peers and makes no sense: it is dropped, and that is told now and then.
+"""What comes from peers and makes no sense is dropped, which is told now and then.
 
 ``Handlers`` are those of one runtime by the class of the message. One that nobody
 handles, that its sender is not to send (``core.senders``), or that contradicts itself

@@ -17,6 +17,7 @@ from .. import ids
 from ..comms import messages as wire
 from ..comms.checks import check_extra
 from ..sizes import size_text
+from ..text import printable
 from .incoming import Held, Reader
 from .ledger import open_ledger
 from .segments import aligned, create, place_of
@@ -141,7 +142,7 @@ class Sharing:
                 "%s: large values are sent in messages, several times slower than by "
                 "shared memory: %s",
                 self._runtime.uid,
-                why,
+                printable(why),
             )
 
     def _warn_of_room(self, why: str) -> None:

@@ -13,6 +13,7 @@ from ..comms import messages as wire
 from ..comms.exceptions import load_error, not_rebuilt
 from ..comms.serialization import Payload
 from ..core.caller import Arrived, Call, rare
+from ..core.parts import Parts
 from ..core.references import Grant
 from ..core.task import DONE, Task
 from ..errors import MosaicError, RuntimeDisconnectedError, SerializationError
@@ -111,6 +112,8 @@ class Values:
             arguments: of a call: tasks are replaced by their values.
         """
 
+        picked: dict[int, dict[int | str, Any]] = {}  # of tasks that came in parts
+
         def resolve(index: int, args: tuple[Any, ...]) -> Any:
             what = args[0]
             handle = handles[index]
@@ -129,7 +132,12 @@ class Values:
                 return AFTER
             if what == "done":
                 return None
-            value = self._of_argument(arguments[index])
+            argument = arguments[index]
+            if type(argument) is Parts:
+                if index not in picked:
+                    picked[index] = self._picked(argument)
+                return picked[index][args[1]]
+            value = self._of_argument(argument)
             return value if what == "task" else TaskOutput.pick(value, args[1])
 
         return resolve
@@ -163,6 +171,14 @@ class Values:
         return self._serializer.loads(
             payload.data, payload.inside, self._resolver(payload.handles, None)
         )
+
+    def _picked(self, parts: Parts) -> dict[int | str, Any]:
+        call = parts.call
+        if call.state != DONE:
+            raise self.error(call)
+        value = self._load(call.result)
+        values = [value] if len(parts.keys) == 1 else value
+        return dict(zip(parts.keys, values, strict=True))
 
     def _load(self, result: Any) -> Any:
         if type(result) is bytes:

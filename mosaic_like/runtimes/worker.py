@@ -24,6 +24,7 @@ from ..core.task import RUNNING, Task
 from ..core.tessera import Tessera, TesseraState
 from ..errors import MonitorLost
 from ..ids import short
+from ..text import printable
 from . import orders
 from .executor import CLOSE_TIMEOUT_S, CURRENT, Outcome
 from .journal import Journal, paths
@@ -209,7 +210,7 @@ class Worker(UserRuntime):
             # Before all that may hold the loop: the node wants to know who can answer.
             self.loop.call_soon(self._acknowledge, sender)
             if message.orphaned:
-                self._ending = Orphaned(message.why)
+                self._ending = Orphaned(printable(message.why))
             if message.hurry:
                 self._running_s = min(HURRY_S, self._running_s)
             self._stopping = self.loop.create_task(self._stop())
@@ -398,6 +399,19 @@ def _exit_of(worker: Worker) -> Callable[[int], NoReturn]:
     return _exit
 
 
+class _Left:
+    """The journal in a child: to note anything there is the end of its method."""
+
+    def __init__(self, end: Callable[[], NoReturn]) -> None:
+        self._end = end
+
+    def __getitem__(self, index: int) -> int:
+        return 0
+
+    def __setitem__(self, index: int, uid: int) -> None:
+        self._end()
+
+
 def _forked(worker: Worker | None, leave: Callable[[int], NoReturn]) -> None:
     """In a child that user code forked: it is no worker and has no runtime.
 
@@ -427,4 +441,6 @@ def _forked(worker: Worker | None, leave: Callable[[int], NoReturn]) -> None:
         end(status)
 
     worker.dump_error = raised
+    # Where calls are run together it is noted that one has ended, and told later.
+    worker.executor.journal.view = _Left(lambda: end(0))  # type: ignore[assignment]  # all that is done with it
     worker.completed = lambda task, outcome: end(0)  # type: ignore[method-assign]  # nothing else ends here

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +18,9 @@ from mosaic_like.comms import messages
 def _values(kind: Any) -> st.SearchStrategy[Any]:
     """What a field of this type may hold on the wire."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is list:
+    if origin is typing.Annotated:  # all of these are not to be empty
+        return _values(arguments[0]).filter(len)
+    if origin in (list, Sequence):
         return st.lists(_values(arguments[0]), max_size=4)
     if origin is tuple:
         return st.tuples(*map(_values, arguments))

@@ -26,6 +26,7 @@ from mosaic_like.core.caller import (
     rare,
     references,
 )
+from mosaic_like.core.parts import Parts
 from mosaic_like.core.references import Grant, Grants
 from mosaic_like.core.task import (
     CANCEL_EVENT,
@@ -41,7 +42,10 @@ from mosaic_like.core.worker import CONSTRUCTOR, WorkerState
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-LARGE = 100_000  # bytes of a result that stays where it was made
+LARGE = 200_000  # bytes of a result that stays where it was made
+# Keys of its parts.
+MISSING = "missing"
+LARGE_PART = "large"
 
 
 class Payload:
@@ -50,6 +54,7 @@ class Payload:
     definitions: tuple[bytes, ...] = ()
     buffers: tuple[bytes, ...] = ()
     shared = None
+    outputs: tuple[tuple[int, int | str], ...] = ()
 
     def __init__(
         self, data: bytes, handles: Iterable[Any] = (), nbytes: int | None = None
@@ -212,7 +217,7 @@ class Runtime:
         payload = Payload(b"{}", arguments)
         is_async = bool(uid & 1)
         options = wire.Options("Object", is_async=is_async)
-        self.caller.create(call, b"", payload, options, None)
+        self.caller.create(call, b"N", payload, options, None)
         self.caller.release_held(stream)
         # The construction is not waited for: its proxy goes at once.
         self.dropped.append(call)
@@ -228,6 +233,7 @@ class Runtime:
         ordered: bool = True,
         kind: int = wire.CALL,
         nbytes: int | None = None,
+        outputs: Iterable[tuple[int, int | str]] = (),
     ) -> TaskProxy:
         call = Call(next(self.uids), target.stream, method, None, 0, 0.0)
         extra = None
@@ -242,6 +248,7 @@ class Runtime:
         payload: Any = data
         if arguments or nbytes:
             payload = Payload(data, arguments, nbytes)
+            payload.outputs = tuple(outputs)
         self._record(call)
         self.caller.submit(call, payload, extra, target)
         return TaskProxy(self, call)
@@ -325,6 +332,11 @@ class Runtime:
         call = Call(reference.uid, stream, "", None, 0, 0.0)
         call.hold = RELEASED
         return call
+
+    def parts(self, call: Call, grant: Any, keys: list[int | str]) -> Parts | None:
+        part = Call(next(self.uids), call.stream, "outputs", None, 0, 0.0)
+        data = json.dumps({"op": "part", "sequence": 0, "keys": keys}).encode()
+        return Parts(part, keys, Payload(data, (grant,)), TaskProxy(self, part))
 
     def failure(self, task: Task, reason: int, why: Any) -> bytes:
         return wire.REASONS[reason].encode()
@@ -450,6 +462,11 @@ class Runtime:
             raise Failure
         if op == "large":
             return Payload(b"{}", (), LARGE)
+        if op == "part":
+            if MISSING in request["keys"]:
+                raise Failure
+            size = LARGE // 2 if LARGE_PART in request["keys"] else 2
+            return Payload(b"{}", (), size)
         if op == "keep":
             instance.kept += arguments
         if op == "drop":
@@ -477,6 +494,8 @@ class Runtime:
                 found.append(self._proxy(wire.TESSERA, task.buffers.grants[index]))
                 continue
             value = task.arguments[index]
+            if isinstance(value, Parts):
+                value = value.call
             if value.state > DONE:  # cancelled in the thread's queue, ahead of this
                 raise Failure
             assert value.state == DONE

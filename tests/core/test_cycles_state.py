@@ -375,7 +375,9 @@ def test_a_ring_of_main_threads_is_no_circle() -> None:
     for count in range(2, 6):
         # Each of the first half waits for a leaf on the next worker.
         places = [(i, True) for i in range(count)] * 2
-        calls = [(i, [(WAIT, [(count + (i + 1) % count, [])])]) for i in range(count)]
+        calls: Any = [
+            (i, [(WAIT, [(count + (i + 1) % count, [])])]) for i in range(count)
+        ]
         for seed in range(20):
             assert run(places, calls, seed).refused == 0
 

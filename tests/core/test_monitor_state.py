@@ -29,7 +29,7 @@ MOVES = {
 
 
 def hello(kind: str, uid: str = "", protocol: int = PROTOCOL) -> Hello:
-    return Hello(protocol, "3.11", kind, uid, b"token", "ipc://x", "host", 7)
+    return Hello(protocol, "3.11", kind, uid, b"8 bytes.", "ipc://x", "host", 7)
 
 
 @pytest.fixture
@@ -139,7 +139,9 @@ def test_a_loss_is_told_once_to_all_that_are_left(monitor: MonitorState) -> None
     assert monitor.states[worker.incarnation] is MemberState.LOST
 
 
-def test_a_node_takes_its_own_workers_and_warehouse_with_it(monitor: MonitorState) -> None:
+def test_a_node_takes_its_own_workers_and_warehouse_with_it(
+    monitor: MonitorState,
+) -> None:
     head = join(monitor, "head")
     node, other = join(monitor, "node"), join(monitor, "node")
     mine = join(monitor, "worker", "worker:0:0")

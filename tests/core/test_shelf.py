@@ -192,7 +192,7 @@ def test_a_put_that_is_cancelled_while_its_value_is_coming_lets_others_go(
     cluster: Cluster,
 ) -> None:
     unwanted: list[Arrived] = []
-    cluster.world.runtimes[4].unwanted = unwanted.append  # type: ignore[method-assign] # a fake
+    cluster.world.runtimes[4].unwanted = unwanted.append  # type: ignore[method-assign,assignment]  # a fake
     put = cluster.ask(wire.PUT, "put", b"slow")
     small = cluster.ask(wire.PUT, "put", b"12")
     cluster.settle()

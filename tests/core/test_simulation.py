@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulation import Proxy, Runtime, TaskProxy, TesseraProxy, World
+from simulation import (
+    LARGE_PART,
+    MISSING,
+    Proxy,
+    Runtime,
+    TaskProxy,
+    TesseraProxy,
+    World,
+)
 
 from mosaic_like.comms import messages as wire
 from mosaic_like.core.task import DONE
@@ -22,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CHOICES = st.binary(min_size=30, max_size=600)
+KEYS = ("a", LARGE_PART, MISSING)
 OPS = ("add", "add", "add", "fail", "large", "keep", "drop", "give", "relay", "make")
 
 
@@ -60,12 +69,15 @@ class Program:
 
     def _call(self, draw: Callable[[int], int]) -> None:
         target = self.tesserae[draw(len(self.tesserae))]
+        arguments = self._some(draw)
+        parts = [(i, KEYS[draw(len(KEYS))]) for i in range(len(arguments)) if draw(2)]
         task = self.runtime.call(
             target,
             ("plain", "co")[draw(2)],
             OPS[draw(len(OPS))],
-            self._some(draw),
+            arguments,
             ordered=bool(draw(5)),
+            outputs=parts,
         )
         self.tasks.append(task)
 

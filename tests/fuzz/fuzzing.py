@@ -22,6 +22,7 @@ from typing import Any
 
 import nonsense
 import targets
+
 from mosaic_like.comms import messages as wire
 from mosaic_like.comms.link import HEADER_BYTES, Link
 

@@ -35,7 +35,9 @@ def sizes(root: Any) -> dict[str, int]:
     return found
 
 
-def grown(before: dict[str, int], after: dict[str, int], allowed: set[str]) -> list[str]:
+def grown(
+    before: dict[str, int], after: dict[str, int], allowed: set[str]
+) -> list[str]:
     """What is larger than it was, but for paths that end with one of these names."""
     return [
         f"{path}: {before.get(path, 0)} -> {size}"

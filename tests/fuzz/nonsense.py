@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import types
 import typing
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,7 +20,9 @@ KINDS: tuple[type[msgspec.Struct], ...] = typing.get_args(wire.AnyMessage)
 # Where numbers of messages meet those of other messages.
 _EDGES = (0, 1, -1, 255, 2**31, 2**63 - 1, -(2**63))
 PICKLE = b"\x80\x05N."
-_KINDS = tuple(f"mosaic_like.errors.{n}" for n in ("UpstreamError", "TaskCancelledError"))
+_KINDS = tuple(
+    f"mosaic_like.errors.{n}" for n in ("UpstreamError", "TaskCancelledError")
+)
 _TEXTS = ("", "x", "ping", "__init__", "__close__", "worker:0:0", "\x1b[31m", "é" * 40)
 
 
@@ -79,7 +82,9 @@ class Generator:
     def _value(self, kind: Any) -> Any:
         random = self._random
         origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-        if origin is list:
+        if origin is typing.Annotated:
+            return self._value(arguments[0])
+        if origin in (list, Sequence):
             return [self._value(arguments[0]) for _ in range(random.randint(0, 3))]
         if origin is tuple:
             return tuple(self._value(argument) for argument in arguments)

@@ -702,3 +702,13 @@ def test_options_are_passed_on_in_full() -> None:
     )
     assert sorted(done.stdout.split()) == sorted(options)
     assert all(flag.startswith("-") for flag in interpreter_flags())
+
+
+def test_a_request_that_cannot_be_read_harms_no_child(server: ForkServer) -> None:
+    child = start_waiting(server)
+    for body in (b"\xff", b"\x93\x01\x02", os.urandom(64)):
+        server._control.send(body)
+    assert end_of(server, server.spawn("fork_entries:leave", b"3")) == "exit status 3"
+    assert not gone(child.pid)
+    server.kill(child.pid)
+    assert end_of(server, child) == "killed by SIGKILL"

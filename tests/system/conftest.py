@@ -41,7 +41,7 @@ def cluster() -> Iterator[RunIn]:
         for node in runtime.of_kind("node"):
             peer = runtime.outbox(node.incarnation)
             peer.send(wire.Interrupt(0, 0))
-            while peer.link.state is not LinkState.UP or peer.link.unacknowledged:
+            while peer.link.state is not LinkState.UP or peer.link.unacknowledged:  # noqa: ASYNC110 -- no event tells it
                 await asyncio.sleep(0.005)
         ready.set_result((runtime, asyncio.get_running_loop()))
         await asyncio.to_thread(over.wait)
