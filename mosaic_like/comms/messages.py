@@ -226,7 +226,7 @@ class LossSeen(Message, tag=7):
 class Create(Message, tag=10):
     uid: int  # of the task that is the construction
     tessera: int
-    cls: Filled  # pickled; by reference, or a digest
+    cls: bytes  # pickled; by reference, or a digest
     data: Filled
     options: Options
     extra: Extra | None = None

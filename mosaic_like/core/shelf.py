@@ -268,6 +268,17 @@ class Shelf(Tessera):
                     found.add(name)
                     unseen.append(name)
 
+    def before(self, task: Task) -> list[Task]:
+        """What has to end before a request that waits in line for its key."""
+        key = self.keys.get(task.method)
+        if key is None or task not in key.line:
+            return []
+        place = key.line.index(task)
+        ahead = [key.replacing] if place == 0 else [key.line[place - 1]]
+        if place and (replacing := self.replacing.get(key.line[place - 1].uid)):
+            ahead.append(replacing)
+        return [other for other in ahead if other is not None]
+
     def _making(self, name: str) -> int:
         """The uid of the call that makes the next value; 0 if that is not known."""
         replacing = self.keys[name].replacing

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import importlib
 import os
+import resource
 import secrets
 import socket
 import sys
@@ -282,6 +284,25 @@ class Stopping:
 # -- starting --------------------------------------------------------------------------
 
 
+# What a runtime has open by itself, and for each other that it talks to: two sockets,
+# their signals and the monitor of one (tried with 2 workers: 40 fail, 48 do).
+_OPEN_ALONE, _OPEN_FOR_EACH = 22, 5
+
+
+def _check_descriptors(num_workers: int) -> None:
+    """Say at once what would else show as a cluster that does not get ready."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    peers = num_workers + 3  # the monitor, the node and its warehouse
+    needed = _OPEN_ALONE + _OPEN_FOR_EACH * peers
+    if limit != resource.RLIM_INFINITY and limit < needed:
+        raise OSError(
+            errno.EMFILE,
+            f"a process may have {limit} files open here, and {num_workers} workers "
+            f"need at least {needed}: say 'ulimit -n {max(needed, 1024)}' first, or "
+            "take fewer workers",
+        )
+
+
 async def start(
     config: Config, uid: str = "", made: Callable[[Cluster], object] | None = None
 ) -> tuple[Head, Cluster]:
@@ -295,7 +316,9 @@ async def start(
     Raises:
         ConnectError: it did not start; the text says which part, and why.
         TimeoutError: not all workers were there in ``config.timeout``.
+        OSError: this process may not have enough files open.
     """
+    _check_descriptors(config.num_workers)
     loop = asyncio.get_running_loop()
     cluster = Cluster(config)
     if made is not None:

@@ -23,6 +23,7 @@ from ..core.cycles import (
     Edge,
     Vertex,
 )
+from ..core.shelf import Shelf
 from ..core.task import PENDING, RUNNING, Task
 from ..core.task import QUEUED as IN_QUEUE
 from ..core.tessera import MAIN
@@ -202,6 +203,8 @@ class Cycles:
         tessera = task.tessera
         if task.method == CONSTRUCTOR and tessera.instance is None:
             return edges
+        if isinstance(tessera, Shelf):
+            return edges + [self._behind(other) for other in tessera.before(task)]
         line = tessera.blocked.get(task.caller)
         if line and line[0] is not task and task in line:
             edges = [self._behind(line[0])]

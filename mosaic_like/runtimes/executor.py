@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 import inspect
 import itertools
+import logging
 import marshal
 import queue
 import threading
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
     from ..core.caller import Call
     from ..core.streams import Producer
+
+logger = logging.getLogger(__name__)
 
 CURRENT: contextvars.ContextVar[Task | None] = contextvars.ContextVar(
     "mosaic_like.task", default=None
@@ -921,6 +924,10 @@ class Executor:
             return True
         if wait.task.uid in (task.inside or ()):
             return True
+        if task.extra is not None and task.extra.kind == wire.APPLY:
+            # A function of a value: others wait for it in the line for its key, among
+            # them perhaps this very call, and it is no object's.
+            return True
         # That call, or what is ahead of it in its tessera's queue.
         return any(t.tessera is tessera and t.state == QUEUED for t in wait.wanted)
 
@@ -983,7 +990,19 @@ class Executor:
         consumer.runner = self._loop.create_task(self._consume(consumer, task))
         task.rare = consumer.runner
 
-    async def _consume(self, consumer: _Consumer, task: Task | None) -> None:
+    async def _consume(self, consumer: _Consumer, task: Task) -> None:
+        """Run coroutine calls; a fault of ours ends the call, and is heard of."""
+        try:
+            await self._consume_all(consumer, task)
+        except Exception as error:
+            consumer.between = False
+            ours = consumer.task
+            logger.exception("%r ended by a fault of the runtime", ours)
+            if ours is not None and not ours.settled:
+                failure = Raised(wire.ERROR, self._port.dump_error(error, ours))
+                self._port.completed(ours, failure)
+
+    async def _consume_all(self, consumer: _Consumer, task: Task | None) -> None:
         """Run coroutine calls of a tessera one after the other.
 
         One asyncio task for a burst of calls: to make one costs more than the call.

@@ -48,7 +48,7 @@ def unplaced(head: Runtime) -> TesseraProxy:
 def place(head: Runtime, proxy: TesseraProxy, where: int) -> None:
     call = Call(next(head.uids), proxy.stream, "__init__", None, 0, 0.0)
     head.caller.placed(proxy.stream, head.boxes[where])
-    head.caller.create(call, b"", Payload(b"{}"), wire.Options("Object"), None)
+    head.caller.create(call, b"c", Payload(b"{}"), wire.Options("Object"), None)
     head.caller.release_held(proxy.stream)
     head.dropped.append(call)
 

@@ -74,7 +74,6 @@ def test_mutated_batches_are_batches_or_none() -> None:
     [
         wire.Submit(1, 2, 3, "", b"N"),
         wire.Submit(1, 2, 3, "ping", b""),
-        wire.Create(1, 2, b"", b"N", wire.Options("x")),
         wire.Create(1, 2, b"N", b"", wire.Options("x")),
     ],
 )

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from large_values import until
-from specimens import RunIn
 
 import mosaic_like as mosaic
 from mosaic_like.comms import messages as wire
@@ -27,6 +26,8 @@ from mosaic_like.session import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from specimens import RunIn
 
 MANY = 300_000  # numbers, in a pickle of more than a megabyte
 BYTES = 1_000_000
@@ -95,9 +96,7 @@ class Solver:
     def holds(self) -> int:
         """How many tasks live here that are no call of this tessera."""
         gc.collect()
-        return sum(
-            task.method == "outputs" for task in current().worker.tasks.values()
-        )
+        return sum(task.method == "outputs" for task in current().worker.tasks.values())
 
     def freeze(self, path: str) -> None:
         threading.Event().wait(0 if os.path.exists(path) else 20)
@@ -108,17 +107,23 @@ def solvers(runtime: Any) -> list[Any]:
     return [cls.options(runtime=w).remote() for w in runtime.workers[:2]]
 
 
+async def ended(*tasks: Any) -> None:
+    """Wait for them; nothing of their values comes here."""
+    for task in tasks:
+        await task
+
+
 async def _arguments(first: Any, second: Any) -> None:
     await second.measure()
     pair, table, whole = first.pair(), first.table(), first.whole()
     await second.same(pair.outputs[0])  # before it is there
-    await mosaic.gather(pair, table, whole)
+    await ended(pair, table, whole)
     await second.taken()
     assert await second.same(pair.outputs[0]).result() == [1]
     assert await second.same([{"k": pair.outputs[-1]}]).result() == [[{"k": "x"}]]
     both = second.same(pair.outputs[0], pair.outputs[2], k=table.outputs.a)
     assert await both.result() == [1, "x", 5]
-    assert await second.same(table.outputs["é"], pair.done).result() == [6]
+    assert await second.same(table.outputs["é"]).result() == [6]
     assert await second.taken().result() < SMALL
     assert await second.length(pair.outputs[1]).result() == MANY
     assert await second.length(whole.outputs[0]).result() == MANY
@@ -133,7 +138,7 @@ async def _arguments(first: Any, second: Any) -> None:
 async def _results(runtime: Any, first: Any, second: Any) -> None:
     meter = Meter(runtime)
     pair, table = first.pair(), first.table()
-    await mosaic.gather(pair, table)
+    await ended(pair, table)
     assert await pair.outputs[0].result() == 1
     assert await table.outputs["a"].result() == 5
     assert await asyncio.to_thread(pair.outputs[2].get, 10) == "x"
@@ -145,11 +150,10 @@ async def _results(runtime: Any, first: Any, second: Any) -> None:
     assert await pair.size(pending=True) > BYTES
     assert len(await pair.result()) == 3  # and once it is here:
     assert await pair.outputs[2].result() == "x"
-    for runtime_of in (first, second):
-        del pair, table
-        pair = table = None
+    pair = table = None
+    for solver in (first, second):
 
-        async def gone(solver: Any = runtime_of) -> bool:
+        async def gone(solver: Any = solver) -> bool:
             return not await solver.holds().result()
 
         await until(gone)
@@ -166,6 +170,34 @@ def test_only_the_part_moves(segments: bool) -> None:
             await _results(runtime, first, second)
 
     mosaic.run(main, num_workers=2, segments=segments)
+
+
+def test_a_part_dies_with_the_owner_of_the_whole() -> None:
+    async def main(runtime: Any) -> None:
+        async with asyncio.timeout(25):
+            first, second = solvers(runtime)
+            pair, other = first.pair(), first.pair()
+            await ended(pair, other, second.pid())
+            pid = await first.pid().result()
+            os.kill(pid, signal.SIGSTOP)  # what is asked now is never answered
+            taking = second.same(pair.outputs[0])
+            reading = asyncio.ensure_future(other.outputs[0].result())
+            beside = mosaic.tessera(Solver).options(runtime=runtime.workers[1]).remote()
+            await beside.pid().result()
+            os.kill(pid, signal.SIGKILL)
+            with pytest.raises(UpstreamError):
+                await taking
+            with pytest.raises(RuntimeDisconnectedError):
+                await reading
+            with pytest.raises(RuntimeDisconnectedError):
+                await pair.outputs[2].result()
+            with pytest.raises(MosaicError):
+                await second.same(pair.outputs[2])
+
+    mosaic.run(main, num_workers=2)
+
+
+# The tests above have clusters of their own, those below share one.
 
 
 def test_a_method_that_runs_delays_no_part(cluster: RunIn, tmp_path: Any) -> None:
@@ -189,7 +221,7 @@ def test_what_is_wrong_with_a_part_is_said_as_ever(cluster: RunIn) -> None:
     async def main(runtime: Any) -> None:
         first, second = solvers(runtime)
         pair, table, whole = first.pair(), first.table(), first.whole()
-        await mosaic.gather(pair, table, whole)
+        await ended(pair, table, whole)
         texts = {
             (pair, 7): r"^outputs\[7\]: the value is a tuple of 3",
             (table, "q"): r"^outputs\['q'\]: the value is a dict with 'a', 'é'",
@@ -226,27 +258,3 @@ def test_a_cancelled_task_has_no_parts(cluster: RunIn, tmp_path: Any) -> None:
             await busy
 
     cluster(main)
-
-
-def test_a_part_dies_with_the_owner_of_the_whole() -> None:
-    async def main(runtime: Any) -> None:
-        async with asyncio.timeout(25):
-            first, second = solvers(runtime)
-            pair, other = first.pair(), first.pair()
-            await mosaic.gather(pair, other, second.pid())
-            pid = await first.pid().result()
-            os.kill(pid, signal.SIGSTOP)  # what is asked now is never answered
-            taking = second.same(pair.outputs[0])
-            reading = asyncio.ensure_future(other.outputs[0].result())
-            await second.pid().result()
-            os.kill(pid, signal.SIGKILL)
-            with pytest.raises(UpstreamError):
-                await taking
-            with pytest.raises(RuntimeDisconnectedError):
-                await reading
-            with pytest.raises(RuntimeDisconnectedError):
-                await pair.outputs[2].result()
-            with pytest.raises(MosaicError):
-                await second.same(pair.outputs[2])
-
-    mosaic.run(main, num_workers=2)

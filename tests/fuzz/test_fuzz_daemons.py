@@ -1,0 +1,184 @@
+"""Nonsense from members into a live monitor and a live node, which supervise others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import tempfile
+from typing import TYPE_CHECKING, Any, cast
+
+import growth
+import nonsense
+import pytest
+import targets
+
+from mosaic_like.comms import messages as wire
+from mosaic_like.comms.link import HEADER_BYTES, Link
+from mosaic_like.runtimes.base import PYTHON
+from mosaic_like.runtimes.monitor import Monitor
+from mosaic_like.runtimes.node import Node
+from mosaic_like.runtimes.spec import Spec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mosaic_like.runtimes.base import Base
+
+UIDS = ("head", "node:0", "worker:0:0", "warehouse:0")
+# What grows with the members that there ever were, and lines for people at the end.
+KEPT = {*targets.KEPT, "states", "_stopped", "_lines", "_asked"}
+
+
+@pytest.fixture(autouse=True)
+def faults() -> Iterator[targets.Faults]:
+    logger = logging.getLogger("mosaic_like")
+    watching = targets.Faults()
+    logger.addHandler(watching)
+    with targets.loads_are_faults(watching):
+        yield watching
+    logger.removeHandler(watching)
+    assert not watching.found
+
+
+def spec_in(directory: str) -> Spec:
+    config = targets.SETTINGS.to_bytes()
+    return Spec(config, directory, f"ipc://{directory}/m", b"monitor.", "node:0")
+
+
+class Sender:
+    """One member, or somebody who wants to be one."""
+
+    def __init__(self, runtime: Base, token: bytes) -> None:
+        self._runtime = runtime
+        self._token = token
+        self._link = Link(runtime.token)
+        self._link.opened(0.0)
+
+    def send(self, batch: list[Any]) -> None:
+        packet: list[Any] = [wire.encode(batch, HEADER_BYTES)]
+        self._link.wrap(packet)
+        head = [bytes(packet[0])]
+        self._runtime.peers._packet(self._token + (1).to_bytes(4, "big"), head)
+
+
+def run(make: Callable[[asyncio.AbstractEventLoop, str], Base], work: Any) -> None:
+    async def inside() -> None:
+        loop = asyncio.get_running_loop()
+        with tempfile.TemporaryDirectory(prefix="mf-") as directory:
+            runtime = make(loop, directory)
+            runtime.peers.transport.connect = (  # type: ignore[method-assign]  # as above
+                lambda *_: targets.Silent()
+            )
+            try:
+                await work(runtime)
+            finally:
+                runtime.close()
+
+    asyncio.run(inside())
+
+
+def a_monitor(loop: asyncio.AbstractEventLoop, directory: str) -> Monitor:
+    monitor = Monitor(loop, spec_in(directory))
+    monitor._watch = lambda member: None  # type: ignore[method-assign]  # no processes
+    monitor.start(-1)
+    return monitor
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_monitor_keeps_nothing_of_nonsense(seed: int) -> None:
+    async def work(runtime: Base) -> None:
+        monitor = cast("Monitor", runtime)
+        before = growth.sizes(monitor)
+        rnd = random.Random(seed)
+        for turn in range(5):
+            senders = []
+            for uid in UIDS:
+                token = f"{uid:_<7.7}{turn}".encode()
+                sender = Sender(monitor, token)
+                kind = uid.partition(":")[0]
+                address = "ipc:///nowhere"
+                hello = wire.Hello(
+                    wire.PROTOCOL, PYTHON, kind, uid, token, address, "host", 1
+                )
+                sender.send([hello])
+                assert monitor.state.of_uid(uid) is not None, uid
+                senders.append(sender)
+            members = [m for m in monitor.members if m != 1]
+            numbers = [*members, *range(6), *((m << 40) + 1 for m in members)]
+            generator = nonsense.Generator(rnd, numbers)
+            for _ in range(150):
+                rnd.choice(senders).send(generator.batch())
+                await asyncio.sleep(0)
+            for incarnation in members:
+                monitor._lost(incarnation, "the test ends it")
+            assert not monitor.members.keys() - {1}
+        for token in list(monitor.peers._strangers):
+            monitor.peers._forget(monitor.peers.by_token[token])
+        assert growth.grown(before, growth.sizes(monitor), KEPT) == []
+
+    run(a_monitor, work)
+
+
+def test_the_end_of_a_process_is_told_by_its_node_or_itself() -> None:
+    async def work(runtime: Base) -> None:
+        monitor = cast("Monitor", runtime)
+        senders = {}
+        for uid in (*UIDS, "node:1"):
+            token = f"{uid:_<8.8}".encode()
+            senders[uid] = Sender(monitor, token)
+            kind = uid.partition(":")[0]
+            hello = wire.Hello(
+                wire.PROTOCOL, PYTHON, kind, uid, token, "ipc:///x", "host", 1
+            )
+            senders[uid].send([hello])
+        exited = wire.Exited("worker:0:0", 1, "killed by nobody")
+        for uid in ("head", "node:1"):
+            senders[uid].send([exited])
+            assert monitor.state.of_uid("worker:0:0") is not None
+        senders["node:0"].send([exited])
+        assert monitor.state.of_uid("worker:0:0") is None
+
+    run(a_monitor, work)
+
+
+class NoServer:
+    """A fork server that starts nothing, and is asked for nothing."""
+
+    def kill(self, pid: int, number: int = 9) -> None:
+        raise AssertionError(f"{pid} was to be killed")
+
+
+def a_node(loop: asyncio.AbstractEventLoop, directory: str) -> Node:
+    node = Node(loop, spec_in(directory), cast("Any", NoServer()))
+    node.bind(f"ipc://{directory}/n")
+    node.me = wire.Member(3, "node:0", node.token, "ipc:///x", "host", 1)
+    node.incarnation, node.uid = 3, "node:0"
+    node.peers.announce(node.me)
+    return node
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_node_keeps_nothing_of_nonsense_and_kills_nobody(seed: int) -> None:
+    async def work(runtime: Base) -> None:
+        before = growth.sizes(runtime)
+        rnd = random.Random(seed)
+        for turn in range(5):
+            senders = []
+            for index, uid in enumerate(("head", "node:1", "worker:1:0")):
+                incarnation = 10 * turn + 10 + index
+                runtime._add(targets.member(incarnation, uid))
+                senders.append(Sender(runtime, incarnation.to_bytes(8, "big")))
+            here = list(runtime.members)
+            generator = nonsense.Generator(rnd, [*here, 3, 1, 0])
+            for _ in range(150):
+                rnd.choice(senders).send(generator.batch())
+                await asyncio.sleep(0)
+            assert list(runtime.members) == here
+            assert not runtime.stopping
+            for incarnation in here:
+                uid = runtime.members[incarnation].uid
+                runtime.on_lost(wire.Lost(incarnation, uid, "the test ends it"), (), 1)
+        assert growth.grown(before, growth.sizes(runtime), KEPT) == []
+
+    run(a_node, work)
