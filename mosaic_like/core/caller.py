@@ -272,10 +272,7 @@ class CallerState:
                 )
                 return
             if self._fits(stream.outbox, payload):
-                stream.credit -= 1
-                number = stream.number
-                stream.number = number + 1
-                self._send_payload(call, payload, extra, number)
+                self._send(call, payload, extra)
                 return
         if target is not None and target.stream is not stream:
             # Between the call and now its tessera was found under its name.
@@ -377,23 +374,7 @@ class CallerState:
                 self._starved[stream] = None
                 return
             held.popleft()
-            stream.credit -= 1
-            number = stream.number
-            stream.number = number + 1
-            if type(payload) is bytes:
-                outbox.send(
-                    Submit(
-                        call.uid,
-                        stream.tessera,
-                        number,
-                        call.method,
-                        payload,
-                        extra,
-                        call.inside,
-                    )
-                )
-            else:
-                self._send_payload(call, payload, extra, number)
+            self._send(call, payload, extra)
         if stream.watchers and stream.credit > 0 and not held:
             watchers, stream.watchers = stream.watchers, []
             for watcher in watchers:
@@ -413,12 +394,14 @@ class CallerState:
         size: int = payload.nbytes
         return not outbox.bytes_out or outbox.bytes_out + size <= BYTE_CREDIT
 
-    def _send_payload(
-        self, call: Call, payload: Any, extra: Extra | None, number: int
-    ) -> None:
+    def _send(self, call: Call, payload: Any, extra: Extra | None) -> None:
+        """Send a call that has credit; ``submit`` does it by itself for plain bytes."""
         stream = call.stream
         outbox = stream.outbox
         assert outbox is not None
+        stream.credit -= 1
+        number = stream.number
+        stream.number = number + 1
         data = payload
         if type(payload) is not bytes:
             data = payload.data

@@ -159,8 +159,6 @@ class Transfers:
     def _chunk(self, message: wire.Chunk, buffers: Any, sender: int) -> None:
         if not buffers:
             raise ProtocolError("it came without its bytes")
-        if not buffers:
-            raise ProtocolError("without its bytes")
         view = memoryview(buffers[0]).cast("B")
         self._send(sender, wire.Taken(view.nbytes))
         arrivals = self._arrivals.get(sender)
