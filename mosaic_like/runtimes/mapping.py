@@ -160,6 +160,14 @@ class Window(Mapped):
     used: int  # bytes of what its holder got in it
 
 
+_Key = tuple[int, int, int]
+
+
+def _key(place: Place) -> _Key:
+    """What is one file for ever: an inode is given to another when its file is gone."""
+    return place.device, place.inode, place.token
+
+
 class Maps:
     """The segments that this process has mapped to read them; each is mapped once.
 
@@ -174,9 +182,8 @@ class Maps:
 
     def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
         self._kept_bytes = kept_bytes
-        self._mappings: WeakValueDictionary[tuple[int, int], Mapping]
-        self._mappings = WeakValueDictionary()
-        self._kept: OrderedDict[tuple[int, int], tuple[Mapping, float]] = OrderedDict()
+        self._mappings: WeakValueDictionary[_Key, Mapping] = WeakValueDictionary()
+        self._kept: OrderedDict[_Key, tuple[Mapping, float]] = OrderedDict()
         self._types: dict[int, Any] = {}  # by size: powers of two, so they are few
         self._lock = threading.Lock()  # protects the three above
 
@@ -186,7 +193,7 @@ class Maps:
         Raises:
             OSError: it cannot be opened there any more, or not mapped.
         """
-        key = place.device, place.inode
+        key = _key(place)
         with self._lock:
             mapping = self._mappings.get(key)
             if mapping is None or mapping.size != place.size:
@@ -216,7 +223,8 @@ class Maps:
             OSError: the file cannot be opened or mapped; all stays as it is.
         """
         with self._lock:
-            mapping = self._mappings.get((device, inode))
+            memory = device, inode, 0
+            mapping = self._mappings.get(memory)
             if mapping is None or mapping.size != place.size:
                 return
             fd = open_place(place)
@@ -224,11 +232,11 @@ class Maps:
                 mapping.move(fd)
             finally:
                 os.close(fd)
-            del self._mappings[device, inode]
-            self._mappings[place.device, place.inode] = mapping
-            kept = self._kept.pop((device, inode), None)
+            del self._mappings[memory]
+            self._mappings[_key(place)] = mapping
+            kept = self._kept.pop(memory, None)
             if kept is not None:
-                self._kept[place.device, place.inode] = kept
+                self._kept[_key(place)] = kept
 
     def trim(self, before_s: float) -> bool:
         """Let go of what was not opened since; whether something is kept still."""
@@ -241,7 +249,7 @@ class Maps:
                 del kept[key]
         return False
 
-    def _keep(self, key: tuple[int, int], mapping: Mapping, now_s: float) -> None:
+    def _keep(self, key: _Key, mapping: Mapping, now_s: float) -> None:
         kept = self._kept
         kept[key] = mapping, now_s
         kept.move_to_end(key)

@@ -60,17 +60,14 @@ sys.exit(7)
 # Prints each signal that comes, and ends with 5 after SIGTERM.
 SIGNALS = """
 import signal, sys
-for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
-    signal.signal(number, lambda n, frame: got.append(signal.Signals(n).name))
-got = []
+numbers = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM)
+signal.pthread_sigmask(signal.SIG_BLOCK, numbers)  # none comes while none is awaited
 print("ready", flush=True)
 while True:
-    signal.pause()
-    while got:
-        name = got.pop(0)
-        print(name, flush=True)
-        if name == "SIGTERM":
-            sys.exit(5)
+    name = signal.Signals(signal.sigwait(numbers)).name
+    print(name, flush=True)
+    if name == "SIGTERM":
+        sys.exit(5)
 """
 
 # Two tesserae at work for ever; says which processes there are.

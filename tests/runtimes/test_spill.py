@@ -76,6 +76,22 @@ def test_a_file_that_has_got_the_inode_of_another_is_told_from_it(
         os.close(again)
 
 
+def test_what_is_mapped_is_not_taken_for_a_lost_file_that_had_its_inode(
+    tmp_path: Path,
+) -> None:
+    maps = Maps()
+    fd = spill.create_file(str(tmp_path), MIB)
+    try:
+        place = spill.file_place(fd)
+        window = maps.window(place, None, MIB)
+        lost = msgspec.structs.replace(place, token=place.token ^ 1)
+        with pytest.raises(OSError, match="another file"):
+            maps.window(lost, None, MIB)
+        assert maps.window(place, None, MIB).mapping is window.mapping
+    finally:
+        os.close(fd)
+
+
 def test_a_directory_in_memory_is_not_taken_unasked(tmp_path: Path) -> None:
     if spill._in_memory("/dev/shm"):
         assert spill.default_directory("/dev/shm") in ("", "/var/tmp")

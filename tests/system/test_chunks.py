@@ -5,64 +5,36 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
-import threading
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from chunked import LIMIT_S, LONG, Built, all_over, holders, under_way
 from large_values import MIB, until
+from shared_cluster import shared_cluster
 
 import mosaic_like as mosaic
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Iterator
 
     from specimens import RunIn
+
+
+async def warm_up(runtime: Any) -> None:
+    """Make the links and threads that stay as long as the cluster."""
+    warm = holders(runtime)
+    for holder in warm:  # and the thread that pyzmq has for buffers
+        await holder.echo(np.ones(2 * MIB, "u1")).result()
+    await mosaic.gather(warm[0].total(warm[1].ones(2 * MIB)) for _ in range(2))
+    await mosaic.put(np.ones(MIB, "u1"))
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RunIn]:
     """Runs ``main(runtime)`` in a cluster without shared memory; bounded in time."""
-    ready: Future[tuple[Any, asyncio.AbstractEventLoop]] = Future()
-    over = threading.Event()
-
-    async def hold(runtime: Any) -> None:
-        warm = holders(runtime)
-        for holder in warm:  # and the thread that pyzmq has for buffers
-            await holder.echo(np.ones(2 * MIB, "u1")).result()
-        await mosaic.gather(warm[0].total(warm[1].ones(2 * MIB)) for _ in range(2))
-        await mosaic.put(np.ones(MIB, "u1"))
-        del warm, holder
-        ready.set_result((runtime, asyncio.get_running_loop()))
-        await asyncio.to_thread(over.wait)
-
-    def serve() -> None:
-        try:
-            mosaic.run(hold, num_workers=2, segments=False)
-        except BaseException as error:
-            if not ready.done():
-                ready.set_exception(error)
-            raise
-
-    thread = threading.Thread(target=serve, name="cluster")
-    thread.start()
-    try:
-        runtime, loop = ready.result(30)
-
-        def run(main: Callable[[Any], Awaitable[Any]]) -> Any:
-            async def bounded() -> Any:
-                async with asyncio.timeout(LIMIT_S):
-                    return await main(runtime)
-
-            return asyncio.run_coroutine_threadsafe(bounded(), loop).result(LIMIT_S + 5)
-
+    with shared_cluster(warm_up, LIMIT_S, segments=False) as run:
         yield run
-    finally:
-        over.set()
-        thread.join(30)
-        assert not thread.is_alive()
 
 
 # -- values ----------------------------------------------------------------------------

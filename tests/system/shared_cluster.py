@@ -1,0 +1,63 @@
+"""A cluster on a thread of its own, in which the tests of one file run coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+import mosaic_like as mosaic
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from specimens import RunIn
+
+
+@contextlib.contextmanager
+def shared_cluster(
+    warm_up: Callable[[Any], Awaitable[Any]], limit_s: float, **options: Any
+) -> Iterator[RunIn]:
+    """Gives what runs ``main(runtime)`` in a cluster of two workers.
+
+    Args:
+        warm_up: awaited with the runtime first, so that no test is the one in which
+            links and threads are made that stay.
+        limit_s: seconds that each ``main`` may take.
+        options: of ``mosaic.run``.
+    """
+    ready: Future[tuple[Any, asyncio.AbstractEventLoop]] = Future()
+    over = threading.Event()
+
+    async def hold(runtime: Any) -> None:
+        await warm_up(runtime)
+        ready.set_result((runtime, asyncio.get_running_loop()))
+        await asyncio.to_thread(over.wait)
+
+    def serve() -> None:
+        try:
+            mosaic.run(hold, num_workers=2, **options)
+        except BaseException as error:
+            if not ready.done():
+                ready.set_exception(error)
+            raise
+
+    thread = threading.Thread(target=serve, name="cluster")
+    thread.start()
+    try:
+        runtime, loop = ready.result(30)
+
+        def run(main: Callable[[Any], Awaitable[Any]]) -> Any:
+            async def bounded() -> Any:
+                async with asyncio.timeout(limit_s):
+                    return await main(runtime)
+
+            return asyncio.run_coroutine_threadsafe(bounded(), loop).result(limit_s + 5)
+
+        yield run
+    finally:
+        over.set()
+        thread.join(30)
+        assert not thread.is_alive()
