@@ -1,7 +1,8 @@
 """What a row is given, and how blocks of ours and of the baseline are interleaved.
 
 A block of ours and one of the baseline take turns, so that whatever else the machine
-does falls on both; what counts is the median of the blocks.
+does falls on both. What counts is the median of the blocks, and of the ratios of those
+that followed each other: a machine that is slow for a while is slow for both.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Bench:
             unit=unit,
             ours=calls / statistics.median(ours_s),
             baseline=1 / statistics.median(baseline_s) if baseline_s else None,
+            ratio=ratio([s * calls for s in baseline_s], ours_s),
             target=target,
             spread=spread(ours_s),
         )
@@ -74,9 +76,16 @@ class Bench:
             unit="us",
             ours=statistics.median(ours_s) * 1e6,
             baseline=statistics.median(baseline_s) * 1e6,
+            ratio=ratio(ours_s, baseline_s),
             target=target,
             spread=spread(ours_s),
         )
+
+
+def ratio(over: list[float], under: list[float]) -> float | None:
+    """The median of those of blocks that followed each other; None: there are none."""
+    ratios = [a / b for a, b in zip(over, under, strict=False)]
+    return statistics.median(ratios) if ratios else None
 
 
 def spread(values: list[float]) -> float:

@@ -7,7 +7,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from .bench import spread
+from .bench import ratio, spread
 from .row import Result, at_most
 from .values import GIB, MIB
 
@@ -75,6 +75,7 @@ def _beside(bench: Bench, name: str, start: Callable[[Any, Any], Any]) -> Result
             unit="us",
             ours=statistics.median(during_s) * 1e6,
             baseline=statistics.median(idle_s) * 1e6,
+            ratio=ratio(during_s, idle_s),
             target=at_most(5),
             spread=spread(during_s),
         )

@@ -30,18 +30,19 @@ def at_most(limit: float) -> Target:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a row found. ``spread`` is (slowest - fastest) / median of our blocks."""
+    """What a row found.
+
+    ``ratio`` is that to the baseline, ``spread`` is (slowest - fastest) / median of our
+    blocks.
+    """
 
     name: str
     unit: str
     ours: float
     target: Target | None = None
     baseline: float | None = None
+    ratio: float | None = None
     spread: float | None = None
-
-    @property
-    def ratio(self) -> float | None:
-        return None if self.baseline is None else self.ours / self.baseline
 
     @property
     def met(self) -> bool | None:
@@ -54,7 +55,7 @@ class Result:
         return judged <= self.target.limit
 
     def as_dict(self) -> dict[str, object]:
-        return {**dataclasses.asdict(self), "ratio": self.ratio, "met": self.met}
+        return {**dataclasses.asdict(self), "met": self.met}
 
 
 HEADINGS: Final = ("row", "ours", "blocking", "ratio", "target", "spread", "")

@@ -10,7 +10,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from .bench import spread
+from .bench import ratio, spread
 from .row import Result, at_least, at_most
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ async def by_reference(bench: Bench) -> Result:
         unit="GiB/s",
         ours=nbytes / GIB / statistics.median(ours_s),
         baseline=nbytes / GIB / statistics.median(memcpy_s),
+        ratio=ratio(memcpy_s, ours_s),
         target=at_least(0.8),
         spread=spread(ours_s),
     )

@@ -39,7 +39,9 @@ def check_extra(extra: Extra, frames: int) -> None:
         if not (0 < owner < _INCARNATIONS and uid >= 0 and TASK <= kind <= SEGMENT):
             raise ProtocolError(f"it mentions {reference}, which nothing can be")
         segments += kind == SEGMENT
-    if not all(0 <= index < len(extra.references) for index, _ in extra.outputs):
+    if extra.outputs and not all(
+        0 <= index < len(extra.references) for index, _ in extra.outputs
+    ):
         raise ProtocolError(f"parts {extra.outputs} of {len(extra.references)} tasks")
     if extra.shared is not None:
         _check_shared(extra.shared, segments)

@@ -21,19 +21,21 @@ _DIRECT = bytes((DIRECT,))
 
 def dump(args: tuple[Any, ...]) -> Payload:
     """The payload of arguments that are plain or Referents that stand for a value."""
-    values = list(args)
+    values: list[Any] = []
     places: list[tuple[int, int]] = []
-    handles: dict[int, Handle] = {}
-    for place, value in enumerate(args):
+    handles: list[Handle] = []
+    known: dict[int, int] = {}  # uid: index
+    for value in args:
         if isinstance(value, Referent):
-            handle, _ = type(value).__reference__(value)
-            uid = handle.uid
-            if uid not in handles:
-                handles[uid] = handle
-            places.append((place, list(handles).index(uid)))
-            values[place] = None
+            handle = value.__reference__()[0]
+            index = known.setdefault(handle.uid, len(handles))
+            if index == len(handles):
+                handles.append(handle)
+            places.append((len(values), index))
+            value = None  # marshal cannot take what it stands for
+        values.append(value)
     data = _DIRECT + marshal.dumps((values, places), 2)
-    return Payload(data, tuple(handles.values()))
+    return Payload(data, tuple(handles))
 
 
 def load(data: bytes, value_of: Callable[[int], Any]) -> list[Any]:

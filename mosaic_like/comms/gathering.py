@@ -103,7 +103,15 @@ class Payload:
         outputs: of what is mentioned only in parts: index and key.
     """
 
-    __slots__ = ("buffers", "data", "definitions", "handles", "outputs", "shared")
+    __slots__ = (
+        "buffers",
+        "data",
+        "definitions",
+        "handles",
+        "nbytes",
+        "outputs",
+        "shared",
+    )
 
     def __init__(
         self,
@@ -120,13 +128,11 @@ class Payload:
         self.buffers = buffers
         self.shared = shared
         self.outputs = outputs
-
-    @property
-    def nbytes(self) -> int:
-        size = len(self.data)
-        if self.shared is not None:
-            return size + sum(nbytes for _, _, nbytes in self.shared.wire.layout)
-        return size + sum(memoryview(b).nbytes for b in self.buffers)
+        self.nbytes = len(data)
+        if shared is not None:
+            self.nbytes += sum(nbytes for _, _, nbytes in shared.wire.layout)
+        elif buffers:
+            self.nbytes += sum(memoryview(b).nbytes for b in buffers)
 
     @property
     def inside(self) -> tuple[bytes | memoryview, ...]:

@@ -389,10 +389,11 @@ class CallerState:
     def _fits(self, outbox: Outbox, payload: Any) -> bool:
         if type(payload) is bytes:
             return True
-        if not all(handle.owner for handle in payload.handles):
-            return False  # mentions a tessera that has no place yet
-        size: int = payload.nbytes
-        return not outbox.bytes_out or outbox.bytes_out + size <= BYTE_CREDIT
+        for handle in payload.handles:
+            if not handle.owner:
+                return False  # mentions a tessera that has no place yet
+        bytes_out = outbox.bytes_out
+        return not bytes_out or bytes_out + payload.nbytes <= BYTE_CREDIT
 
     def _send(self, call: Call, payload: Any, extra: Extra | None) -> None:
         """Send a call that has credit; ``submit`` does it by itself for plain bytes."""
@@ -406,9 +407,10 @@ class CallerState:
         if type(payload) is not bytes:
             data = payload.data
             extra = _extra_of(payload, extra)
-            if payload.nbytes > COUNTED_BYTES:
-                rare(call).nbytes = payload.nbytes
-                outbox.bytes_out += payload.nbytes
+            size: int = payload.nbytes
+            if size > COUNTED_BYTES:
+                rare(call).nbytes = size
+                outbox.bytes_out += size
         message = Submit(
             call.uid, stream.tessera, number, call.method, data, extra, call.inside
         )
@@ -703,9 +705,12 @@ def _extra_of(payload: Any, extra: Extra | None) -> Extra:
     """What a message must say of a payload that is not plain."""
     extra = Extra() if extra is None else extra
     extra.references = references(payload)
-    extra.definitions = list(payload.definitions)
-    extra.buffers = len(payload.buffers)
-    extra.outputs = payload.outputs
-    if payload.shared is not None:
+    if payload.definitions:
+        extra.definitions = list(payload.definitions)
+    if payload.outputs:
+        extra.outputs = payload.outputs
+    if payload.buffers:
+        extra.buffers = len(payload.buffers)
+    elif payload.shared is not None:
         extra.shared = payload.shared.wire
     return extra

@@ -31,8 +31,11 @@ MAIN, LOOP, INLINE, THREAD = range(4)
 # The lanes whose threads run what they are given one after the other.
 _SERIAL = (True, False, False, True)
 
-# An empty deque takes 600 bytes, and most tesserae are idle. Nothing is put into this.
+# An empty deque takes 600 bytes, a dict 64, and most tesserae are idle. Nothing is put
+# into these.
 _NONE_QUEUED: deque[Task] = deque()
+_NONE_BLOCKED: dict[int, deque[Task]] = {}
+NONE_NUMBERED: dict[int, int] = {}
 
 DEFAULT_CONCURRENCY = 1000
 
@@ -124,8 +127,8 @@ class Tessera:
         self.instance: Any = None
         self.lanes: dict[str, int] = {}  # of each method, found when first called
         self.queue = _NONE_QUEUED  # whose arguments are here, in order
-        self.blocked: dict[int, deque[Task]] = {}  # by caller, the first lacks some
-        self.numbers: dict[int, int] = {}  # of the next call, by caller
+        self.blocked = _NONE_BLOCKED  # by caller, the first lacks some
+        self.numbers = NONE_NUMBERED  # of the next call, by caller
         self._dispatching = False
         self.active = 0  # started and not finished
         self.lane = MAIN  # of those
@@ -159,6 +162,8 @@ class Tessera:
                 line.append(task)
                 return
         if task.missing:
+            if self.blocked is _NONE_BLOCKED:
+                self.blocked = {}
             self.blocked[_line(task)] = deque((task,))
             return
         if task.state != QUEUED:
@@ -308,7 +313,7 @@ class Tessera:
         taken = [task for task in self.waiting() if task is not closing]
         kept = [task for task in self.queue if task is closing]
         self.queue = deque(kept) if kept else _NONE_QUEUED
-        self.blocked.clear()
+        self.blocked = _NONE_BLOCKED
         if closing is not None:
             self.close(closing)
         return taken

@@ -38,7 +38,16 @@ from .task import (
     Task,
     received,
 )
-from .tessera import INLINE, LOOP, MAIN, THREAD, Runner, Tessera, TesseraState
+from .tessera import (
+    INLINE,
+    LOOP,
+    MAIN,
+    NONE_NUMBERED,
+    THREAD,
+    Runner,
+    Tessera,
+    TesseraState,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -267,7 +276,10 @@ class WorkerState:
             self.holders.add(uid)
         number = message.number
         numbers = tessera.numbers
-        if number != numbers.get(sender, 0) and number:
+        if not number:
+            if numbers is NONE_NUMBERED:
+                numbers = tessera.numbers = {}
+        elif number != numbers.get(sender, 0):
             due = numbers.get(sender, 0)
             why = f"call {number} of its stream came where {due} was due"
             self._fail(task, wire.ERROR, why)
@@ -359,6 +371,8 @@ class WorkerState:
                 if at_once and lanes.get(message.method) != lane:
                     break
                 name = intern(message.method)
+        if tessera.numbers is NONE_NUMBERED:
+            tessera.numbers = {}
         tessera.numbers[sender] = number
         if self._shared:
             for task in run:

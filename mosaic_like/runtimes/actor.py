@@ -724,6 +724,10 @@ class ActorRuntime(Base):
         references = message.extra.references
         if type(message) is wire.Submit:
             here = self.incarnation
+            if len(references) == 1:
+                (only,) = references
+                if only.kind == wire.TASK and only.owner == here:
+                    return (None,)
             others = [r for r in references if r.kind != wire.TASK or r.owner != here]
             if len(others) < len(references):
                 granted = iter(self.grants.delivered(others, sender))
@@ -889,9 +893,11 @@ class ActorRuntime(Base):
 
     def before(self, peer: Peer, payload: Any) -> None:
         """What must go first: grants of what it mentions, and definitions."""
-        if payload.handles:
-            mentioned = references(payload)
-            self._send_to_owners(self.grants.sending(mentioned, peer.incarnation))
+        for handle in payload.handles:
+            if handle.owner != peer.incarnation:  # who counts when it comes
+                mentioned = references(payload)
+                self._send_to_owners(self.grants.sending(mentioned, peer.incarnation))
+                break
         for digest in payload.definitions:
             if digest not in peer.defined and peer.token != self.token:
                 peer.defined.add(digest)

@@ -715,10 +715,11 @@ class Executor:
     def _run_uncommon(self, task: Task) -> Outcome:
         name = task.method
         extra = task.extra
-        if extra is not None and wire.CALL < extra.kind < wire.CLOSE:
-            return self._special(task, extra.kind)
-        if extra is not None and not extra.ordered:
-            self.journal.irregular(task)
+        if extra is not None:
+            if wire.CALL < extra.kind < wire.CLOSE:
+                return self._special(task, extra.kind)
+            if not extra.ordered:
+                self.journal.irregular(task)
         instance = task.tessera.instance
         if name[0] == "_":
             if name == CONSTRUCTOR and instance is None:
