@@ -8,6 +8,8 @@ Who sends what to whom:
 
     joining     Hello ->monitor   Welcome, Refused, Joined, Lost <-monitor
                 LossSeen ->all
+    leaving     Drain ->monitor   Leaving <-monitor   LeavingSeen ->who leaves
+                Inherit, HeldBy ->heir, a warehouse   Inherited <-heir
     calls       Create, Submit, Cancel, Release, Retain, Subscribe, Fetch,
                 Credit, Waiting ->owner     Done, Failed, Value, Item, Running <-owner
                 Waits ->caller     Circle ->where a call waits
@@ -21,8 +23,10 @@ Who sends what to whom:
     barrier     Quiesce, Quiet   between a runtime that waits and all others
     memory      AskMemory   MemoryOf: which large values there are
     output      Output: lines that a method printed or logged
+    slots       TakeSlots, FreeSlots, SetLimit ->monitor   TakenSlots <-monitor
     names       Claim, AskNames ->monitor   Claimed, Names <-monitor
                 Named, Shared, Unnamed ->monitor   Share <-monitor: with owners
+    restarts    Find ->maker   Moved, Ended <-maker   Closed ->maker
 """
 
 from __future__ import annotations
@@ -68,7 +72,13 @@ TASK = 0
 TESSERA = 1
 SEGMENT = 2  # shared memory that a warehouse owns
 
+# How an incarnation ended that is Lost.
+DIED = 0
+LEFT = 1  # in order
+LEFT_LATE = 2  # in order, but calls were cancelled that had not ended in time
+
 # Why a task Failed.
+NO_FAILURE = -1  # of Inherit
 ERROR = 0
 CANCELLED = 1
 TIMEOUT = 2
@@ -143,6 +153,18 @@ class Extra(msgspec.Struct, array_like=True, gc=False):
     outputs: Sequence[tuple[int, int | str]] = ()
 
 
+class Supervised(msgspec.Struct, array_like=True, gc=False):
+    """Of a tessera that is built again when its worker is lost; see core.restarts."""
+
+    uid: int  # in all its lives; of who made it
+    most: int  # restarts
+    within_s: float | None = None  # of which only the latest count; None: all
+    life: int = 0  # which one this is
+    idempotent: bool = False  # calls that may have run are made again
+    checkpoint_calls: int = 0  # its state is written down after so many; 0: not
+    checkpoint_s: float = 0.0  # the same for seconds
+
+
 class Options(msgspec.Struct, array_like=True, gc=False):
     """How a tessera runs its methods."""
 
@@ -158,6 +180,10 @@ class Options(msgspec.Struct, array_like=True, gc=False):
     unique: str = ""  # the name under which it is found; empty: it has none
     detached: bool = False  # it outlives its maker
     retry: bytes = b""  # as of Extra
+    # Its calls have nothing in common: one may run while another waits.
+    stateless: bool = False
+    memory: int = 0  # bytes of the host's that are its own for its life
+    supervised: Supervised | None = None
 
 
 class Member(msgspec.Struct, array_like=True, gc=False, frozen=True):
@@ -169,6 +195,8 @@ class Member(msgspec.Struct, array_like=True, gc=False, frozen=True):
     address: str  # where its ROUTER is bound
     host: str
     pid: int
+    tcp: str = ""  # where it is bound for other hosts; empty: nowhere
+    machine: str = ""  # the same where sockets and memory are shared: core.reach
 
 
 # -- joining ---------------------------------------------------------------------------
@@ -185,6 +213,8 @@ class Hello(Message, tag=1):
     address: str
     host: str
     pid: int
+    tcp: str = ""  # this and the next as of Member
+    machine: str = ""
 
 
 class Welcome(Message, tag=2):
@@ -193,6 +223,9 @@ class Welcome(Message, tag=2):
     me: Member
     members: list[Member]
     settings: bytes  # msgpack of what all runtimes of the cluster share
+    # For a node that was not started by the program: where that finds its modules.
+    path: list[str] = []
+    cwd: str = ""
 
 
 class Refused(Message, tag=3):
@@ -212,12 +245,58 @@ class Lost(Message, tag=6):
     uid: str
     cause: str
     remains: bytes = b""  # of a worker, see core.verdicts
+    left: int = DIED
+    heir: int = 0  # of one that has left: who owns now what it owned; 0: nobody
 
 
 class LossSeen(Message, tag=7):
     """I drop what the lost one sent, and have said all that I hold from it."""
 
     incarnation: int
+
+
+# -- leaving ---------------------------------------------------------------------------
+
+
+class Drain(Message, tag=58):
+    """Let this runtime leave in order: a worker, or a node with all that is on it."""
+
+    incarnation: int
+    timeout_s: float | None  # that its calls have; None: as long as they take
+    replace: bool = False  # nobody asked the cluster for one less
+
+
+class Leaving(Message, tag=5):
+    """It will leave: put nothing there any more, and say so to it."""
+
+    incarnation: int
+    timeout_s: float | None
+    replace: bool = False
+
+
+class LeavingSeen(Message, tag=8):
+    """I put nothing there any more, nor tell who holds what: your heir will hear it."""
+
+    up_to: int  # later calls of mine than this one were made knowing it
+
+
+class Inherit(Message, tag=37):
+    """This task of mine has ended, and is yours from now on."""
+
+    uid: int
+    reason: int  # of its failure; NO_FAILURE: it has a value
+    data: bytes
+    extra: Extra | None = None
+
+
+class HeldBy(Message, tag=38):
+    """Who holds what you inherit, as of when nobody told me any more: all of it."""
+
+    counts: list[tuple[int, list[tuple[int, int, int]]]]  # uid: holder, granter, count
+
+
+class Inherited(Message, tag=39):
+    """I have all of it."""
 
 
 # -- calls -----------------------------------------------------------------------------
@@ -500,6 +579,8 @@ class Exited(Message, tag=50):
     pid: int
     how: str  # killed by SIGKILL, exit status 3
     remains: bytes = b""  # of a worker, see core.verdicts
+    left: int = DIED  # this and the next as of Lost
+    heir: int = 0
 
 
 class Stop(Message, tag=51):
@@ -638,6 +719,79 @@ class Names(Message, tag=77):
     entries: list[NameEntry]
 
 
+# -- slots -----------------------------------------------------------------------------
+
+OF_TAG = -1  # as many slots as ``limits`` gives this tag
+
+
+class Slot(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    """One of the slots of a name; see ``core.slots``."""
+
+    name: str
+    limit: Annotated[int, msgspec.Meta(ge=OF_TAG)] = OF_TAG
+
+
+class TakeSlots(Message, tag=90):
+    """I want these for a task of mine, all together."""
+
+    number: int  # which no other request of mine has
+    wants: list[Slot]
+    wait: bool  # until they are free
+
+
+class TakenSlots(Message, tag=91):
+    """The answer: you have them, or not all are free."""
+
+    number: int
+    taken: bool
+
+
+class FreeSlots(Message, tag=92):
+    """These requests are over, whether they were answered or not."""
+
+    numbers: list[int]
+
+
+class SetLimit(Message, tag=93):
+    """A tag has so many slots; None: as many as are wanted."""
+
+    name: str
+    limit: Annotated[int, msgspec.Meta(ge=0)] | None
+
+
+# -- restarts --------------------------------------------------------------------------
+
+
+class Find(Message, tag=100):
+    """Where is this tessera of yours, which has restarts? Tell me also when it moves."""
+
+    uid: int
+
+
+class Moved(Message, tag=101):
+    """It is there; told again when it is built."""
+
+    uid: int
+    life: int
+    tessera: int  # its uid in this life
+    owner: int  # incarnation
+    built: bool
+
+
+class Ended(Message, tag=102):
+    """It will not be built again."""
+
+    uid: int
+    error: bytes
+
+
+class Closed(Message, tag=103):
+    """This life of your tessera was closed: do not build another."""
+
+    uid: int
+    life: int
+
+
 # -- output ----------------------------------------------------------------------------
 
 
@@ -654,6 +808,12 @@ AnyMessage = (
     | Joined
     | Lost
     | LossSeen
+    | Drain
+    | Leaving
+    | LeavingSeen
+    | Inherit
+    | HeldBy
+    | Inherited
     | Create
     | Submit
     | Done
@@ -702,6 +862,14 @@ AnyMessage = (
     | Shared
     | AskNames
     | Names
+    | Find
+    | Moved
+    | Ended
+    | Closed
+    | TakeSlots
+    | TakenSlots
+    | FreeSlots
+    | SetLimit
 )
 
 PROTOCOL = 1

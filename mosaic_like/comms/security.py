@@ -20,6 +20,8 @@ import msgspec
 KEY_CHARACTERS: Final = 40  # of a key of 32 bytes, in Z85
 _ZAP_VERSION: Final = b"1.0"
 _CURVE: Final = b"CURVE"
+_ADMITTED: Final = b"200"
+_KINDS: Final = 100  # of refusals that are told apart
 
 
 class Keys(msgspec.Struct, frozen=True):
@@ -65,8 +67,29 @@ def answer(request: list[bytes], admitted: bytes) -> list[bytes] | None:
         and len(request) == 7
         and hmac.compare_digest(request[6], admitted)
     )
-    status = (b"200", b"OK") if known else (b"400", b"this key is not let in")
+    status = (_ADMITTED, b"OK") if known else (b"400", b"this key is not let in")
     return [_ZAP_VERSION, request[1], *status, b"", b""]
+
+
+def is_admitted(reply: list[bytes]) -> bool:
+    """What an answer to a ZAP request says."""
+    return reply[2] == _ADMITTED
+
+
+class Refusals:
+    """How many were not let in, by what they were."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return sum(self.counts.values())
+
+    def count(self, what: str) -> None:
+        """One more; of what is new after _KINDS of them, only that there was one."""
+        if what not in self.counts and len(self.counts) >= _KINDS:
+            what = "something else"
+        self.counts[what] = self.counts.get(what, 0) + 1
 
 
 def is_loopback(address: str) -> bool:

@@ -2,7 +2,8 @@
 
 One ROUTER for each process that only receives, one DEALER for each peer that only
 sends. Where it can be reached over the network there is a second ROUTER for that, which
-speaks CURVE; see ``security``. A DEALER lives as long as its one connection: libzmq
+speaks CURVE; see ``security`` for who is let in, ``gate`` for how many, ``splitting``
+for what its frames look like. A DEALER lives as long as its one connection: libzmq
 never reconnects, because a reconnecting identity is ignored while its half-open pipe
 lives, and old frames mix with resent ones (tried). The socket monitor tells that the
 connection is gone, the link then opens another under another routing id. Numbers,
@@ -17,13 +18,16 @@ from __future__ import annotations
 import itertools
 import os
 import struct
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import zmq
 from zmq.utils import z85
 
-from ..errors import AddressInUse
-from .security import Keys, answer, check_guarded
+from ..errors import AddressInUse, ProtocolError
+from .gate import Gate
+from .security import Keys, Refusals, answer, check_guarded, is_admitted
+from .splitting import FRAME_BYTES, is_small, joined, split
 
 if TYPE_CHECKING:
     import asyncio
@@ -35,11 +39,28 @@ ZERO_COPY_BYTES: Final = 64 * 1024  # below this a copy is cheaper than sharing
 DRAIN_BUDGET: Final = 64  # packets received before other callbacks of the loop run
 IPC_PATH_BYTES: Final = 107  # sockaddr_un, without its final zero
 _ZAP: Final = "inproc://zeromq.zap.01"  # where libzmq asks who is let in
-_BACKLOG: Final = 512  # connections of the network that wait to be accepted
+_STRANGER: Final = "a stranger"  # for people
+# Connections of the network. libzmq's own thread asks a silent peer, also while Python
+# stands still; without this a connection that was cut is missed after a quarter of an
+# hour only.
+_BEAT_MS: Final = 2_000
+_SILENT_MS: Final = 6_000
+_CONNECT_MS: Final = 3_000
+_AROUND: Final = 256  # bytes of CURVE around a frame
+_OLDEST_LIBZMQ: Final = (4, 3, 5)  # CVE-2019-13132 and CVE-2019-6250 are of older ones
 
 _NOBLOCK: Final = int(zmq.NOBLOCK)
 _POLLIN: Final = int(zmq.POLLIN)
 _MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
+
+_NETWORK_OPTIONS: Final = MappingProxyType(
+    {
+        zmq.HEARTBEAT_IVL: _BEAT_MS,
+        zmq.HEARTBEAT_TIMEOUT: _SILENT_MS,
+        zmq.CONNECT_TIMEOUT: _CONNECT_MS,
+        zmq.IPV6: 1,
+    }
+)
 
 # How a connection ends, or is never made, and what people are told.
 _ENDED: Final = {
@@ -50,6 +71,12 @@ _ENDED: Final = {
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the handshake failed: not admitted",
 }
 _ENDED_MASK: Final = sum(int(event) for event in _ENDED)
+_HANDSHAKE_FAILED: Final = (
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
+)
+# What is watched of the ROUTER that the network reaches.
+_CROWD_MASK: Final = _ENDED_MASK | int(zmq.EVENT_ACCEPTED)
 _MONITOR_EVENT: Final = struct.Struct("=HI")  # libzmq: zmq_socket_monitor(3)
 
 
@@ -66,6 +93,25 @@ def check_ipc_path(address: str) -> None:
             f"the socket path {path!r} has {size} bytes, at most {IPC_PATH_BYTES} are"
             " possible; choose a shorter directory"
         )
+
+
+def check_libzmq() -> None:
+    """Refuse to be reached over the network with a libzmq that cannot guard it.
+
+    Raises:
+        RuntimeError: it has no CURVE, or is too old; install the wheel of pyzmq, which
+            brings one that has it.
+    """
+    version = zmq.zmq_version_info()
+    if zmq.has("curve") and version >= _OLDEST_LIBZMQ:
+        return
+    found = ".".join(map(str, version))
+    oldest = ".".join(map(str, _OLDEST_LIBZMQ))
+    raise RuntimeError(
+        f"libzmq {found}{'' if zmq.has('curve') else ' without CURVE'} cannot guard a "
+        f"socket that the network reaches: {oldest} with CURVE is needed; install its "
+        "wheel: pip install --force-reinstall --only-binary :all: pyzmq"
+    )
 
 
 def new_keys() -> Keys:
@@ -119,11 +165,19 @@ class ZmqTransport:
             zmq.LINGER: 0,
         }
         self._channels: set[ZmqChannel] = set()
+        self._network_options = {
+            **_NETWORK_OPTIONS,
+            # Of a frame before its sender is known, too: see ``splitting``.
+            zmq.MAXMSGSIZE: min(max_message_bytes, FRAME_BYTES + _AROUND),
+        }
         self._monitors = itertools.count(1)
         self._is_closed = False
         self._context = zmq.Context(io_threads=1)
-        self._keys = keys
-        self._zap: _Doorkeeper | None = None
+        self.keys = keys  # to be set before the first tcp address is used
+        self.refusals = Refusals()
+        # Told of each connection that is not let in: by whom, and what it was.
+        self.on_refused: Callable[[str, str], object] = lambda sender, what: None
+        self._network: _Network | None = None
         self._receivers = [_Receiver(self, self.socket(zmq.ROUTER))]
 
     def socket(self, kind: int) -> zmq.Socket[bytes]:
@@ -141,17 +195,23 @@ class ZmqTransport:
 
         Raises:
             AddressInUse: somebody else listens there.
-            RuntimeError: ``on_packet`` is not set, so packets would be dropped.
+            RuntimeError: ``on_packet`` is not set, so packets would be dropped; or keys
+                are needed, and this libzmq cannot use them safely.
             ValueError: the ipc path is too long, or a tcp address is open to others
                 and there are no keys.
         """
         check_ipc_path(address)
-        check_guarded(address, self._keys)
+        check_guarded(address, self.keys)
         if self.on_packet is None:
             raise RuntimeError("set on_packet before bind()")
+        if address.startswith("tcp://"):
+            if self._network is None:
+                if self.keys is not None:
+                    check_libzmq()
+                self._network = _Network(self, self._context, self.keys)
+                self._receivers.append(self._network.receiver)
+            return self._network.bind(address)
         router = self._receivers[0].router
-        if address.startswith("tcp://") and self._keys is not None:
-            router = self._guarded(self._keys)
         try:
             router.bind(address)
         except zmq.ZMQError as error:
@@ -164,25 +224,20 @@ class ZmqTransport:
         assert isinstance(endpoint, bytes)
         return endpoint.decode().rstrip("\0")
 
-    def _guarded(self, keys: Keys) -> zmq.Socket[bytes]:
-        """The ROUTER for the network, made when first needed."""
-        if self._zap is None:
-            self._zap = _Doorkeeper(self._context, self.loop, keys)
-            router = self.socket(zmq.ROUTER)
-            router.setsockopt(zmq.CURVE_SERVER, 1)
-            router.setsockopt(zmq.CURVE_SECRETKEY, keys.server_secret.encode())
-            router.setsockopt(zmq.ZAP_DOMAIN, b"mosaic")
-            router.setsockopt(zmq.BACKLOG, _BACKLOG)
-            self._receivers.append(_Receiver(self, router))
-        return self._receivers[1].router
+    def network_socket(self, kind: int) -> zmq.Socket[bytes]:
+        """One that is to talk to other hosts."""
+        socket = self.socket(kind)
+        for option, value in self._network_options.items():
+            socket.setsockopt(option, value)
+        return socket
 
-    def introduce(self, dealer: zmq.Socket[bytes], address: str) -> None:
+    def introduce(self, socket: zmq.Socket[bytes]) -> None:
         """Give a socket that connects the keys that it needs there."""
-        if address.startswith("tcp://") and self._keys is not None:
-            keys = self._keys
-            dealer.setsockopt(zmq.CURVE_SERVERKEY, keys.server_public.encode())
-            dealer.setsockopt(zmq.CURVE_PUBLICKEY, keys.client_public.encode())
-            dealer.setsockopt(zmq.CURVE_SECRETKEY, keys.client_secret.encode())
+        if self.keys is not None:
+            keys = self.keys
+            socket.setsockopt(zmq.CURVE_SERVERKEY, keys.server_public.encode())
+            socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.client_public.encode())
+            socket.setsockopt(zmq.CURVE_SECRETKEY, keys.client_secret.encode())
 
     def connect(
         self, address: str, routing_id: bytes, on_broken: OnBroken
@@ -194,10 +249,10 @@ class ZmqTransport:
                 and there are no keys.
         """
         check_ipc_path(address)
-        check_guarded(address, self._keys)
-        monitor = f"inproc://monitor-{next(self._monitors)}"
-        channel = ZmqChannel(
-            self, self._context, address, routing_id, monitor, on_broken
+        check_guarded(address, self.keys)
+        kind = _NetworkChannel if address.startswith("tcp://") else ZmqChannel
+        channel = kind(
+            self, self._context, address, routing_id, self.monitor_name(), on_broken
         )
         self._channels.add(channel)
         return channel
@@ -211,11 +266,20 @@ class ZmqTransport:
             channel.close(self._linger_ms)
         for receiver in self._receivers:
             receiver.close()
-        if self._zap is not None:
-            self._zap.close()
+        if self._network is not None:
+            self._network.close()
         # Cannot hang: no socket lingers longer than linger_s, and one that a Ctrl-C has
         # kept from being known here is closed now.
         self._context.destroy(linger=0)
+
+    def monitor_name(self) -> str:
+        """Where a socket can tell what becomes of its connections."""
+        return f"inproc://monitor-{next(self._monitors)}"
+
+    def refused(self, sender: str, what: str) -> None:
+        """Somebody was not let in."""
+        self.refusals.count(what)
+        self.on_refused(sender, what)
 
     def discard(self, channel: ZmqChannel) -> None:
         """A channel has closed."""
@@ -232,7 +296,9 @@ class _Receiver:
 
     __slots__ = ("_events", "_fd", "_is_closed", "_recv", "_transport", "router")
 
-    def __init__(self, transport: ZmqTransport, router: zmq.Socket[bytes]) -> None:
+    def __init__(
+        self, transport: ZmqTransport | _Joining, router: zmq.Socket[bytes]
+    ) -> None:
         # No ROUTER_HANDOVER: each connection has a routing id of its own, so one that
         # is there already belongs to a stranger and is refused by libzmq.
         self.router = router
@@ -291,22 +357,113 @@ class _Receiver:
             self._transport.loop.call_soon(self.drain)
 
 
+class _Joining:
+    """Puts the packets together that came over the network: see ``splitting``."""
+
+    def __init__(self, transport: ZmqTransport) -> None:
+        self.loop = transport.loop
+        self._transport = transport
+
+    def on_packet(self, routing_id: bytes, packet: Packet) -> None:
+        transport = self._transport
+        try:
+            packet = joined(packet)
+        except ProtocolError as error:
+            # It is a member's fault, but which one's only the link knows.
+            transport.refused(_STRANGER, f"a packet: {error}; it")
+            return
+        if transport.on_packet is not None:
+            transport.on_packet(routing_id, packet)
+
+
+class _Network:
+    """The ROUTER that other hosts reach, and who watches over its connections.
+
+    Args:
+        transport: whose it is.
+        context: of its sockets.
+        keys: None where nobody but this machine can connect.
+    """
+
+    def __init__(
+        self,
+        transport: ZmqTransport,
+        context: zmq.Context[zmq.Socket[bytes]],
+        keys: Keys | None,
+    ) -> None:
+        self._transport = transport
+        self._zap: _Doorkeeper | None = None
+        self._gates: list[Gate] = []
+        router = self._router = transport.network_socket(zmq.ROUTER)
+        if keys is not None:
+            self._zap = _Doorkeeper(context, transport, keys)
+            router.setsockopt(zmq.CURVE_SERVER, 1)
+            router.setsockopt(zmq.CURVE_SECRETKEY, keys.server_secret.encode())
+            router.setsockopt(zmq.ZAP_DOMAIN, b"mosaic")
+        name = transport.monitor_name()
+        router.monitor(name, _CROWD_MASK)
+        self._monitor = context.socket(zmq.PAIR)
+        self._monitor.setsockopt(zmq.LINGER, 0)
+        # A bound on what waits here would block libzmq's own thread when it is crowded.
+        self._monitor.setsockopt(zmq.RCVHWM, 0)
+        self._monitor.connect(name)
+        self._monitor_fd = int(self._monitor.getsockopt(zmq.FD))
+        transport.loop.add_reader(self._monitor_fd, self._watch)
+        self.receiver = _Receiver(_Joining(transport), router)
+
+    def bind(self, address: str) -> str:
+        """Listen at a tcp address; the one that it has become."""
+        gate = Gate(address)
+        self._gates.append(gate)
+        self._router.setsockopt(zmq.USE_FD, gate.duplicate())
+        self._router.bind(gate.address)
+        self._transport.loop.call_soon(self._watch)
+        return gate.address
+
+    def close(self) -> None:
+        """To be called when its receiver has been closed."""
+        self._transport.loop.remove_reader(self._monitor_fd)
+        self._monitor.close()
+        for gate in self._gates:
+            gate.close()
+        if self._zap is not None:
+            self._zap.close()
+
+    def _watch(self) -> None:
+        while not self._monitor.closed:
+            try:
+                event, address = self._monitor.recv_multipart(_NOBLOCK)
+            except zmq.Again:
+                return  # nothing more: the FD wakes us again
+            number, value = _MONITOR_EVENT.unpack(event)
+            gate = next((g for g in self._gates if g.address == address.decode()), None)
+            if number == zmq.EVENT_ACCEPTED and gate is not None:
+                gate.entered(value)
+                if gate.is_shut:
+                    what = f"a connection beyond {len(gate)}"
+                    self._transport.refused(_STRANGER, what)
+            elif number == zmq.EVENT_DISCONNECTED and gate is not None:
+                gate.left(value)
+            elif number in _HANDSHAKE_FAILED:
+                self._transport.refused(_STRANGER, "a connection that said no hello")
+
+
 class _Doorkeeper:
     """Answers libzmq, which asks for each handshake whether the key is let in."""
 
     def __init__(
         self,
         context: zmq.Context[zmq.Socket[bytes]],
-        loop: asyncio.AbstractEventLoop,
+        transport: ZmqTransport,
         keys: Keys,
     ) -> None:
         self._admitted = z85.decode(keys.client_public)
-        self._loop = loop
+        self._transport = transport
         self._socket = context.socket(zmq.REP)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.bind(_ZAP)
         self._fd = int(self._socket.getsockopt(zmq.FD))
-        loop.add_reader(self._fd, self._answer)
+        transport.loop.add_reader(self._fd, self._answer)
 
     def _answer(self) -> None:
         while not self._socket.closed:
@@ -315,11 +472,14 @@ class _Doorkeeper:
             except zmq.Again:
                 return  # nothing more: the FD wakes us again
             reply = answer(request, self._admitted)
+            if reply is None or not is_admitted(reply):
+                sender = request[3].decode("ascii", "replace") if reply else _STRANGER
+                self._transport.refused(sender, "a connection without our key")
             # REP must answer; libzmq takes what is no ZAP reply for a refusal.
             self._socket.send_multipart(reply if reply is not None else [b""])
 
     def close(self) -> None:
-        self._loop.remove_reader(self._fd)
+        self._transport.loop.remove_reader(self._fd)
         self._socket.close(0)
 
 
@@ -339,9 +499,8 @@ class ZmqChannel:
         self._transport = transport
         self._on_broken = on_broken
         self._is_open = True
-        dealer = self._dealer = transport.socket(zmq.DEALER)
+        dealer = self._dealer = self._socket()
         dealer.setsockopt(zmq.ROUTING_ID, routing_id)
-        transport.introduce(dealer, address)
         dealer.setsockopt(zmq.RECONNECT_IVL, -1)
         # IMMEDIATE stays off: what is sent before the handshake waits in the pipe, so a
         # send never fails while the connection lives, and no FD need be watched for
@@ -363,6 +522,9 @@ class ZmqChannel:
             raise
         # The FD may have been signaled and cleared before it was watched.
         transport.loop.call_soon(self._watch)
+
+    def _socket(self) -> zmq.Socket[bytes]:
+        return self._transport.socket(zmq.DEALER)
 
     def send(self, packet: Packet) -> None:
         send = self._send
@@ -408,6 +570,21 @@ class ZmqChannel:
                 if number == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL and value:
                     cause = f"{cause}: {os.strerror(value)}"
                 self._on_broken(f"{self.address}: {cause}")
+
+
+class _NetworkChannel(ZmqChannel):
+    """The same to another host: with keys, and no frame is large."""
+
+    def _socket(self) -> zmq.Socket[bytes]:
+        dealer = self._transport.network_socket(zmq.DEALER)
+        self._transport.introduce(dealer)
+        return dealer
+
+    def send(self, packet: Packet) -> None:
+        if not is_small(packet):
+            # The head as it is now: the link writes into it when it resends.
+            packet = split([bytes(packet[0]), *packet[1:]])
+        super().send(packet)
 
 
 def _drop(*_: object) -> None:

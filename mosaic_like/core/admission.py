@@ -9,6 +9,9 @@ some the call waits, and others that fit go on. The limit is one of the whole ho
 * so it does where nothing has changed for a while: those that have some may themselves
   wait for it, in a queue or inside their code.
 
+What a tessera reserves for its life is asked for here too, but nobody waits for its end:
+it counts as somebody else's.
+
 Nothing is fetched or sent here.
 """
 
@@ -41,6 +44,7 @@ class Waiting(NamedTuple):
     task: Task
     nbytes: int
     go: Callable[[], None]
+    lasting: bool = False
 
 
 class Admission:
@@ -81,18 +85,29 @@ class Admission:
         self.waiting.append(Waiting(task, nbytes, go))
         return False
 
+    def reserve(
+        self, task: Task, nbytes: int, go: Callable[[], None], now_s: float
+    ) -> bool:
+        """As ``ask``, for as long as the tessera lives that the task constructs."""
+        if not self.waiting and self._memory.take_memory(nbytes):
+            return True
+        if not self._having:
+            self._changed_s = now_s  # from when on it has patience
+        self.waiting.append(Waiting(task, nbytes, go, lasting=True))
+        return False
+
     def again(self, now_s: float) -> list[Waiting]:
         """Time has passed, or something was given back: those that go on now."""
         going: list[Waiting] = []
         left: list[Waiting] = []
         refused: int | None = None  # bytes; there is no room for more either
         for waiting in self.waiting:
-            task, nbytes, _ = waiting
+            task, nbytes, _, lasting = waiting
             if task.settled:
                 continue
-            anyhow = not left and not going and self._is_stuck(task, now_s)
+            anyhow = not left and not going and self._is_stuck(task, now_s, lasting)
             may_fit = anyhow or refused is None or nbytes < refused
-            if may_fit and self._take(task, nbytes, anyhow, now_s):
+            if may_fit and self._take(task, nbytes, anyhow, now_s, lasting):
                 going.append(waiting)
             else:
                 left.append(waiting)
@@ -108,16 +123,25 @@ class Admission:
             self._having[uid] = task, had - nbytes
         self._changed_s = now_s
 
-    def _is_stuck(self, first: Task, now_s: float) -> bool:
-        if self._having.keys() <= {first.uid}:
+    def _is_stuck(self, first: Task, now_s: float, lasting: bool) -> bool:
+        if not lasting and self._having.keys() <= {first.uid}:
             return True
         running = any(task.state == RUNNING for task, _ in self._having.values())
         patience_s = RUNNING_PATIENCE_S if running else PATIENCE_S
         return now_s - self._changed_s >= patience_s
 
-    def _take(self, task: Task, nbytes: int, anyhow: bool, now_s: float) -> bool:
+    def _take(
+        self,
+        task: Task,
+        nbytes: int,
+        anyhow: bool,
+        now_s: float,
+        lasting: bool = False,
+    ) -> bool:
         if not self._memory.take_memory(nbytes, anyhow=anyhow):
             return False
+        if lasting:
+            return True
         _, had = self._having.get(task.uid, (task, 0))
         self._having[task.uid] = task, had + nbytes
         self._changed_s = now_s

@@ -29,10 +29,13 @@ from ..comms.messages import (
     Subscribe,
 )
 from ..comms.messages import TIMEOUT as TIMEOUT_REASON
+from ..ids import task_name
 from .task import CANCELLED, DONE, FAILED, PENDING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
+
+    from .dispatch import FunctionQueue
 
 CALL_CREDIT = 10_000  # calls of one stream that are on their way or not finished
 BYTE_CREDIT = 256 << 20  # of arguments on their way to one runtime
@@ -86,6 +89,14 @@ class Call(msgspec.Struct, gc=False, eq=False):
     @property
     def settled(self) -> bool:
         return self.state >= DONE
+
+    @property
+    def name(self) -> str:
+        """Tessera and method; of a task that others made, what is known of it here."""
+        stream = self.stream
+        if not stream.tessera:
+            return f"{self.method or stream.label} {task_name(self.uid)}"
+        return f"{stream.label}.{self.method}"
 
 
 class Rare:
@@ -180,6 +191,7 @@ class Stream:
         "options",
         "outbox",
         "owner",
+        "queue",
         "tessera",
         "watchers",
     )
@@ -197,6 +209,8 @@ class Stream:
         self.watchers: Sequence[Callable[[], None]] = ()  # waiting for credit
         # Of all calls that have none of their own: timeout, interrupt.
         self.options: dict[str, Any] | None = None
+        # Of function tasks: decides which of them go over this stream, and when.
+        self.queue: FunctionQueue | None = None
 
 
 class Caller(Protocol):
@@ -225,6 +239,9 @@ class Caller(Protocol):
 
     def lost_error(self, call: Call, cause: Any) -> bytes: ...
 
+    def outbox(self, incarnation: int) -> Outbox | None:
+        """To send to a runtime; None if it is lost."""
+
     def cancelled_error(self, call: Call, reason: str) -> bytes: ...
 
 
@@ -244,6 +261,8 @@ class CallerState:
         # Those whose first held call waits for bytes, or for the place of a tessera.
         self._starved: dict[Stream, None] = {}
         self.now_s = 0.0  # seconds since the epoch, set with each batch
+        # Owners that have left in order, and who owns now what they owned.
+        self.heirs: dict[int, int] = {}
 
     # -- out ---------------------------------------------------------------------------
 
@@ -274,6 +293,9 @@ class CallerState:
             if self._fits(stream.outbox, payload):
                 self._send(call, payload, extra)
                 return
+        elif stream.queue is not None and stream.outbox is None:
+            stream.queue.submit(call, payload, extra)
+            return
         if target is not None and target.stream is not stream:
             # Between the call and now its tessera was found under its name.
             call.stream = target.stream
@@ -444,6 +466,10 @@ class CallerState:
         """End a call that was not sent; False: it was."""
         stream = call.stream
         outbox = stream.outbox
+        if stream.queue is not None and stream.queue.withdraw(call):
+            rare(call).reason = why if state == CANCELLED else REASONS[message.kind]
+            self._end(call, state, self._port.cancelled_error(call, why))
+            return True
         for index, held in enumerate(stream.held):
             if held[0] is call:
                 rare(call).reason = why if state == CANCELLED else REASONS[message.kind]
@@ -473,6 +499,15 @@ class CallerState:
             if call.stream.held or call.stream.watchers:
                 self._credited.add(call.stream)
 
+    def look(self) -> None:
+        """Many calls wait: a good moment to see what has ended."""
+        self._port.credit_spent()
+
+    def take_back(self, call: Call) -> None:
+        """A call that was sent, and that its owner has given back, is to go again."""
+        call.stream.credit += 1
+        self._uncount(call)
+
     def inside(self, parents: Collection[int]) -> list[Call]:
         """The calls made inside these that have not ended; closing stays as it is."""
         calls = [call for call in self.calls.values() if call.parent in parents]
@@ -485,7 +520,7 @@ class CallerState:
             waiting.append(call)
             return
         self.awaited[call.uid] = [call]
-        outbox = call.stream.outbox
+        outbox = call.stream.outbox or self._heir_of(call)
         if outbox is not None:
             outbox.send(Subscribe(call.uid))
         elif call.stream.error is not None:
@@ -503,11 +538,36 @@ class CallerState:
                 self._fetch(call)
 
     def _fetch(self, call: Call) -> None:
-        outbox = call.stream.outbox
-        if outbox is None or call.stream.error is not None:
-            self._value_lost(call.uid, call.stream.error)
+        stream = call.stream
+        outbox = stream.outbox if stream.error is None else self._heir_of(call)
+        if outbox is None:
+            self._value_lost(call.uid, stream.error)
         else:
             outbox.send(Fetch(call.uid))
+
+    def _heir_of(self, call: Call) -> Outbox | None:
+        """Who answers for a call whose owner has left in order."""
+        heir = self.heirs.get(call.stream.owner)
+        return None if heir is None else self._port.outbox(heir)
+
+    def _answers(self, call: Call) -> int:
+        """Incarnation of the runtime that is asked about a task."""
+        return self.heirs.get(call.stream.owner, call.stream.owner)
+
+    def moved(self, owner: int, outbox: Outbox) -> None:
+        """What one owner was asked is asked its heir; it has not answered, and left.
+
+        Args:
+            owner: incarnation; ``heirs`` does not have it yet.
+            outbox: to its heir.
+        """
+        for uid, waiting in self.awaited.items():
+            if self._answers(waiting[0]) == owner:
+                outbox.send(Subscribe(uid))
+        for uid, waiting in self.fetching.items():
+            if waiting and uid not in self._locating:
+                if self._answers(waiting[0]) == owner:
+                    outbox.send(Fetch(uid))
 
     def _locate(self, uid: int, result: Arrived) -> None:
         """The value has come, but what made its segments is gone, or not all chunks."""
@@ -520,7 +580,9 @@ class CallerState:
             if not result.size:
                 self._fetched_all(uid, result)
             elif asked_owner:
-                self._value_lost(uid, result.shared.why)
+                # If its owner is lost, how that died says more than what broke off.
+                lost = waiting[0].stream.error if waiting else None
+                self._value_lost(uid, lost or result.shared.why)
             elif waiting:
                 self._fetch(waiting[0])  # whoever has the task may have it still
 
@@ -623,13 +685,13 @@ class CallerState:
             self._drop_stream(call.stream, cause)
             self.lose(call, cause)
         for waiting in list(self.awaited.values()):
-            for call in [c for c in waiting if c.stream.owner == incarnation]:
+            for call in [c for c in waiting if self._answers(c) == incarnation]:
                 self._drop_stream(call.stream, cause)
                 self.lose(call, cause)
         for uid, waiting in list(self.fetching.items()):
             if uid in self._locating:
                 continue  # the warehouse has outlived it
-            if waiting and waiting[0].stream.owner == incarnation:
+            if waiting and self._answers(waiting[0]) == incarnation:
                 self._value_lost(uid, cause)
 
     def stream_failed(self, stream: Stream, error: Any) -> None:
@@ -641,8 +703,9 @@ class CallerState:
         stream.outbox = None
         while stream.held:
             call = stream.held.popleft()[0]
-            call.hold = RELEASED
-            self.lose(call, cause)
+            if stream.queue is None or not stream.queue.lost(call, cause):
+                call.hold = RELEASED
+                self.lose(call, cause)
         for watcher in stream.watchers:
             watcher()
         stream.watchers = []
@@ -650,6 +713,9 @@ class CallerState:
     def lose(self, call: Call, cause: Any) -> None:
         """What had to answer this call is gone."""
         if call.state >= DONE:
+            return
+        queue = call.stream.queue
+        if queue is not None and queue.lost(call, cause):
             return
         for other in self.awaited.pop(call.uid, ()):
             if other is not call:

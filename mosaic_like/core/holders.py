@@ -179,6 +179,26 @@ class HolderTable:
             for uid, granter in grants:
                 self._add(uid, sender, granter, -1)
 
+    # -- leaving -----------------------------------------------------------------------
+
+    def counted(self, uid: int) -> list[tuple[int, int, int]]:
+        """All that is counted of an object, for its heir: holder, granter, count."""
+        return [(h, g, count) for (h, g), count in self.counts(uid).items()]
+
+    def inherit(self, uid: int, counts: Iterable[tuple[int, int, int]]) -> None:
+        """An object that another runtime has counted lives here from now on.
+
+        What was said of it here already, by those who were faster, counts on top.
+        """
+        holders = self._find(uid)
+        if holders is None:  # its maker was lost, and others may hold it
+            holders = self.shared[uid] = Holders(uid >> NUMBER_BITS)
+        holders.made = True
+        for holder, granter, count in counts:
+            if not self._losses.is_settled(holder):
+                holders.add(holder, granter, count)
+        self._tidy(uid, holders)
+
     # -- losses ------------------------------------------------------------------------
 
     def holding(self, sender: int, uid: int, granter: int, count: int) -> None:

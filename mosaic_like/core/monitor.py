@@ -12,9 +12,12 @@ import re
 from types import MappingProxyType
 
 from ..comms.messages import (
+    DIED,
     PROTOCOL,
+    Drain,
     Hello,
     Joined,
+    Leaving,
     Lost,
     Member,
     Message,
@@ -28,6 +31,8 @@ from ..text import printable
 TOKEN_BYTES = 8
 _HOST_CHARACTERS = 255
 _ADDRESS = re.compile(r"(ipc|tcp)://[^\x00-\x1f\x7f-\x9f]{1,255}")
+_TCP = re.compile(r"tcp://[0-9a-fA-F.:\[\]]{1,64}:[0-9]{1,5}")
+_MACHINE_CHARACTERS = 64
 _UIDS = MappingProxyType(
     {
         "node": re.compile(r"node:[0-9]{1,9}"),
@@ -48,13 +53,23 @@ class MemberState(enum.StrEnum):
     UP = "up"
     SUSPECT = "suspect"
     LOST = "lost"
+    LEFT = "left"  # it was drained
 
 
 TRANSITIONS: dict[MemberState, dict[str, MemberState]] = {
     MemberState.JOINING: {"welcome": MemberState.UP, "refuse": MemberState.LOST},
-    MemberState.UP: {"silent": MemberState.SUSPECT, "lost": MemberState.LOST},
-    MemberState.SUSPECT: {"heard": MemberState.UP, "lost": MemberState.LOST},
+    MemberState.UP: {
+        "silent": MemberState.SUSPECT,
+        "lost": MemberState.LOST,
+        "left": MemberState.LEFT,
+    },
+    MemberState.SUSPECT: {
+        "heard": MemberState.UP,
+        "lost": MemberState.LOST,
+        "left": MemberState.LEFT,
+    },
     MemberState.LOST: {},
+    MemberState.LEFT: {},
 }
 
 
@@ -70,6 +85,7 @@ Sends = list[tuple[int, Message]]
 
 KINDS = ("head", "node", "worker", "warehouse")
 OF_NODES = ("worker", "warehouse")  # started, named and watched by a node
+LEAVERS = ("worker", "node")  # that can be asked to leave in order
 
 
 class MonitorState:
@@ -88,6 +104,9 @@ class MonitorState:
         self.states: dict[int, MemberState] = {}
         self._heads = 0
         self._nodes = 0
+        self._leaving: dict[int, Leaving] = {}
+        # Of those that have left and have an heir: newcomers hear of it.
+        self._left: list[Lost] = []
 
     def found(self, member: Member) -> Member:
         """The monitor itself joins first."""
@@ -107,6 +126,8 @@ class MonitorState:
                 message.address,
                 printable(message.host)[:_HOST_CHARACTERS],
                 message.pid,
+                message.tcp,
+                message.machine,
             ),
             self._uid(message),
         )
@@ -115,16 +136,60 @@ class MonitorState:
         joined: Sends = [
             (other, Joined(member)) for other in others if other != MONITOR_INCARNATION
         ]
+        told = (*self._left, *self._leaving.values())
+        joined += [(member.incarnation, message) for message in told]
+        node = self._node_of(member)
+        if node in self._leaving:
+            joined += self._leave(member, self._leaving[node])
         return member, welcome, joined
 
-    def lost(self, incarnation: int, cause: str, remains: bytes = b"") -> Sends:
-        """A runtime has ended; told again, nothing happens."""
+    def drain(self, message: Drain) -> Sends:
+        """Somebody wants a worker, or a node with all its own, to leave in order.
+
+        Asked again, only the one that leaves is told: it may be in more of a hurry.
+        """
+        member = self.members.get(message.incarnation)
+        if member is None or member.uid.partition(":")[0] not in LEAVERS:
+            return []
+        known = member.incarnation in self._leaving
+        asked = Leaving(member.incarnation, message.timeout_s, message.replace)
+        sends: list[tuple[int, Leaving]] = []
+        for other in list(self.members.values()):
+            if other is member or self._node_of(other) == member.incarnation:
+                sends += self._leave(other, asked)
+        return [(to, m) for to, m in sends if not known or to == m.incarnation]
+
+    def _leave(self, member: Member, asked: Leaving) -> list[tuple[int, Leaving]]:
+        told = Leaving(member.incarnation, asked.timeout_s, asked.replace)
+        self._leaving[member.incarnation] = told
+        return [(m, told) for m in self.members if m != MONITOR_INCARNATION]
+
+    def _node_of(self, member: Member) -> int:
+        """Incarnation of the node that has started it; 0: it is none of these."""
+        kind, *indices = member.uid.split(":")
+        node = self.of_uid(f"node:{indices[0]}") if kind in OF_NODES else None
+        return 0 if node is None else node.incarnation
+
+    def lost(
+        self,
+        incarnation: int,
+        cause: str,
+        remains: bytes = b"",
+        left: int = DIED,
+        heir: int = 0,
+    ) -> Sends:
+        """A runtime has ended, or left in order; told again, nothing happens."""
         member = self.members.get(incarnation)
         if member is None:
             return []
-        self.states[incarnation] = following(self.states[incarnation], "lost")
+        event = "left" if left else "lost"
+        self.states[incarnation] = following(self.states[incarnation], event)
         del self.members[incarnation]
-        sends = self._told(Lost(incarnation, member.uid, cause, remains))
+        self._leaving.pop(incarnation, None)
+        told = Lost(incarnation, member.uid, cause, remains, left, heir)
+        if heir:
+            self._left.append(told)
+        sends = self._told(told)
         if member.uid.startswith("node:"):
             # What it started dies with it; the kernel sees to that.
             index = member.uid.split(":")[1]
@@ -154,6 +219,8 @@ class MonitorState:
             member.address,
             member.host,
             member.pid,
+            member.tcp,
+            member.machine,
         )
         self.members[incarnation] = member
         self.states[incarnation] = following(MemberState.JOINING, "welcome")
@@ -202,6 +269,10 @@ def _senseless(message: Hello) -> str:
         return f"its token has {len(message.token)} bytes, not {TOKEN_BYTES}"
     if not _ADDRESS.fullmatch(message.address):
         return f"{message.address[:200]!r} is no address to answer to"
+    if message.tcp and not _TCP.fullmatch(message.tcp):
+        return f"{message.tcp[:200]!r} is no address of the network"
+    if len(message.machine) > _MACHINE_CHARACTERS:
+        return f"its machine has {len(message.machine)} characters"
     if message.uid and message.kind in KINDS:
         pattern = _UIDS.get(message.kind, _UIDS["head"])
         if not pattern.fullmatch(message.uid):

@@ -77,7 +77,16 @@ class Grants:
             collection: it must take no lock that such code can hold.
     """
 
-    __slots__ = ("_awake", "_fallen", "_held", "_lost", "_me", "_table", "_wake")
+    __slots__ = (
+        "_awake",
+        "_fallen",
+        "_held",
+        "_lost",
+        "_me",
+        "_table",
+        "_wake",
+        "heirs",
+    )
 
     def __init__(self, me: int, table: HolderTable, wake: Callable[[], object]) -> None:
         self._me = me
@@ -89,6 +98,8 @@ class Grants:
         # without those that need never be announced.
         self._held: dict[int, dict[tuple[int, int], int]] = {}
         self._lost: set[int] = set()
+        # Owners that have left in order, and who owns now what they owned.
+        self.heirs: dict[int, int] = {}
 
     def made(self, uid: int, owner: int) -> Grant:
         """The maker's own grant, for what is created or submitted with this uid."""
@@ -103,6 +114,8 @@ class Grants:
         grants = []
         for reference in references:
             uid, owner = reference.uid, reference.owner
+            if self.heirs:
+                owner = self.heirs.get(owner, owner)
             if owner == me:
                 self._table.grant(uid, me, sender)
             elif sender != me and owner not in self._lost:
@@ -123,6 +136,8 @@ class Grants:
         if to not in self._lost:
             for reference in references:
                 uid, owner = reference.uid, reference.owner
+                if self.heirs:
+                    owner = self.heirs.get(owner, owner)
                 if owner == to or owner in self._lost:
                     continue
                 if owner == self._me:
@@ -145,6 +160,8 @@ class Grants:
         granted: dict[int, list[tuple[int, int]]] = {}
         for _ in range(min(len(self._fallen), _AT_ONCE)):
             uid, owner, granter = self._fallen.popleft()
+            if self.heirs:
+                owner = self.heirs.get(owner, owner)
             if owner in self._lost:
                 continue
             if granter == self._me:
@@ -163,6 +180,22 @@ class Grants:
         messages += [(owner, Release(uids)) for owner, uids in made.items()]
         messages += [(owner, ReleaseGrants(pairs)) for owner, pairs in granted.items()]
         return messages
+
+    def moved(self, owner: int, heir: int) -> None:
+        """What one owner had is another's from now on; told before it is lost.
+
+        The heir counts for itself what it holds of that.
+        """
+        for left, other in self.heirs.items():
+            if other == owner:
+                self.heirs[left] = heir
+        self.heirs[owner] = heir
+        for held in self._held.values():
+            for key in [key for key in held if key[0] == owner]:
+                count = held.pop(key)
+                if heir != self._me:
+                    moved = heir, key[1]
+                    held[moved] = held.get(moved, 0) + count
 
     def lost(self, incarnation: int, live: Iterable[int]) -> list[tuple[int, Message]]:
         """What to send, and to whom, when the monitor says that a runtime is lost.

@@ -110,6 +110,7 @@ class Tessera:
         "numbers",
         "options",
         "queue",
+        "reserved",
         "runner",
         "shared",
         "state",
@@ -136,6 +137,7 @@ class Tessera:
         if options.is_async:
             self.limit = options.max_concurrency or DEFAULT_CONCURRENCY
         self.error: bytes | None = None  # of the constructor
+        self.reserved: object = None  # memory, given back with this
         self.closing: Task | None = None  # the call that closes it
         # Where the journal notes the calls of the caller whose call started last, and
         # those of others, if there are any.

@@ -116,6 +116,11 @@ class Verdicts:
             return Verdict.RAN_RESULT_LOST
         return Verdict.MAYBE_RAN
 
+    def ran(self, tessera: int, uid: int) -> bool:
+        """It is certain that the call ran at the moment of the death."""
+        mark = self._marks.get(tessera)
+        return mark is not None and mark.runs and mark.started == uid
+
     def _unmarked(self, tessera: int) -> Verdict:
         if self._complete and (
             tessera in self._there or tessera > self._gone.get(maker(tessera), 0)

@@ -209,6 +209,9 @@ class WorkerState:
         # Brings an argument when there is memory for it; see runtimes/admitting.py.
         self.admit: Callable[[Task, Call, Callable[[], None]], None]
         self.admit = lambda task, argument, go: go()
+        # Begins a construction when there is the memory that it reserves.
+        self.reserve: Callable[[Task, Callable[[], None]], None]
+        self.reserve = lambda task, go: go()
 
     # -- calls come in -----------------------------------------------------------------
 
@@ -220,6 +223,8 @@ class WorkerState:
         """
         if maker(message.tessera) != sender or maker(message.uid) != sender:
             raise ProtocolError("it makes what only another may make")
+        if message.options.memory < 0:
+            raise ProtocolError(f"it reserves {message.options.memory} bytes")
         made = (self.tesserae, self.tasks)
         if message.tessera == message.uid or any(
             uid in things for things in made for uid in (message.tessera, message.uid)
@@ -251,8 +256,16 @@ class WorkerState:
             why = self._parked_cancels.pop(parked[1].uid, None)
             if why is not None:
                 self.cancel(parked[1].uid, why)
-        if not task.missing and not task.settled:
+        if message.options.memory and not task.settled:
+            task.missing += 1
+            self.reserve(task, lambda: self._reserved(task))
+        elif not task.missing and not task.settled:
             self._construct(task)
+
+    def _reserved(self, task: Task) -> None:
+        task.missing -= 1
+        if task.state == PENDING and task.tessera.uid in self.tesserae:
+            self._arguments_here(task)
 
     def _construct(self, task: Task) -> None:
         task.move(READY)
@@ -424,6 +437,19 @@ class WorkerState:
                 f"{len(line)} calls wait already for a tessera that has not come"
             )
         line.append((sender, message, buffers))
+
+    def turn_away(self, message: wire.Submit, sender: int, why: str) -> None:
+        """A call on a tessera that is here does not run; a ``Drained`` says why."""
+        tessera = self.tesserae[message.tessera]
+        if message.number == tessera.numbers.get(sender, 0):
+            # The next ones may run: those made inside of others.
+            if tessera.numbers is NONE_NUMBERED:
+                tessera.numbers = {}
+            tessera.numbers[sender] = message.number + 1
+        task = received(message, sender, tessera)
+        self.tasks[message.uid] = task
+        self.holders.add(message.uid)
+        self._fail(task, wire.LOST, why)
 
     def _refused(self, task: Task) -> bool:
         tessera = task.tessera
@@ -675,6 +701,24 @@ class WorkerState:
         self.copies[task.uid] = task
         self._tell_others(task)
 
+    def inherit(self, task: Task, value: Any, reason: int = wire.NO_FAILURE) -> None:
+        """A task that has ended at a runtime that leaves is to be found here.
+
+        Args:
+            task: pending.
+            value: bytes or a payload; of one that failed its error as bytes.
+            reason: of the failure.
+        """
+        if reason == wire.NO_FAILURE:
+            task.move(FINISH)
+            self._keep(task, value)
+        else:
+            event = CANCEL_EVENT if reason == wire.CANCELLED else ERROR_EVENT
+            task.outcome = wire.Failed(task.uid, reason, value)
+            task.move(event)
+        if self._dependents or self._subscribers:
+            self._tell_others(task)
+
     def discard(self, task: Task, error: Exception) -> None:
         """The value of a task that is done goes, whoever holds it."""
         why = self._port.failure(task, wire.GONE, error)
@@ -782,7 +826,7 @@ class WorkerState:
 
     def _end_tessera(self, tessera: Tessera, reason: int, why: Any) -> None:
         waiting = tessera.waiting()
-        tessera.closing = None
+        tessera.closing = tessera.reserved = None
         tessera.clear()
         for task in waiting:
             self._fail(task, reason, why)
@@ -975,7 +1019,7 @@ class WorkerState:
     def closed(self, tessera: Tessera) -> None:
         """Its ``__close__`` has ended."""
         tessera.move("closed")
-        tessera.instance = None
+        tessera.instance = tessera.reserved = None
         if tessera.uid in self._closing:
             self._closing.discard(tessera.uid)
             self.tesserae.pop(tessera.uid, None)

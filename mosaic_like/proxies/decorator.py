@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 from .. import session
 from ..comms.frames import UNSEEN
 from ..comms.messages import Options
+from ..sizes import parse_size
 from .array import ArrayProxy
 from .limits import check_limits, interrupt_of, limits_among, timeout_of
 from .retries import check_retries, dump_retries
@@ -52,6 +53,7 @@ _KNOWN: dict[str, tuple[type, ...] | None] = {
     "name": (str, type(None)),
     "detached": (bool,),
     "cached": (bool,),
+    "memory": (int, str),
 }
 NAME_BYTES = 256
 # Those of the original that are taken from the constructor's keywords too.
@@ -89,6 +91,7 @@ def check_options(options: dict[str, Any]) -> dict[str, Any]:
     check_retries(options)
     check_limits(options)
     _check_name(options)
+    _nbytes(options.get("memory", 0))
     if "silence" in options:
         options["silence"] = _silence(options["silence"])
     ways = [n for n in ("is_async", "inline", "thread") if options.get(n)]
@@ -243,6 +246,10 @@ def tessera(cls: Any = None, /, **options: Any) -> Any:
             lost. If a tessera of another class has it, the proxy fails with TypeError.
         detached: with a name: it lives until it is closed, also when nobody holds it
             and the program that made it has ended, as long as the cluster does.
+        memory: bytes, or such as ``"2 GiB"``, of what values may take on its host (the
+            option ``memory=`` of the cluster) that are its own for its life. Until they
+            are free the construction waits, pending with the reason ``memory``; where
+            nothing changes for a second it goes ahead, since others may wait for it.
         cached: of parameters: what a runtime has of one is passed on and read again,
             until something newer is known of there.
 
@@ -337,7 +344,17 @@ def _wire(options: dict[str, Any], cls: Any) -> Options:
         unique=options.get("name") or "",
         detached=options.get("detached", False),
         retry=dump_retries(options, cls.__name__),
+        memory=_nbytes(options.get("memory", 0)),
     )
+
+
+def _nbytes(memory: int | str) -> int:
+    nbytes = parse_size(memory) if isinstance(memory, str) else memory
+    if not 0 <= nbytes < 1 << 62:
+        raise ValueError(
+            f"option 'memory': found {memory!r}, expected bytes, or such as '2 GiB'"
+        )
+    return nbytes
 
 
 def _checked(

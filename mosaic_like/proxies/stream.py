@@ -160,7 +160,7 @@ class RemoteStream(Generic[T_co]):
     @property
     def name(self) -> str:
         """Tessera and method."""
-        return f"{self._call.stream.label}.{self._call.method}"
+        return self._call.name
 
     def __repr__(self) -> str:
         what = "ended" if self._over or self._call.state >= DONE else "open"

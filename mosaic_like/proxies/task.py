@@ -288,7 +288,7 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
     @property
     def name(self) -> str:
         """Tessera and method."""
-        return f"{self._call.stream.label}.{self._call.method}"
+        return self._call.name
 
     @property
     def method(self) -> str:
@@ -354,7 +354,8 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
                 f"<Task {self.name} · running {time.time() - rare.running_s:.1f} s{at}>"
             )
         if rare is not None and rare.reason is not None:
-            return f"<Task {self.name} · pending, {rare.reason} {rare.attempt - 1}{at}>"
+            which = f" {rare.attempt - 1}" if rare.attempt > 1 else ""
+            return f"<Task {self.name} · pending, {rare.reason}{which}{at}>"
         return f"<Task {self.name} · pending{at}>"
 
     # -- mistakes ----------------------------------------------------------------------
@@ -404,6 +405,9 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
 
     __neg__ = __pos__ = __abs__ = __invert__ = _unary
     __int__ = __float__ = __complex__ = __index__ = _unary
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise self._forgot()  # else NumPy would make an array of one object of it
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, TaskProxy):

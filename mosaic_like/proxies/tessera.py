@@ -290,7 +290,7 @@ class RemoteAttribute:
                 stacklevel=2,
             )
 
-    def _forgot(self, *_: Any) -> Any:
+    def _forgot(self, *_: Any, **__: Any) -> Any:
         self._awaited = True
         raise TypeError(
             f"this is a remote attribute ({self._name}), not its value; write "
@@ -301,7 +301,7 @@ class RemoteAttribute:
     __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _forgot
     __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = _forgot
     __matmul__ = __rmatmul__ = __neg__ = __abs__ = __int__ = __float__ = _forgot
-    __index__ = __contains__ = _forgot
+    __index__ = __contains__ = __array__ = _forgot
     __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = _forgot
     __hash__ = object.__hash__
 
@@ -481,7 +481,7 @@ class TesseraProxy(Referent, Generic[T_co]):
             what = " · failed"
         return f"<{handle.stream.label}{' on ' if owner else ''}{owner}{what}>"
 
-    def _forgot(self, *_: Any) -> Any:
+    def _forgot(self, *_: Any, **__: Any) -> Any:
         raise TypeError(
             f"this is a proxy of a {self._mosaic_schema.name}, which lives elsewhere: "
             "call one of its methods and await the result"
@@ -492,7 +492,7 @@ class TesseraProxy(Referent, Generic[T_co]):
     __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _forgot
     __mod__ = __rmod__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _forgot
     __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _forgot
-    __neg__ = __pos__ = __abs__ = __invert__ = _forgot
+    __neg__ = __pos__ = __abs__ = __invert__ = __array__ = _forgot
     __lt__ = __le__ = __gt__ = __ge__ = _forgot
 
 

@@ -36,6 +36,7 @@ from ..core.caller import (
     rare,
     references,
 )
+from ..core.reach import is_near
 from ..core.references import Grants
 from ..core.task import CANCEL_EVENT, DONE, ERROR_EVENT, FAILED, Task
 from ..core.worker import CLOSE_METHOD, WorkerState
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from ..core.limits import Limit
     from ..core.streams import Producer
     from ..core.tessera import Tessera
+    from ..tasks.submission import Functions
 
 logger = logging.getLogger(__name__)
 
@@ -148,6 +150,9 @@ class ActorRuntime(Base):
         self.talk: tuple[Any, Any, Any] = (), (), ()
         # Calls made inside those of runtimes that wait in a barrier, by incarnation.
         self.made_inside: dict[int, int] = {}
+        # What sends function tasks: tasks.submission, once there are some.
+        self.functions: Functions | None = None
+        self.functions_lock = threading.Lock()
 
     def joined_cluster(self, settings: bytes) -> None:
         self.peers.on_tick = self.on_tick
@@ -165,6 +170,7 @@ class ActorRuntime(Base):
         self.inventory = Inventory(self)
         self.admitting = Admitting(self)
         self.worker.admit = self.admitting.admit
+        self.worker.reserve = self.admitting.reserve
         worker, caller = self.worker, self.caller
         holders = worker.holders
         self.handlers.update(
@@ -384,7 +390,7 @@ class ActorRuntime(Base):
         if ended():
             return
         check_open(self, "this task")
-        name = f"{call.stream.label}.{call.method}"
+        name = call.name
         if self.on_loop or _on_a_loop():
             raise RuntimeError(
                 f"{name}: to block here would stop the loop that is to bring the "
@@ -471,7 +477,7 @@ class ActorRuntime(Base):
 
     def _refuse(self, call: Call) -> None:
         raise RuntimeError(
-            f"{call.stream.label}.{call.method}: this runtime has stopped; start "
+            f"{call.name}: this runtime has stopped; start "
             "another with mosaic.init() or mosaic.run(main)"
         )
 
@@ -916,10 +922,12 @@ class ActorRuntime(Base):
             self.warehouse = self._own_warehouse()
             self.sharing.warehouse_changed()
         self.placing.place_waiting()
+        if self.functions is not None and member.uid.startswith("worker"):
+            self.functions.joined(member)
 
     def _own_warehouse(self) -> wire.Member | None:
         """That of this runtime's node; a head takes the first one on its host."""
-        on_host = [m for m in self.of_kind("warehouse") if m.host == self.me.host]
+        on_host = [m for m in self.of_kind("warehouse") if is_near(self.me, m)]
         mine = self.uid.split(":")[1:2]
         of_node = [m for m in on_host if m.uid.split(":")[1:] == mine]
         return next(iter(of_node or on_host), None)
@@ -946,6 +954,8 @@ class ActorRuntime(Base):
         for stream in self.placing.streams_to(member.incarnation):
             self.caller.stream_failed(stream, (member, cause))
         self.caller.lost(member.incarnation, (member, cause))
+        if self.functions is not None:
+            self.functions.lost(member)
         self.storing.lost(member.incarnation)
         if member.uid.startswith("node"):
             self.placing.place_waiting()  # what waits for its warehouse

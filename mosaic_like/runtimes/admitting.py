@@ -18,6 +18,7 @@ from ..sizes import size_text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..core.budget import Account
     from ..core.caller import Call
     from ..core.task import Task
     from .actor import ActorRuntime
@@ -37,6 +38,19 @@ class _Copy:
 
     def __del__(self) -> None:
         self._admitting.dropped(self._uid, self._nbytes)
+
+
+class _Reserved:
+    """Memory that is a tessera's for its life; gives it back on any thread."""
+
+    __slots__ = ("_account", "_nbytes")
+
+    def __init__(self, account: Account, nbytes: int) -> None:
+        self._account = account
+        self._nbytes = nbytes
+
+    def __del__(self) -> None:
+        self._account.give(memory=self._nbytes)
 
 
 class Admitting:
@@ -83,6 +97,39 @@ class Admitting:
             go()
 
         if self._admission.ask(task, nbytes, begin, runtime.loop.time()):
+            begin()
+        else:
+            self._tell(task, waits=True)
+            self._look_later()
+
+    def reserve(self, task: Task, go: Callable[[], None]) -> None:
+        """Begin with a construction when the memory is there that it reserves.
+
+        Args:
+            task: the construction.
+            go: called when there is; not if there never can be.
+        """
+        runtime = self._runtime
+        account = runtime.sharing.account
+        tessera = task.tessera
+        nbytes = tessera.options.memory
+        limit = account.limits[0]
+        if nbytes > limit:
+            error = MemoryOverflowError(
+                f"{tessera.options.name} reserves {size_text(nbytes)} (memory=), more "
+                "than all that values may take on this host, "
+                f"{size_text(limit)} (option memory= of the cluster): reserve less, or "
+                "raise that",
+                task_name(task.uid),
+            )
+            runtime.worker.refuse(task, error, wire.MEMORY)
+            return
+
+        def begin() -> None:
+            tessera.reserved = _Reserved(account, nbytes)
+            go()
+
+        if self._admission.reserve(task, nbytes, begin, runtime.loop.time()):
             begin()
         else:
             self._tell(task, waits=True)

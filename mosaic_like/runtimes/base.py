@@ -18,14 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
 from ..comms.zeromq import ZmqTransport
+from ..core.reach import endpoint, is_near
 from ..errors import ConnectError, MonitorLost, ProtocolError
 from ..ids import MONITOR_INCARNATION
 from ..text import printable
+from .machine import machine_id
 from .peers import Peer, Peers
 from .receiving import Complaints, Handlers
 
 if TYPE_CHECKING:
     from ..config import Config
+    from .spec import Network
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +62,8 @@ class Base:
         self.context = self.peers.context  # for what is called later
         self.complaints = Complaints(loop.time)
         self.peers.complain = self.complaints.tell
+        self.peers.reach = lambda member: endpoint(self.me, member)
+        self.transport.on_refused = self.complaints.tell
         self.handlers: dict[type, Handler] = Handlers(self)
         self.handlers.update(
             {
@@ -73,11 +78,26 @@ class Base:
         self._monitor_token = b""  # which alone may welcome
         self._membership: list[asyncio.Future[None]] = []
 
-    def bind(self, address: str) -> str:
-        """Receive at this address."""
-        bound = self.transport.bind(address)
+    def bind(self, address: str, network: Network | None = None) -> str:
+        """Receive at this address, and where other hosts reach it.
+
+        Args:
+            address: an ipc one; this host's runtimes use it.
+            network: for other hosts; None: there are none.
+        """
+        bound, tcp = self.transport.bind(address), ""
+        if network is not None:
+            self.transport.keys = network.keys
+            tcp = self.transport.bind(network.listen)
         self.me = wire.Member(
-            0, "", self.token, bound, socket.gethostname(), os.getpid()
+            0,
+            "",
+            self.token,
+            bound,
+            socket.gethostname(),
+            os.getpid(),
+            tcp,
+            machine_id(),
         )
         return bound
 
@@ -109,6 +129,8 @@ class Base:
                 address=self.me.address,
                 host=self.me.host,
                 pid=self.me.pid,
+                tcp=self.me.tcp,
+                machine=self.me.machine,
             )
         )
         try:
@@ -167,7 +189,7 @@ class Base:
     def _add(self, member: wire.Member) -> None:
         self.members[member.incarnation] = member
         peer = self.peers.announce(member)
-        peer.shares_memory = member.host == self.me.host
+        peer.shares_memory = is_near(self.me, member)
         self.member_joined(member)
         self._membership_changed()
 

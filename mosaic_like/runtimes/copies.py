@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
 from ..core.caller import Arrived
+from ..core.reach import is_near
 from ..core.task import FINISH, Task, received
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Copies:
     def _say_to(self, member: wire.Member, uids: list[int], kept: bool) -> None:
         if member.uid.split(":")[0] in ("head", "worker"):
             outbox = self._warehouse.outbox(member.incarnation)
-            if outbox is not None and member.host == self._warehouse.me.host:
+            if outbox is not None and is_near(member, self._warehouse.me):
                 outbox.send(wire.Copied(uids, kept))
 
     # -- membership --------------------------------------------------------------------

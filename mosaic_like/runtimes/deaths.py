@@ -97,7 +97,7 @@ class Deaths:
                 running.append(
                     f"a method of {printable(mark.label)}"
                     if call is None
-                    else _name(call)
+                    else call.name
                 )
         if running:
             more = len(running) - _MOST_RUNNING
@@ -116,7 +116,7 @@ class Deaths:
         """What the caller of a lost call gets."""
         if self.all_lost:
             return MonitorLost(
-                f"{_name(call)} got no answer: {self.all_lost}, and its cluster ended "
+                f"{call.name} got no answer: {self.all_lost}, and its cluster ended "
                 "with it; start another by mosaic.init() after mosaic.stop(), or run "
                 "the program again",
                 member.uid,
@@ -139,7 +139,7 @@ class Deaths:
         says = "was not sent" if call.hold == RELEASED else _SAYS[verdict]
         if verdict is not Verdict.NOT_STARTED:
             says = _SAYS[verdict]
-        said = f"{_name(call)} {says}" if call.method else "so is the value of a task"
+        said = f"{call.name} {says}" if call.method else "so is the value of a task"
         where = f"{ids.short(member.uid)} ({member.host}, pid {member.pid})"
         error = kind(
             f"{where} is lost: {how}{ran}; {said}. "
@@ -183,7 +183,3 @@ def _crash(text: str) -> str:
     what, *parts = text.strip().split("\n\n")
     at_fault = [part for part in parts if part.startswith("Current thread")]
     return "\n".join((what, *at_fault)) if at_fault else text.strip()
-
-
-def _name(call: Call) -> str:
-    return f"{call.stream.label}.{call.method}"

@@ -254,6 +254,8 @@ class Executor:
         options = tessera.options
         if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
             return LOOP
+        if options.stateless and options.is_async and name[0] != "_":
+            return LOOP  # of function tasks: all of them are coroutine functions
         if options.thread:
             return THREAD
         if options.is_async or options.inline or not self._has_main:
@@ -519,6 +521,8 @@ class Executor:
         if (task.arguments is not None or self._stalled) and self._stalls(task):
             return
         stack = self._stack
+        if stack and task.tessera.options.stateless:
+            self.journal.irregular(task)  # it goes ahead of others
         stack.append(task)
         try:
             self._run_plain(task)
@@ -852,9 +856,12 @@ class Executor:
         if len(self._stack) >= MAX_DEPTH:
             raise RecursionError(f"{MAX_DEPTH} plain methods wait inside each other")
         target = call.stream.tessera  # none of what a warehouse or a worker is asked
-        if target and any(t.tessera.uid == target for t in self._stack):
+        if target and any(
+            t.tessera.uid == target and not t.tessera.options.stateless
+            for t in self._stack
+        ):
             raise CycleError(
-                f"{call.stream.label}.{call.method} can only start when "
+                f"{call.name} can only start when "
                 f"{waiter.tessera.options.name}.{waiter.method}, which waits "
                 "for it, has ended: call the method directly, or do not wait",
                 str(call.uid),
@@ -916,10 +923,13 @@ class Executor:
 
     def _needed(self, task: Task, wait: Wait) -> bool:
         tessera = task.tessera
+        call = wait.call
+        if tessera.options.stateless:
+            # What is ahead of it in the queue need not end before it.
+            return task.uid == call.uid or wait.task.uid in (task.inside or ())
         # What is no object's has no state that two calls could spoil.
         if tessera.uid and any(tessera is running.tessera for running in self._stack):
             return False
-        call = wait.call
         target = call.stream.tessera
         if tessera.uid == target and (target or task.uid == call.uid):
             return True

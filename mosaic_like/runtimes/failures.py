@@ -30,10 +30,6 @@ _READ_ONLY = "arrays that came from elsewhere are shared with others: change a c
 _KINDS = MappingProxyType({wire.ERROR: RuntimeError, wire.GONE: LookupError})
 
 
-def _name(call: Call) -> str:
-    return f"{call.stream.label}.{call.method}"
-
-
 def _task_name(task: Task) -> str:
     return f"{task.tessera.options.name}.{task.method}"
 
@@ -89,7 +85,7 @@ class Failures:
         error: BaseException
         if type(reason) is Late:
             error = TaskTimeoutError(
-                f"{_name(call)} was not sent in time ({reason}): its tessera has no "
+                f"{call.name} was not sent in time ({reason}): its tessera has no "
                 "place yet, or too much is on its way to it",
                 ids.task_name(call.uid),
                 Verdict.NOT_STARTED,
@@ -97,14 +93,14 @@ class Failures:
             return dump_error(error, self._serializer)
         why = f": {reason}" if reason else ""
         error = TaskCancelledError(
-            f"{_name(call)} was cancelled before it started{why}",
+            f"{call.name} was cancelled before it started{why}",
             ids.task_name(call.uid),
         )
         return dump_error(error, self._serializer)
 
     def given_up(self, call: Call, why: str) -> bytes:
         """A call was asked to end, and its owner does not say that it has."""
-        name, uid = _name(call), ids.task_name(call.uid)
+        name, uid = call.name, ids.task_name(call.uid)
         where = ids.short(self._runtime.uid_of(call.owner)) or "its runtime"
         silent = (
             f"{where} does not answer: it is frozen, or something there holds its loop "
@@ -155,7 +151,7 @@ class Failures:
         if member is None:
             sent = call.hold != RELEASED
             error = RuntimeDisconnectedError(
-                f"its runtime is lost: {how}; {_name(call)} "
+                f"its runtime is lost: {how}; {call.name} "
                 f"{'may have run' if sent else 'was not sent'}. "
                 "Its tesserae are gone: make them again",
                 "",
@@ -165,7 +161,7 @@ class Failures:
         elif member.uid.startswith("warehouse"):
             error = RuntimeDisconnectedError(
                 f"{ids.short(member.uid)} ({member.host}, pid {member.pid}) is lost: "
-                f"{how}; {_name(call)} is gone with all that it kept: put it again",
+                f"{how}; {call.name} is gone with all that it kept: put it again",
                 member.uid,
                 Verdict.RAN_RESULT_LOST,
                 how,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
 from ..config import Config
+from ..core.reach import is_near
 from ..core.task import DONE
 from ..ids import MONITOR_INCARNATION
 from ..text import printable
@@ -79,7 +80,7 @@ class Head(UserRuntime):
 
     def member_joined(self, member: wire.Member) -> None:
         super().member_joined(member)
-        if member.incarnation == MONITOR_INCARNATION and member.host == self.me.host:
+        if member.incarnation == MONITOR_INCARNATION and is_near(self.me, member):
             self._pidfd = open_pidfd(member.pid)
             if self._pidfd is not None:
                 self.loop.add_reader(self._pidfd, self._monitor_ended)

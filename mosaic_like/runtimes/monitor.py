@@ -11,6 +11,8 @@ from ..comms import messages as wire
 from ..config import Config
 from ..core.monitor import OF_NODES, MonitorState
 from ..core.names import NameTable
+from ..core.slots import SlotTable
+from ..core.reach import endpoint, is_near
 from ..errors import ProtocolError
 from .base import PYTHON, Base
 from .loops import new_own_loop, tune_collector
@@ -30,6 +32,7 @@ class Monitor(Base):
         self._spec = spec
         self.state = MonitorState(PYTHON, spec.config)
         self.names = NameTable()
+        self.slots = SlotTable()
         self.ended = loop.create_future()
         self._pidfds: dict[int, int] = {}
         self._stopped: set[int] = set()  # nodes that have stopped
@@ -45,6 +48,13 @@ class Monitor(Base):
                 wire.Named: lambda m, b, s: self._send(self.names.named(s, m)),
                 wire.Shared: lambda m, b, s: self._send(self.names.shared(s, m)),
                 wire.Unnamed: lambda m, b, s: self._send(self.names.unnamed(m)),
+                wire.TakeSlots: lambda m, b, s: self._send(self.slots.take(s, m)),
+                wire.FreeSlots: lambda m, b, s: self._send(
+                    self.slots.free(s, m.numbers)
+                ),
+                wire.SetLimit: lambda m, b, s: self._send(
+                    self.slots.set_limit(m.name, m.limit)
+                ),
                 wire.AskNames: lambda m, b, s: self._send(
                     [(s, wire.Names(self.names.entries()))]
                 ),
@@ -56,7 +66,7 @@ class Monitor(Base):
 
     def start(self, owner_pidfd: int) -> None:
         """Bind, and watch the process that owns the cluster."""
-        self.bind(self._spec.monitor_address)
+        self.bind(self._spec.monitor_address, self._spec.network)
         self.me = self.state.found(self.me)
         self.uid = self.me.uid
         self.incarnation = self.me.incarnation
@@ -82,7 +92,7 @@ class Monitor(Base):
 
     def _hello(self, message: wire.Hello) -> None:
         member, answer, told = self.state.hello(message)
-        peer = self.peers.address(message.token, message.address)
+        peer = self.peers.address(message.token, endpoint(self.me, message))
         if member is None:
             peer.send(answer)
             return
@@ -103,7 +113,7 @@ class Monitor(Base):
                 outbox.send(message)
 
     def _watch(self, member: wire.Member) -> None:
-        pidfd = open_pidfd(member.pid)
+        pidfd = open_pidfd(member.pid) if is_near(self.me, member) else None
         if pidfd is None:
             return
         self._pidfds[member.incarnation] = pidfd
@@ -135,6 +145,7 @@ class Monitor(Base):
         ]
         for gone in ended:
             self._send(self.names.lost(gone, owners))
+            self._send(self.slots.lost(gone))
         if self.stopping:
             self._check_stopped()
 

@@ -14,6 +14,7 @@ from ..comms import messages as wire
 from ..config import FULL_TRACEBACK, Config
 from ..core import verdicts
 from ..core.node import MOST, PERIOD_S, Replacements
+from ..core.reach import is_near
 from ..errors import ConnectError, MosaicError
 from ..ids import MONITOR_INCARNATION, short
 from . import journal, orders
@@ -80,7 +81,7 @@ class Node(Base):
     async def start(self, owner_pidfd: int) -> None:
         """Join the cluster and start the workers."""
         spec = self._spec
-        self.bind(f"ipc://{spec.directory}/n{os.getpid()}")
+        self.bind(f"ipc://{spec.directory}/n{os.getpid()}", spec.network)
         self._server.watch(self.loop)
         self._server.on_lost = self._server_lost
         joining = asyncio.ensure_future(
@@ -91,7 +92,7 @@ class Node(Base):
             self.loop.add_reader(owner_pidfd, self._owner_died, owner_pidfd, joining)
         await joining
         monitor = self.members[MONITOR_INCARNATION]
-        if monitor.host == self.me.host:
+        if is_near(self.me, monitor):
             self._pidfd = open_pidfd(monitor.pid)
         if self._pidfd is not None:
             self.loop.add_reader(self._pidfd, self._monitor_died)
@@ -129,6 +130,7 @@ class Node(Base):
             uid=uid,
             path=self._spec.path,
             cwd=self._spec.cwd,
+            network=self._spec.network,
         )
         threads = str(self.config.num_threads)
         environment: dict[str, str | None] = {

@@ -354,6 +354,8 @@ class Peers:
         self.on_tick: Callable[[], bool] = lambda: False
         # Sends what has so large buffers that they would hold up all that comes after.
         self.send_apart: Callable[[Peer, Any, Any], None] | None = None
+        # Which of its addresses: see core.reach.
+        self.reach: Callable[[wire.Member], str] = lambda member: member.address
         # Tells, not too often, what was dropped and from whom.
         self.complain: Callable[[str, str], None] = lambda sender, text: None
         transport.on_packet = self._packet
@@ -367,7 +369,7 @@ class Peers:
         self._strangers.pop(member.token, None)
         peer.incarnation = member.incarnation
         peer.uid = member.uid
-        peer.address = member.address
+        peer.address = self.reach(member)
         self.by_incarnation[member.incarnation] = peer
         if member.incarnation > self.newest:
             self.newest = member.incarnation

@@ -82,7 +82,7 @@ class Placing:
             self._classes[cls] = class_data
         if options.unique:
             options.name = f"{cls.__name__}:{options.unique}"  # the same everywhere
-        else:
+        elif not options.stateless:  # else it has no name of its own
             number = self._labels[cls.__name__] = self._labels.get(cls.__name__, 0) + 1
             options.name = f"{cls.__name__}#{number}"
         tessera = next(self._runtime.uids)

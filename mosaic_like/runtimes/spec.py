@@ -4,6 +4,20 @@ from __future__ import annotations
 
 import msgspec
 
+from ..comms.security import Keys  # noqa: TC001 -- msgspec reads it
+
+
+class Network(msgspec.Struct, frozen=True):
+    """How a runtime listens to other hosts, and talks to them.
+
+    Args:
+        listen: such as ``tcp://10.0.0.1:*``, an address of its host.
+        keys: None where only this machine can connect (``insecure=True``).
+    """
+
+    listen: str
+    keys: Keys | None = None
+
 
 class Spec(msgspec.Struct):
     """Where the cluster is, and who the child is to be."""
@@ -17,6 +31,7 @@ class Spec(msgspec.Struct):
     cwd: str = ""
     owner: bytes = b""  # token of the runtime that started the cluster
     keep: bool = False  # the cluster outlives single heads
+    network: Network | None = None  # None: all of the cluster is on this machine
 
     def encode(self) -> bytes:
         return msgspec.msgpack.encode(self)

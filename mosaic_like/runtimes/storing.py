@@ -15,6 +15,7 @@ from ..comms.exceptions import dump_error
 from ..comms.serialization import Payload, Referent
 from ..core.caller import COUNTED_BYTES, Call, Stream, rare
 from ..core.placement import STRATEGIES, Strategy
+from ..core.reach import is_near
 from ..core.task import DONE, FAILED
 from ..errors import SerializationError
 from ..ids import MONITOR_INCARNATION
@@ -130,7 +131,7 @@ class Storing:
         call = proxy._call
         asked = self._ask_about(call, wire.DROP, "drop", depth, proxy)
         if call.state == DONE:  # what has come here is not to be read any more, too
-            error = LookupError(f"{call.stream.label}.{call.method}: it was dropped")
+            error = LookupError(f"{call.name}: it was dropped")
             rare(call).cached = False
             rare(call).value = None
             call.result = dump_error(error, self._runtime.serializer)
@@ -220,7 +221,7 @@ class Storing:
         if runtime.uid.startswith("worker"):
             return runtime.uid.split(":")[1]
         nodes = runtime.of_kind("node")
-        near = [m.uid for m in nodes if m.host == runtime.me.host]
+        near = [m.uid for m in nodes if is_near(m, runtime.me)]
         return near[0].split(":")[1] if near else KEYS
 
     def _stream(self, uid: str) -> Stream:
@@ -264,7 +265,7 @@ class Storing:
             return None
         if self._strategy is None:
             self._strategy = STRATEGIES[runtime.config.monitor_strategy]()
-        near = [m for m in workers if m.host == runtime.me.host]
+        near = [m for m in workers if is_near(m, runtime.me)]
         return self._strategy.choose(
             near or workers, runtime.placing.load_at
         ).incarnation

@@ -380,7 +380,7 @@ class Intakes:
 
     def block(self, call: Call, intake: Intake, timeout: float | None) -> None:
         """Block this thread until there is an item, or the end."""
-        name = f"{call.stream.label}.{call.method}"
+        name = call.name
         if self._runtime.on_loop or _on_a_loop():
             raise RuntimeError(
                 f"{name}: to block here would stop the loop that is to bring the "

@@ -85,7 +85,7 @@ class Values:
             raise
         except (Exception, SystemExit) as error:  # nor may one end the program
             raise SerializationError(
-                not_rebuilt(f"the result of {call.stream.label}.{call.method}", error)
+                not_rebuilt(f"the result of {call.name}", error)
             ) from error
         return item.value
 

@@ -45,7 +45,7 @@ class Warehouse(ActorRuntime):
     async def start(self) -> None:
         """Join the cluster."""
         spec = self._spec
-        self.bind(f"ipc://{spec.directory}/k{os.getpid()}")
+        self.bind(f"ipc://{spec.directory}/k{os.getpid()}", spec.network)
         await self.join("warehouse", spec.monitor_address, spec.monitor_token, spec.uid)
 
     def joined_cluster(self, settings: bytes) -> None:

@@ -81,7 +81,7 @@ class Worker(UserRuntime):
     async def start(self) -> None:
         """Join the cluster."""
         spec = self._spec
-        self.bind(f"ipc://{spec.directory}/w{os.getpid()}")
+        self.bind(f"ipc://{spec.directory}/w{os.getpid()}", spec.network)
         await self.join("worker", spec.monitor_address, spec.monitor_token, spec.uid)
         self._watchdog = Watchdog(
             threading.get_ident(),

@@ -179,3 +179,24 @@ def test_in_every_order_all_go_at_last_and_all_is_given_back(
     assert not waits
     assert not world.admission.waiting
     assert world.ledger.memory == 0
+
+
+def test_what_is_reserved_waits_for_room_and_goes_where_nothing_changes() -> None:
+    world = World()
+    world.other.take_memory(60)
+    building, calling = world.task(1), world.task(2)
+    went: list[int] = []
+    reserve = world.admission.reserve
+    assert reserve(building, 30, lambda: went.append(1), 0.0)
+    assert not reserve(calling, 30, lambda: went.append(2), 0.0)
+    assert world.admission.again(PATIENCE_S / 2) == []
+    world.other.give(memory=20)
+    (waiting,) = world.admission.again(PATIENCE_S / 2)
+    waiting.go()
+    assert went == [2]
+    assert world.admission.nbytes == 0  # no call that ends has it
+    third = world.task(3)
+    assert not reserve(third, 90, lambda: went.append(3), 5.0)
+    assert world.admission.again(5.0 + PATIENCE_S / 2) == []
+    (waiting,) = world.admission.again(5.0 + PATIENCE_S)
+    assert (waiting.task, world.account.memory) == (third, 150)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,9 @@ class Tile:
 
     def total(self, pixels: Any) -> float:
         return float(np.sum(pixels))
+
+    def asked(self, other: Any) -> list[Any]:
+        return [other.rims()]
 
 
 def test_an_output_that_is_not_there_names_those_that_are(cluster: RunIn) -> None:
@@ -66,5 +70,30 @@ def test_gathering_attributes_says_how_to_make_tasks_of_them(cluster: RunIn) -> 
             await mosaic.gather(t.pixels for t in [tile])
         (pixels,) = await mosaic.gather(mosaic.get_attr(t, "pixels") for t in [tile])
         assert np.array_equal(pixels, np.ones(3))
+
+    cluster(main)
+
+
+def test_numpy_makes_no_array_of_what_is_not_here(cluster: RunIn) -> None:
+    async def main(runtime: Any) -> None:
+        tile: Any = mosaic.remote(Tile)(np.ones(3))
+        task = tile.rims()
+        for make in (np.asarray, np.sqrt, lambda t: np.array([t, t])):
+            with pytest.raises(TypeError, match=r"a Task .* not its value"):
+                make(task)
+            with pytest.raises(TypeError, match="a proxy of a Tile"):
+                make(tile)
+
+    cluster(main)
+
+
+def test_a_task_of_another_runtime_is_called_by_its_number(cluster: RunIn) -> None:
+    async def main(runtime: Any) -> None:
+        here, there = (
+            mosaic.remote(Tile, runtime=w)(np.ones(3)) for w in runtime.workers
+        )
+        (task,) = await here.asked(there).result()
+        await task
+        assert re.fullmatch(r"<Task task \d+-\d+ · .*>", repr(task))
 
     cluster(main)

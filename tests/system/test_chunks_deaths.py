@@ -13,7 +13,7 @@ from chunked import LONG, all_over, alone, under_way
 from large_values import MIB, until
 
 import mosaic_like as mosaic
-from mosaic_like.errors import RuntimeDisconnectedError
+from mosaic_like.errors import RuntimeDisconnectedError, Verdict, WorkerDied
 
 
 def test_calls_fail_when_the_receiver_is_killed_in_the_middle() -> None:
@@ -40,8 +40,9 @@ def test_values_are_lost_with_the_sender_that_is_killed_in_the_middle() -> None:
         value = asyncio.ensure_future(made.result())
         await until(lambda: under_way(runtime))
         os.kill(pid, signal.SIGKILL)
-        with pytest.raises(RuntimeDisconnectedError):
+        with pytest.raises(WorkerDied) as caught:
             await value
+        assert caught.value.verdict is Verdict.RAN_RESULT_LOST
         with pytest.raises(mosaic.MosaicError):
             await total
         await all_over(runtime, second)

@@ -165,3 +165,27 @@ def test_calls_wait_for_memory_and_hold_up_no_others() -> None:
             await lookers[0].look(maker.words(12 * MIB), 0.0)
 
     alone(main, memory="8 MiB")
+
+
+def test_a_tessera_reserves_memory_for_its_life() -> None:
+    async def main(runtime: Any, maker: Any, other: Any) -> None:
+        cls = mosaic.tessera(Maker)
+        here = cls.options(runtime=runtime.workers[0], memory="20 MiB")
+        first = await here.remote()
+        assert (await first.counted().result())[0] >= 20 * MIB
+        second = here.remote()
+        with pytest.raises(MemoryOverflowError, match=r"Maker#\d+ reserves 40.0 MiB"):
+            await here.options(memory=40 * MIB).remote()
+        await first.total(np.ones(8, "u1")).result()
+        del first
+        assert await (await second).total(np.ones(8, "u1")).result() == 8
+        del second
+
+        async def given_back() -> bool:
+            return bool((await maker.counted().result())[0] < 20 * MIB)
+
+        await until(given_back)
+
+    alone(main, memory="32 MiB")
+    with pytest.raises(ValueError, match="option 'memory'"):
+        mosaic.tessera(Maker, memory=-1)

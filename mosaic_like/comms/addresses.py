@@ -1,0 +1,108 @@
+"""Addresses of the network: what may be listened on, and how it is written.
+
+What libzmq takes are numbers; people give names. Who may talk to us there is in
+``security``; nothing here listens.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+from typing import Final
+
+_DISCARD: Final = 9  # a port that nothing is sent to
+
+
+def tcp_address(host: str, port: int | None = None) -> str:
+    """What to bind for a host name or number of this machine; None: a free port.
+
+    Raises:
+        ValueError: it is not one address of this machine. Name the one at which other
+            hosts reach it; all at once (``0.0.0.0``) are not listened on.
+
+    >>> tcp_address("127.0.0.1"), tcp_address("::1", 4000)
+    ('tcp://127.0.0.1:*', 'tcp://[::1]:4000')
+    """
+    number = _number(host)
+    if number.is_unspecified:
+        raise ValueError(
+            f"address {host!r} is all addresses of this machine: name the one at which "
+            "the other hosts reach it"
+        )
+    family = socket.AF_INET6 if number.version == 6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((str(number), 0))
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+            raise ValueError(
+                f"address {host!r} ({number}) is not of this machine "
+                f"({socket.gethostname()}): name one that it has"
+            ) from None
+    return _tcp(number, str(port) if port else "*")
+
+
+def own_address(towards: str) -> str:
+    """The number of this machine from which a tcp address is reached.
+
+    Args:
+        towards: such as ``tcp://10.0.0.1:4000``.
+
+    Raises:
+        OSError: there is no way there.
+    """
+    host, port = host_and_port(towards)
+    number = ipaddress.ip_address(host)
+    family = socket.AF_INET6 if number.version == 6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, port or _DISCARD))  # sends nothing
+        except OSError as error:
+            why = os.strerror(error.errno or 0)
+            raise OSError(
+                error.errno, f"{towards} cannot be reached from here: {why}"
+            ) from None
+        return str(probe.getsockname()[0])
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """The parts of a tcp address whose port is known.
+
+    >>> host_and_port("tcp://[::1]:4000")
+    ('::1', 4000)
+    """
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether a tcp address can be reached from this machine alone."""
+    host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name, an interface, or * for all
+
+
+def _number(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
+        return ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        pass
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise ValueError(f"address {host!r}: no such host ({error})") from None
+    # The first is what others get too, who look the name up.
+    return ipaddress.ip_address(str(found[0][4][0]))
+
+
+def _tcp(number: ipaddress.IPv4Address | ipaddress.IPv6Address, port: str) -> str:
+    return (
+        f"tcp://[{number}]:{port}" if number.version == 6 else f"tcp://{number}:{port}"
+    )

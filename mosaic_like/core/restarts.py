@@ -1,0 +1,235 @@
+"""Tesserae that are built again when their worker is lost: who decides, who is told.
+
+The runtime that made such a tessera is its *home*. It keeps what the tessera was made
+from, it alone decides that it is built again, and it counts who holds it. For that the
+tessera has a uid of its own, whose owner is the home, and under it one *life* after the
+other: each an ordinary tessera in a worker, which the home makes and alone holds. So
+no count changes when it moves. All who have a proxy, the home too, are *followers*.
+
+    follower  Find ->home       where is it? tell me also when it moves
+    home      Moved ->follower  life n is there; the same again when it is built
+              Ended ->follower  there will be no further life
+    worker    Closed ->home     it was closed in order: it is not to be built again
+    monitor   Lost ->all        only now may the home build the next life
+
+The home follows ``TRANSITIONS``. A follower hears of a loss from the monitor and of a
+move from the home, one before the other or the reverse:
+
+    it is       it hears         it does
+    at life n   Lost of its      DETACH: takes back its calls, as what the worker left
+                worker           behind says of each, and waits
+    waiting     Moved m > n      PLACE: sends them there, unless that is lost too
+    at life n   Moved m > n      remembers it until Lost
+    at life n   Moved n, built   UP
+    anywhere    Moved m < n      nothing: it is late
+    waiting     Ended            END: what waits ends with its error
+    at life n   Ended            remembers it: that life answers for itself
+
+A home that is lost takes its tesserae with it, as a supervisor does: then whoever waits
+ends. What is called, sent or kept is not known here, and there is no clock.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from typing import TYPE_CHECKING
+
+from ..comms.messages import Ended, Message, Moved
+from ..errors import InvalidTransitionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FIRST_DELAY_S = 0.1
+MOST_DELAY_S = 5.0
+CALM_S = 60.0  # restarts that are older do not make the next one wait
+
+Sends = list[tuple[int, Message]]
+
+
+class HomeState(enum.StrEnum):
+    """A tessera with restarts as its home sees it."""
+
+    WAITING = "waiting"  # for the time, or for a worker
+    STARTING = "starting"  # its construction was sent
+    UP = "up"
+    ENDED = "ended"
+
+
+TRANSITIONS: dict[HomeState, dict[str, HomeState]] = {
+    HomeState.WAITING: {"placed": HomeState.STARTING, "end": HomeState.ENDED},
+    HomeState.STARTING: {
+        "built": HomeState.UP,
+        "lost": HomeState.WAITING,
+        "end": HomeState.ENDED,
+    },
+    HomeState.UP: {"lost": HomeState.WAITING, "end": HomeState.ENDED},
+    HomeState.ENDED: {},
+}
+
+
+class Home:
+    """What the maker of a tessera decides.
+
+    Args:
+        uid: of the tessera, in all its lives.
+        most: how often it is built again.
+        within_s: only those restarts count that were in the last so many seconds; None:
+            all do.
+    """
+
+    def __init__(self, uid: int, most: int, within_s: float | None) -> None:
+        self.uid = uid
+        self.most = most
+        self.within_s = within_s
+        self.state = HomeState.WAITING
+        self.life = 0  # number of the one there is, or is to be
+        self.tessera = 0  # its own uid
+        self.owner = 0  # incarnation of the runtime where it is; 0: nowhere
+        self.error = b""  # why it has ended
+        self._followers: set[int] = set()
+        self._times: deque[float] = deque()  # of the restarts, the oldest first
+
+    def _move(self, event: str) -> None:
+        new = TRANSITIONS[self.state].get(event)
+        if new is None:
+            raise InvalidTransitionError(self.state, event)
+        self.state = new
+
+    def placed(self, tessera: int, owner: int) -> Sends:
+        """The construction of this life goes to that runtime."""
+        self._move("placed")
+        self.tessera = tessera
+        self.owner = owner
+        return self._tell_all()
+
+    def built(self) -> Sends:
+        """Its constructor has returned."""
+        self._move("built")
+        return self._tell_all()
+
+    def lost(self, now_s: float) -> float | None:
+        """The runtime where it is has certainly ended.
+
+        Args:
+            now_s: seconds that only grow.
+
+        Returns:
+            After how many seconds the next life is to be made; None: there is to be
+            none, and ``end`` is to follow.
+        """
+        self._move("lost")
+        self.owner = 0
+        times = self._times
+        recent = sum(now_s - time_s < CALM_S for time_s in times)
+        if self.within_s is not None:
+            while times and now_s - times[0] >= self.within_s:
+                times.popleft()
+        if len(times) >= self.most:
+            return None
+        times.append(now_s)
+        self.life += 1
+        if not recent:
+            return 0.0
+        # Never beyond the largest, also where there were thousands of them.
+        delay_s: float = FIRST_DELAY_S * 2 ** min(recent - 1, 16)
+        return min(delay_s, MOST_DELAY_S)
+
+    def end(self, error: bytes) -> Sends:
+        """No further life: it was closed, could not be built, or too many were lost."""
+        if self.state is HomeState.ENDED:
+            return []
+        self._move("end")
+        self.error = error
+        return self._tell_all()
+
+    def find(self, follower: int) -> Sends:
+        """Somebody has got a proxy."""
+        self._followers.add(follower)
+        return [(follower, message) for message in self._news()]
+
+    def forget(self, incarnation: int) -> None:
+        """A runtime is lost: if it followed, it does no more."""
+        self._followers.discard(incarnation)
+
+    def _news(self) -> list[Message]:
+        news: list[Message] = []
+        if self.owner:
+            built = self.state is not HomeState.STARTING
+            news.append(Moved(self.uid, self.life, self.tessera, self.owner, built))
+        if self.state is HomeState.ENDED:
+            news.append(Ended(self.uid, self.error))
+        return news
+
+    def _tell_all(self) -> Sends:
+        return [(to, message) for to in self._followers for message in self._news()]
+
+
+class Step(enum.Enum):
+    """What a follower is to do."""
+
+    DETACH = enum.auto()
+    PLACE = enum.auto()
+    UP = enum.auto()
+    END = enum.auto()
+
+
+class Follower:
+    """What a runtime with a proxy knows of where the tessera is.
+
+    Args:
+        is_lost: whether the monitor has said that an incarnation is lost.
+    """
+
+    def __init__(self, is_lost: Callable[[int], bool]) -> None:
+        self._is_lost = is_lost
+        self.life = -1  # of the last place; none yet
+        self.tessera = 0
+        self.owner = 0  # 0: it waits
+        self.is_up = False
+        self.error: bytes | None = None  # there will be no further life
+        self._next: Moved | None = None
+
+    def moved(self, place: Moved) -> list[Step]:
+        """The home says where it is."""
+        if self.owner and place.life == self.life:
+            return self._up(place)
+        if place.life <= self.life or self._is_lost(place.owner):
+            return []
+        if self.owner:
+            if self._next is None or self._next.life <= place.life:
+                self._next = place
+            return []
+        return self._place(place)
+
+    def lost(self, incarnation: int) -> list[Step]:
+        """The monitor says that a runtime has ended."""
+        if incarnation != self.owner:
+            return []
+        self.owner = 0
+        self.is_up = False
+        place, self._next = self._next, None
+        if place is not None and not self._is_lost(place.owner):
+            return [Step.DETACH, *self._place(place)]
+        return [Step.DETACH, Step.END] if self.error is not None else [Step.DETACH]
+
+    def ended(self, error: bytes) -> list[Step]:
+        """The home says that there will be no further life, or the home is lost."""
+        if self.error is not None:
+            return []
+        self.error = error
+        return [] if self.owner else [Step.END]
+
+    def _place(self, place: Moved) -> list[Step]:
+        self.life = place.life
+        self.tessera = place.tessera
+        self.owner = place.owner
+        self.is_up = False
+        return [Step.PLACE, *self._up(place)]
+
+    def _up(self, place: Moved) -> list[Step]:
+        if self.is_up or not place.built:
+            return []
+        self.is_up = True
+        return [Step.UP]
