@@ -15,6 +15,7 @@ from types import FunctionType
 from typing import Any
 
 from ..comms.serialization import Referent
+from .outputs import TaskOutput
 
 _SCALARS = frozenset({int, float, str, bool, type(None), bytes, complex})
 
@@ -74,7 +75,8 @@ class _Marker(pickle.Pickler):
     def persistent_id(self, obj: Any) -> Any:
         if isinstance(obj, Referent):
             handle, args = type(obj).__reference__(obj)
-            return handle.kind, handle.uid, args[0]
+            which = repr(args[1:]) if isinstance(obj, TaskOutput) else ""
+            return handle.kind, handle.uid, args[0], which
         if isinstance(obj, type | FunctionType):
             self._mark.keep(id(obj), 0, obj)
             return id(obj)
