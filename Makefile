@@ -6,8 +6,9 @@ READY := .venv/.ready
 ARGS ?=
 COUNT ?= 1000000
 SEED ?= 1
+SEEDS ?= 3
 
-.PHONY: demo test check format bench fuzz clean
+.PHONY: demo test check format bench fuzz faults clean
 
 demo: $(BASE)
 	$(BIN)/python examples/docsearch.py --workers 2 $(ARGS)
@@ -31,6 +32,10 @@ bench: $(BASE)
 # Nonsense from members and strangers; what it finds, it prints as small as it can.
 fuzz: $(READY)
 	$(BIN)/python tests/fuzz/fuzzing.py --count $(COUNT) --seed $(SEED)
+
+# Every fault at every moment; with SEEDS=50 it takes the night. ARGS="--only F1" for some.
+faults: $(READY)
+	$(BIN)/python tests/faults/matrix.py --seeds $(SEEDS) $(ARGS)
 
 # Some systems have python3 without ensurepip; then its own pip, if any, serves .venv.
 $(BASE): setup.cfg pyproject.toml

@@ -40,28 +40,50 @@ if TYPE_CHECKING:
         WorkerDied,
         WorkerOutOfMemory,
     )
+    from .launch.executor import Executor
     from .launch.hosting import connect, init, interactive, stop
     from .launch.running import run
     from .proxies.array import ArrayProxy, TaskArrayProxy
     from .proxies.base import Tessera
     from .proxies.decorator import remote, tessera
     from .proxies.functions import barrier, call, close, info, kill, logger, ready
+    from .proxies.monitoring import TesseraChange, TesseraEvent, monitor
     from .proxies.parameter import Parameter
+    from .proxies.records import ExceptionInfo, ExecutionInfo, TaskInfo
+    from .proxies.restarts import checkpoint
     from .proxies.task import TaskProxy
     from .proxies.tessera import TesseraProxy, get_attr, set_attr
     from .proxies.waiting import as_completed, gather, wait
     from .proxies.warehouse import WarehouseObject, drop, exec, get, put
     from .runtimes.context import current_task, current_tessera
     from .session import current as runtime
+    from .tasks.annotations import allow_failure, quote, unmapped
+    from .tasks.backoff import exponential_backoff
+    from .tasks.caching import input_hash
+    from .tasks.concurrency import Concurrency, limits, tags
+    from .tasks.function import Task, task
+    from .tasks.graph import Graph
+    from .tasks.group import TaskGroup
+    from .tasks.making import make
+    from .tasks.options import UNSET
+    from .tasks.queue import TaskQueue
+    from .tasks.recording import record
+    from .tasks.tracing import visualize
 
 __all__ = [
+    "UNSET",
     "AddressInUse",
     "ArrayProxy",
     "BlockedError",
+    "Concurrency",
     "ConcurrencyError",
     "ConflictError",
     "ConnectError",
     "CycleError",
+    "ExceptionInfo",
+    "ExecutionInfo",
+    "Executor",
+    "Graph",
     "InvalidTransitionError",
     "MemoryOverflowError",
     "MonitorLost",
@@ -74,45 +96,64 @@ __all__ = [
     "RuntimeDisconnectedError",
     "SerializationError",
     "StaleError",
+    "Task",
     "TaskAbortedError",
     "TaskArrayProxy",
     "TaskCancelledError",
     "TaskError",
+    "TaskGroup",
+    "TaskInfo",
     "TaskProxy",
+    "TaskQueue",
     "TaskState",
     "TaskTimeoutError",
     "Tessera",
+    "TesseraChange",
+    "TesseraEvent",
     "TesseraProxy",
     "UpstreamError",
     "Verdict",
     "WarehouseObject",
     "WorkerDied",
     "WorkerOutOfMemory",
+    "allow_failure",
     "as_completed",
     "barrier",
     "call",
+    "checkpoint",
     "close",
     "connect",
     "current_task",
     "current_tessera",
     "drop",
     "exec",
+    "exponential_backoff",
     "gather",
     "get",
     "get_attr",
     "info",
     "init",
+    "input_hash",
     "interactive",
     "kill",
+    "limits",
     "logger",
+    "make",
+    "monitor",
     "put",
+    "quote",
     "ready",
+    "record",
     "remote",
     "run",
     "runtime",
     "set_attr",
     "stop",
+    "tags",
+    "task",
     "tessera",
+    "unmapped",
+    "visualize",
     "wait",
 ]
 
@@ -120,19 +161,35 @@ __all__ = [
 # are in no other line. The imports above are the same for type checkers.
 _MODULES = {
     "core.task": "TaskState",
+    "launch.executor": "Executor",
     "launch.hosting": "connect init interactive stop",
     "launch.running": "run",
     "proxies.array": "ArrayProxy TaskArrayProxy",
     "proxies.base": "Tessera",
     "proxies.decorator": "remote tessera",
     "proxies.functions": "barrier call close info kill logger ready",
+    "proxies.monitoring": "TesseraChange TesseraEvent monitor",
     "proxies.parameter": "Parameter",
+    "proxies.records": "ExceptionInfo ExecutionInfo TaskInfo",
+    "proxies.restarts": "checkpoint",
     "proxies.task": "TaskProxy",
     "proxies.tessera": "TesseraProxy get_attr set_attr",
     "proxies.waiting": "as_completed gather wait",
     "proxies.warehouse": "WarehouseObject drop exec get put",
     "runtimes.context": "current_task current_tessera",
     "session": "runtime",
+    "tasks.annotations": "allow_failure quote unmapped",
+    "tasks.backoff": "exponential_backoff",
+    "tasks.caching": "input_hash",
+    "tasks.concurrency": "Concurrency limits tags",
+    "tasks.function": "Task task",
+    "tasks.graph": "Graph",
+    "tasks.group": "TaskGroup",
+    "tasks.making": "make",
+    "tasks.options": "UNSET",
+    "tasks.queue": "TaskQueue",
+    "tasks.recording": "record",
+    "tasks.tracing": "visualize",
 }
 _RENAMED = {"runtime": "current"}  # public name, and that in its module
 

@@ -38,7 +38,6 @@ _ENVIRONMENT_PREFIX = "MOSAIC_"
 # Read where errors are written down, which is far from any Config; nodes set it.
 FULL_TRACEBACK: Final = "MOSAIC_FULL_TRACEBACK"
 _ONE_HOST = "leave it out: all processes are on this machine"
-_IPC = "leave it out: processes of one machine talk over files closed to others"
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 _BYTES = "bytes"  # the unit of options that may be written as "2 GiB"
@@ -239,10 +238,17 @@ class Config:
 
     # addresses
     address: str | None = _option(
-        None, str, "host name or address to listen on", not_yet=_IPC
+        None,
+        str,
+        "host name or address of this machine at which other hosts reach it; None: the "
+        "cluster is on this machine alone",
     )
     port: int | None = _option(
-        None, int, "tcp port to listen on", minimum=0, maximum=65535, not_yet=_IPC
+        None,
+        int,
+        "the monitor's tcp port there; None or 0: a free one",
+        minimum=0,
+        maximum=65535,
     )
     monitor_address: str | None = _option(
         None, str, "the monitor's host to join", not_yet="use mosaic.connect(key file)"
@@ -256,7 +262,7 @@ class Config:
         not_yet="use mosaic.connect(key file)",
     )
     insecure: bool = _option(
-        False, bool, "tcp without keys and encryption", not_yet=_IPC
+        False, bool, "tcp without keys and encryption, on loopback alone"
     )
 
     # time
@@ -280,6 +286,20 @@ class Config:
         2.0,
         float,
         "time that running calls are given when all stops",
+        unit="seconds",
+        minimum=0,
+    )
+    node_timeout_s: float = _option(
+        15.0,
+        float,
+        "a node that is not heard for so long is lost; it warns after a third of it",
+        unit="seconds",
+        minimum=3,
+    )
+    drain_timeout_s: float = _option(
+        10.0,
+        float,
+        "time that running calls are given when a worker or node gets SIGTERM",
         unit="seconds",
         minimum=0,
     )
@@ -313,6 +333,13 @@ class Config:
         "/var/tmp if that is in memory",
         optional=True,
     )
+    checkpoint_directory: str | None = _option(
+        None,
+        str,
+        "where the checkpoints of tesserae go while the cluster runs, for several hosts "
+        "one that all of them see; None: the run directory of each host",
+        optional=True,
+    )
     spill_limit: int | None = _option(
         None,
         int,
@@ -331,6 +358,12 @@ class Config:
         choices=("debug", "perf", "info", "warning", "error"),
     )
     quiet: bool = _option(False, bool, "no start line")
+    record: str | None = _option(
+        None,
+        str,
+        "a file that gets one line of JSON for each task of the program that has ended",
+        optional=True,
+    )
     profile: bool = _option(
         False,
         bool,
@@ -358,6 +391,12 @@ class Config:
         for option in self.options():
             kept = option.check(getattr(self, option.name))
             object.__setattr__(self, option.name, kept)
+        for name in ("port", "insecure") if self.address is None else ():
+            if getattr(self, name):
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} goes with address=: without it "
+                    "the cluster is on this machine alone, and listens to no network"
+                )
         if self.num_threads == 0:
             share = max(1, usable_cores() // self.num_workers)
             object.__setattr__(self, "num_threads", share)
@@ -385,9 +424,9 @@ class Config:
                 values[name] = option.check(options[name])
             elif text := os.environ.get(option.environment):
                 values[name] = option.parse(text)
-        directory = values.get("spill_directory")
-        if directory is not None:
-            values["spill_directory"] = _writable(directory, "spill_directory")
+        for name in ("spill_directory", "checkpoint_directory"):
+            if values.get(name) is not None:
+                values[name] = _writable(values[name], name)
         return cls(**values)
 
     @classmethod

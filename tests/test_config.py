@@ -159,7 +159,6 @@ def test_options_for_porting_are_accepted_and_do_nothing() -> None:
     [
         ("mode", "cluster"),
         ("node_list", ["a", "b"]),
-        ("address", "host-1"),
         ("monitor_port", 3000),
         ("worker_timeout", 10),
         ("wait", True),

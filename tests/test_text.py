@@ -129,5 +129,6 @@ def test_status_prints_names_without_control_characters() -> None:
         "heads": [],
         "warehouses": [],
         "names": [named],
+        "tcp": "",
     }
     assert all(printable(line).isprintable() for line in _lines(about))

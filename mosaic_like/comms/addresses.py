@@ -12,6 +12,8 @@ import os
 import socket
 from typing import Final
 
+from ..errors import AddressInUse
+
 _DISCARD: Final = 9  # a port that nothing is sent to
 
 
@@ -19,8 +21,10 @@ def tcp_address(host: str, port: int | None = None) -> str:
     """What to bind for a host name or number of this machine; None: a free port.
 
     Raises:
-        ValueError: it is not one address of this machine. Name the one at which other
-            hosts reach it; all at once (``0.0.0.0``) are not listened on.
+        AddressInUse: somebody listens there; choose another port.
+        ValueError: it is not one address of this machine, or its port is not for this
+            user. Name the address at which other hosts reach it; all at once
+            (``0.0.0.0``) are not listened on.
 
     >>> tcp_address("127.0.0.1"), tcp_address("::1", 4000)
     ('tcp://127.0.0.1:*', 'tcp://[::1]:4000')
@@ -33,9 +37,18 @@ def tcp_address(host: str, port: int | None = None) -> str:
         )
     family = socket.AF_INET6 if number.version == 6 else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((str(number), 0))
+            probe.bind((str(number), port or 0))
         except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise AddressInUse(
+                    error.errno, f"port {port} at {number} is taken; choose another"
+                ) from None
+            if error.errno == errno.EACCES:
+                raise ValueError(
+                    f"port {port} is for root alone: choose one from 1024 on"
+                ) from None
             if error.errno != errno.EADDRNOTAVAIL:
                 raise
             raise ValueError(
@@ -98,8 +111,13 @@ def _number(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise ValueError(f"address {host!r}: no such host ({error})") from None
-    # The first is what others get too, who look the name up.
-    return ipaddress.ip_address(str(found[0][4][0]))
+    number = ipaddress.ip_address(str(found[0][4][0]))
+    if number.is_loopback and host != "localhost":
+        raise ValueError(
+            f"address {host!r} is {number}, which only this machine reaches (see "
+            "/etc/hosts): give the number at which the other hosts reach it"
+        )
+    return number
 
 
 def _tcp(number: ipaddress.IPv4Address | ipaddress.IPv6Address, port: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ProtocolError
 from ..ids import INCARNATION_BITS
-from .messages import SEGMENT, TASK
+from .messages import ALLOWED, SEGMENT, TASK
 
 if TYPE_CHECKING:
     from .messages import Extra, SharedBuffers
@@ -36,7 +36,7 @@ def check_extra(extra: Extra, frames: int) -> None:
     segments = 0
     for reference in extra.references:
         kind, uid, owner = reference.kind, reference.uid, reference.owner
-        if not (0 < owner < _INCARNATIONS and uid >= 0 and TASK <= kind <= SEGMENT):
+        if not (0 < owner < _INCARNATIONS and uid >= 0 and TASK <= kind <= ALLOWED):
             raise ProtocolError(f"it mentions {reference}, which nothing can be")
         segments += kind == SEGMENT
     if extra.outputs and not all(

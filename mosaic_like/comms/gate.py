@@ -49,10 +49,9 @@ class Gate:
             limit = CONNECTIONS
             if files != resource.RLIM_INFINITY:
                 limit = min(limit, files // 2)
-        self._limit = limit
+        self.limit = limit
         self._inside: set[int] = set()  # descriptors
-        self.is_shut = False
-        self.times_shut = 0
+        self._is_shut = False
         any_port = address.endswith(":*")
         host, port = host_and_port(address[:-1] + "0" if any_port else address)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -75,6 +74,11 @@ class Gate:
     def __len__(self) -> int:
         return len(self._inside)
 
+    @property
+    def is_shut(self) -> bool:
+        """Nobody comes in now."""
+        return self._is_shut
+
     def duplicate(self) -> int:
         """The listening descriptor once more, for who accepts, and closes it."""
         return self._socket.dup().detach()
@@ -83,14 +87,14 @@ class Gate:
         """A connection was accepted, with this descriptor."""
         # A number that is there already: its end was not told.
         self._inside.add(fd)
-        if len(self._inside) >= self._limit and not self.is_shut:
+        if len(self._inside) >= self.limit and not self.is_shut:
             self._shut()
 
     def left(self, fd: int) -> None:
         """The connection of this descriptor has ended."""
         self._inside.discard(fd)
-        if self.is_shut and len(self._inside) < self._limit:
-            self.is_shut = False
+        if self.is_shut and len(self._inside) < self.limit:
+            self._is_shut = False
             with contextlib.suppress(OSError):
                 self._socket.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
@@ -99,8 +103,7 @@ class Gate:
         self._socket.close()
 
     def _shut(self) -> None:
-        self.is_shut = True
-        self.times_shut += 1
+        self._is_shut = True
         code = ctypes.create_string_buffer(_DROP_ALL)
         program = struct.pack("HP", 1, ctypes.addressof(code))
         with contextlib.suppress(OSError):  # no Linux

@@ -12,7 +12,9 @@ Who sends what to whom:
                 Inherit, HeldBy ->heir, a warehouse   Inherited <-heir
     calls       Create, Submit, Cancel, Release, Retain, Subscribe, Fetch,
                 Credit, Waiting ->owner     Done, Failed, Value, Item, Running <-owner
+                Ran, Ending ->caller, before the end   Again ->caller, instead of it
                 Waits ->caller     Circle ->where a call waits
+                Learn, Recall ->owner     Recalled <-owner: of function tasks
                 Interrupt ->node of an owner that does not end a call
     values      Define: a class or function that travels by value, once to each peer
     segments    Adopt, Locate ->warehouse
@@ -20,6 +22,7 @@ Who sends what to whom:
     copies      Copy, Uncopy between warehouses   Copied <-warehouse
     chunks      Chunk ->   Taken, Unwanted <-     of what is too large for one message
     processes   Exited, Stop, Stopped            between node, monitor and head
+                Beat             between monitor and members on other hosts
     barrier     Quiesce, Quiet   between a runtime that waits and all others
     memory      AskMemory   MemoryOf: which large values there are
     output      Output: lines that a method printed or logged
@@ -27,6 +30,7 @@ Who sends what to whom:
     names       Claim, AskNames ->monitor   Claimed, Names <-monitor
                 Named, Shared, Unnamed ->monitor   Share <-monitor: with owners
     restarts    Find ->maker   Moved, Ended <-maker   Closed ->maker
+                Seek ->caller of a task   Resent <-caller
 """
 
 from __future__ import annotations
@@ -71,6 +75,8 @@ KILL_WORKER = 2  # by that, and with its worker if it does not end
 TASK = 0
 TESSERA = 1
 SEGMENT = 2  # shared memory that a warehouse owns
+QUOTED = 3  # a task, as an argument that stands for itself
+ALLOWED = 4  # a task, as an argument that may have failed
 
 # How an incarnation ended that is Lost.
 DIED = 0
@@ -87,6 +93,7 @@ LOST = 4
 SERIALIZE = 5
 GONE = 6
 MEMORY = 7
+AGAIN = 8  # never told so: an attempt has failed, see Again
 REASONS = (
     *("error", "cancelled", "timeout", "upstream", "lost", "serialize", "error"),
     "memory",
@@ -151,6 +158,8 @@ class Extra(msgspec.Struct, array_like=True, gc=False):
     retry: bytes = b""  # when it runs again, as ``proxies.retries`` has it
     # Of the tasks of which a call takes only parts: index of the reference, and key.
     outputs: Sequence[tuple[int, int | str]] = ()
+    told: bool = False  # its caller wants to hear when attempts begin, and of each
+    attempt: int = 1  # the first that is made of it where it is sent
 
 
 class Supervised(msgspec.Struct, array_like=True, gc=False):
@@ -351,11 +360,58 @@ class Running(Message, tag=15):
     delay_s: float | None = None  # until this attempt begins; None: it runs
 
 
+class Ran(Message, tag=27):
+    """How an attempt of a call went whose caller wants to know; goes before its end."""
+
+    uid: int
+    attempt: int
+    host: str
+    times: list[float]  # seconds since the epoch, as ``proxies.records`` names them
+
+
+class Again(Message, tag=29):
+    """A function task has failed and is to run again: wait, and send it anew."""
+
+    uid: int
+    attempt: int  # the one that is to be made
+    delay_s: float
+
+
+class Ending(Message, tag=28):
+    """Why a call is about to end as it will; goes before its end."""
+
+    uid: int
+    state: int  # in which it will; another does not count
+    reason: str
+
+
 class Waits(Message, tag=23):
     """A call waits for memory for its arguments, or does not any more."""
 
     uid: int
     waits: bool
+
+
+class Learn(Message, tag=110):
+    """A function that I am about to call; without data: that I call no more."""
+
+    host: int  # the key of what runs my functions at you
+    name: Annotated[str, msgspec.Meta(min_length=1)]
+    data: bytes
+    extra: Extra | None = None
+
+
+class Recall(Message, tag=111):
+    """Give back those of my function tasks that have not started: they go elsewhere."""
+
+    uids: list[int]
+
+
+class Recalled(Message, tag=112):
+    """The answer: of those asked for these have not started, and never will here."""
+
+    asked: list[int]
+    taken: list[int]
 
 
 class Subscribe(Message, tag=16):
@@ -591,6 +647,10 @@ class Stop(Message, tag=51):
     orphaned: bool = False  # the monitor is gone: who waits gets MonitorLost
 
 
+class Beat(Message, tag=53):
+    """I am still there; between the monitor and members on other hosts."""
+
+
 class Stopped(Message, tag=52):
     """All that I had to stop has stopped."""
 
@@ -721,14 +781,14 @@ class Names(Message, tag=77):
 
 # -- slots -----------------------------------------------------------------------------
 
-OF_TAG = -1  # as many slots as ``limits`` gives this tag
+OF_TAG = -1  # or less: as many slots as ``limits`` gives this tag
 
 
 class Slot(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """One of the slots of a name; see ``core.slots``."""
 
     name: str
-    limit: Annotated[int, msgspec.Meta(ge=OF_TAG)] = OF_TAG
+    limit: int = OF_TAG
 
 
 class TakeSlots(Message, tag=90):
@@ -756,14 +816,14 @@ class SetLimit(Message, tag=93):
     """A tag has so many slots; None: as many as are wanted."""
 
     name: str
-    limit: Annotated[int, msgspec.Meta(ge=0)] | None
+    limit: int | None
 
 
 # -- restarts --------------------------------------------------------------------------
 
 
 class Find(Message, tag=100):
-    """Where is this tessera of yours, which has restarts? Tell me also when it moves."""
+    """Where is this tessera of yours, that is built again? Tell me when it moves."""
 
     uid: int
 
@@ -783,6 +843,7 @@ class Ended(Message, tag=102):
 
     uid: int
     error: bytes
+    closed: bool = False  # there is its last life, which answers for itself
 
 
 class Closed(Message, tag=103):
@@ -792,11 +853,25 @@ class Closed(Message, tag=103):
     life: int
 
 
+class Seek(Message, tag=104):
+    """Where is this task of yours, now that its owner is lost?"""
+
+    uid: int
+    lost: int  # incarnation of that
+
+
+class Resent(Message, tag=105):
+    """The answer: it is mentioned by what comes with this, or nowhere."""
+
+    uid: int
+    extra: Extra | None = None
+
+
 # -- output ----------------------------------------------------------------------------
 
 
 class Output(Message, tag=60):
-    stream: int  # 1 standard output, 2 standard error
+    stream: int  # 1 standard output, 2 standard error, 3 the log of the head
     label: str  # who printed it, such as w0:1 Counter#1
     text: str  # whole lines
 
@@ -820,7 +895,13 @@ AnyMessage = (
     | Failed
     | Cancel
     | Running
+    | Again
+    | Ran
+    | Ending
     | Waits
+    | Learn
+    | Recall
+    | Recalled
     | Subscribe
     | Fetch
     | Value
@@ -849,6 +930,7 @@ AnyMessage = (
     | Exited
     | Stop
     | Stopped
+    | Beat
     | Quiesce
     | Quiet
     | Output
@@ -866,6 +948,8 @@ AnyMessage = (
     | Moved
     | Ended
     | Closed
+    | Seek
+    | Resent
     | TakeSlots
     | TakenSlots
     | FreeSlots

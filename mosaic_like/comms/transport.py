@@ -10,6 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+
+class NotAdmitted(str):
+    """Why a connection was not made, for people: trying again will not help."""
+
+    __slots__ = ()
+
+
 Packet = list[Any]  # [head, *buffers], each of them a bytes-like object
 
 OnPacket = Callable[[bytes, Packet], None]
@@ -50,7 +57,12 @@ class Transport(Protocol):
         """
 
     def connect(self, address: str, routing_id: bytes, on_broken: OnBroken) -> Channel:
-        """A channel to what has been announced as bound there; may be used at once."""
+        """A channel to what has been announced as bound there; may be used at once.
+
+        Raises:
+            ValueError: there can be nothing at such an address.
+            OSError: this process may open no more; try again later.
+        """
 
     def close(self) -> None:
         """End everything, after what was sent has gone out or a short while."""

@@ -15,6 +15,7 @@ Everything runs on the thread of the loop that the transport was made for, by
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import struct
@@ -28,6 +29,7 @@ from ..errors import AddressInUse, ProtocolError
 from .gate import Gate
 from .security import Keys, Refusals, answer, check_guarded, is_admitted
 from .splitting import FRAME_BYTES, is_small, joined, split
+from .transport import NotAdmitted
 
 if TYPE_CHECKING:
     import asyncio
@@ -71,12 +73,9 @@ _ENDED: Final = {
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the handshake failed: not admitted",
 }
 _ENDED_MASK: Final = sum(int(event) for event in _ENDED)
-_HANDSHAKE_FAILED: Final = (
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
-    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
-)
 # What is watched of the ROUTER that the network reaches.
 _CROWD_MASK: Final = _ENDED_MASK | int(zmq.EVENT_ACCEPTED)
+_USED_UP: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # may come back
 _MONITOR_EVENT: Final = struct.Struct("=HI")  # libzmq: zmq_socket_monitor(3)
 
 
@@ -247,13 +246,17 @@ class ZmqTransport:
         Raises:
             ValueError: the ipc path is too long, or a tcp address is another machine's
                 and there are no keys.
+            OSError: this process may open no more; try again later.
         """
         check_ipc_path(address)
         check_guarded(address, self.keys)
         kind = _NetworkChannel if address.startswith("tcp://") else ZmqChannel
-        channel = kind(
-            self, self._context, address, routing_id, self.monitor_name(), on_broken
-        )
+        try:
+            channel = kind(
+                self, self._context, address, routing_id, self.monitor_name(), on_broken
+            )
+        except zmq.ZMQError as error:
+            raise OSError(error.errno, f"{address}: {error}") from None
         self._channels.add(channel)
         return channel
 
@@ -264,10 +267,10 @@ class ZmqTransport:
         self._is_closed = True
         for channel in list(self._channels):
             channel.close(self._linger_ms)
-        for receiver in self._receivers:
-            receiver.close()
         if self._network is not None:
             self._network.close()
+        for receiver in self._receivers:
+            receiver.close()
         # Cannot hang: no socket lingers longer than linger_s, and one that a Ctrl-C has
         # kept from being known here is closed now.
         self._context.destroy(linger=0)
@@ -421,8 +424,9 @@ class _Network:
         return gate.address
 
     def close(self) -> None:
-        """To be called when its receiver has been closed."""
+        """To be called before its receiver is closed."""
         self._transport.loop.remove_reader(self._monitor_fd)
+        self._router.disable_monitor()  # first: see ZmqChannel.close
         self._monitor.close()
         for gate in self._gates:
             gate.close()
@@ -440,12 +444,15 @@ class _Network:
             if number == zmq.EVENT_ACCEPTED and gate is not None:
                 gate.entered(value)
                 if gate.is_shut:
-                    what = f"a connection beyond {len(gate)}"
+                    what = f"a connection, one of more than {gate.limit},"
                     self._transport.refused(_STRANGER, what)
             elif number == zmq.EVENT_DISCONNECTED and gate is not None:
                 gate.left(value)
-            elif number in _HANDSHAKE_FAILED:
-                self._transport.refused(_STRANGER, "a connection that said no hello")
+            elif number == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+                self._transport.refused(_STRANGER, "a connection that spoke no ZMTP")
+            elif number == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+                # As a member does too that ends meanwhile: nobody is told of it.
+                self._transport.refusals.count("a connection that said no hello")
 
 
 class _Doorkeeper:
@@ -500,15 +507,20 @@ class ZmqChannel:
         self._on_broken = on_broken
         self._is_open = True
         dealer = self._dealer = self._socket()
-        dealer.setsockopt(zmq.ROUTING_ID, routing_id)
-        dealer.setsockopt(zmq.RECONNECT_IVL, -1)
-        # IMMEDIATE stays off: what is sent before the handshake waits in the pipe, so a
-        # send never fails while the connection lives, and no FD need be watched for
-        # writing.
-        dealer.monitor(monitor, _ENDED_MASK)
-        self._monitor = context.socket(zmq.PAIR)
-        self._monitor.setsockopt(zmq.LINGER, 0)
-        self._monitor.connect(monitor)
+        try:
+            dealer.setsockopt(zmq.ROUTING_ID, routing_id)
+            dealer.setsockopt(zmq.RECONNECT_IVL, -1)
+            # IMMEDIATE stays off: what is sent before the handshake waits in the pipe,
+            # so a send never fails while the connection lives, and no FD need be
+            # watched for writing.
+            dealer.monitor(monitor, _ENDED_MASK)
+            self._monitor = context.socket(zmq.PAIR)
+            self._monitor.setsockopt(zmq.LINGER, 0)
+            self._monitor.connect(monitor)
+        except BaseException:
+            dealer.disable_monitor()
+            dealer.close(0)
+            raise
         self._monitor_fd = int(self._monitor.getsockopt(zmq.FD))
         transport.loop.add_reader(self._monitor_fd, self._watch)
         self._send: Callable[..., object] = dealer.send
@@ -516,6 +528,8 @@ class ZmqChannel:
             dealer.connect(address)
         except zmq.ZMQError as error:
             self.close()  # or the context could not end
+            if error.errno in _USED_UP:
+                raise
             raise ValueError(f"{address!r} is no address: {error}") from None
         except BaseException:  # Ctrl-C, which zmq looks for in each of its calls
             self.close()
@@ -543,6 +557,17 @@ class ZmqChannel:
             # There is no bound, so this is no full pipe: the connection is gone and the
             # monitor is about to say so. The link keeps the packet.
             self._send = _drop
+        except BaseException as error:
+            # Some parts of it may be in the pipe, and what came next would be taken for
+            # the rest of it: nothing more can go this way. The link sends it again.
+            self._break_off(f"{self.address}: {error}")
+            if not isinstance(error, Exception):
+                raise  # Ctrl-C
+
+    def _break_off(self, cause: str) -> None:
+        if self._is_open:
+            self.close()
+            self._transport.loop.call_soon(self._on_broken, cause)
 
     def close(self, linger_ms: int = 0) -> None:
         if not self._is_open:
@@ -569,7 +594,10 @@ class ZmqChannel:
                 self.close()
                 if number == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL and value:
                     cause = f"{cause}: {os.strerror(value)}"
-                self._on_broken(f"{self.address}: {cause}")
+                told = f"{self.address}: {cause}"
+                if number == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                    told = NotAdmitted(told)
+                self._on_broken(told)
 
 
 class _NetworkChannel(ZmqChannel):

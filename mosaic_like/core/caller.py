@@ -30,12 +30,14 @@ from ..comms.messages import (
 )
 from ..comms.messages import TIMEOUT as TIMEOUT_REASON
 from ..ids import task_name
-from .task import CANCELLED, DONE, FAILED, PENDING
+from .task import CANCELLED, DONE, FAILED, PENDING, RUNNING, function_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from .dispatch import FunctionQueue
+
+FOREIGN = "task"  # label of the streams to ask others of tasks that they made
 
 CALL_CREDIT = 10_000  # calls of one stream that are on their way or not finished
 BYTE_CREDIT = 256 << 20  # of arguments on their way to one runtime
@@ -91,11 +93,39 @@ class Call(msgspec.Struct, gc=False, eq=False):
         return self.state >= DONE
 
     @property
+    def first_uid(self) -> int:
+        """The uid that people know: another is used after each ``retry()``."""
+        rare = self.rare
+        return self.uid if rare is None else rare.first_uid or self.uid
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is in its state, as far as it is known here."""
+        rare = self.rare
+        if rare is None:
+            return None
+        if rare.told is not None and rare.told[0] == self.state:
+            return str(rare.told[1])
+        found: str | None = rare.reason
+        return found
+
+    @property
+    def shown_state(self) -> int:
+        """Its state, or RUNNING where its owner has said so."""
+        is_running = self.state == PENDING and self.rare is not None
+        return RUNNING if is_running and self.rare.running_s else self.state
+
+    @property
     def name(self) -> str:
-        """Tessera and method; of a task that others made, what is known of it here."""
+        """Tessera and method, or function; of others' tasks, what is known here."""
+        about = None if self.rare is None else self.rare.about
+        if about is not None and about.run_name is not None:
+            return str(about.run_name)
         stream = self.stream
-        if not stream.tessera:
-            return f"{self.method or stream.label} {task_name(self.uid)}"
+        if stream.queue is not None or (self.rare is not None and self.rare.connected):
+            return function_name(self.method)
+        if stream.label == FOREIGN:
+            return f"{self.method or FOREIGN} {task_name(self.uid)}"
         return f"{stream.label}.{self.method}"
 
 
@@ -103,21 +133,31 @@ class Rare:
     """What few calls have."""
 
     __slots__ = (
+        "about",
         "attempt",
         "cached",
+        "connected",
         "copy",
+        "deaths",
         "error",
         "fetched",
+        "first_uid",
         "grant",
+        "guard",
         "heir",
+        "idempotent",
         "interrupt",
         "items",
         "nbytes",
+        "origin",
         "pending_fetch",
+        "proxies",
         "reason",
         "running_s",
+        "told",
         "unheard",
         "value",
+        "watched",
     )
 
     def __init__(self) -> None:
@@ -125,6 +165,11 @@ class Rare:
         self.nbytes = 0  # of its arguments, while they count
         self.reason: str | None = None
         self.running_s: float | None = None  # last reported by the worker
+        self.told: tuple[int, str] | None = None  # a state, and the reason if it is so
+        self.about: Any = None  # what a task's policy says of it: proxies.records.About
+        self.origin = 0  # uid of the call that made its value, if that is another's
+        self.guard: Any = None  # of a function task: asked before each further attempt
+        self.watched: Any = None  # what keeps all that is heard of it, if anything does
         self.error: BaseException | None = None  # rebuilt
         self.cached = False
         self.value: Any = None  # unpickled
@@ -136,6 +181,11 @@ class Rare:
         self.interrupt: int | None = None  # how it is stopped, if it says so
         self.copy: Any = None  # memory for its value, which a call here takes
         self.heir: Any = None  # has its value, since the runtime that had it is lost
+        self.idempotent = False  # it may run again when its worker was lost
+        self.deaths: tuple[str, ...] = ()  # of workers that ran it
+        self.connected = False  # it waits for others, or others wait for it
+        self.first_uid = 0  # before it was retried
+        self.proxies = 0  # further ones, beside the first
 
 
 def rare(call: Call) -> Rare:
@@ -164,9 +214,18 @@ class Arrived:
 class Outbox(Protocol):
     """Where messages to one peer are gathered until the end of the tick."""
 
-    incarnation: int
     bytes_out: int  # counted arguments that are on their way
-    shares_memory: bool  # it is on this host, and opens what this runtime shares
+
+    @property
+    def incarnation(self) -> int: ...
+
+    @property
+    def shares_memory(self) -> bool:
+        """It is on this host, and opens what this runtime shares."""
+
+    @property
+    def releases(self) -> list[int]:
+        """Uids that it will be told of as dropped; to be appended to."""
 
     def send(self, message: Any, payload: Any = None) -> None: ...
 
@@ -244,6 +303,9 @@ class Caller(Protocol):
 
     def cancelled_error(self, call: Call, reason: str) -> bytes: ...
 
+    def refuse_here(self, call: Call, kind: int, error: bytes) -> None:
+        """It has failed, and this runtime tells those who ask for it."""
+
 
 class CallerState:
     """All calls of this runtime that have not ended, and those of others it awaits."""
@@ -260,6 +322,8 @@ class CallerState:
         self._credited: set[Stream] = set()  # by the batch that is being delivered
         # Those whose first held call waits for bytes, or for the place of a tessera.
         self._starved: dict[Stream, None] = {}
+        # Asks elsewhere for a task whose owner is lost, if that is of any use.
+        self.seek: Callable[[Call, Any], bool] = lambda call, cause: False
         self.now_s = 0.0  # seconds since the epoch, set with each batch
         # Owners that have left in order, and who owns now what they owned.
         self.heirs: dict[int, int] = {}
@@ -329,7 +393,7 @@ class CallerState:
         assert outbox is not None, "placed before it is created"
         data = payload if type(payload) is bytes else payload.data
         if type(payload) is not bytes:
-            extra = _extra_of(payload, extra)
+            extra = extra_of(payload, extra)
         stream.credit -= 1  # its end gives it back, as that of any call
         message = Create(
             call.uid, stream.tessera, cls, data, options, extra, call.inside
@@ -363,6 +427,26 @@ class CallerState:
             old.owner, old.error = stream.owner, stream.error
         return held
 
+    def take_held(self, stream: Stream) -> list[tuple[Call, Any, Any, Any]]:
+        """What is held for a stream is to go elsewhere: see ``hold_again``."""
+        held = list(stream.held)
+        stream.held = _NONE_HELD
+        return held
+
+    def hold_again(
+        self, stream: Stream, held: list[tuple[Call, Any, Any, Any]]
+    ) -> None:
+        """Calls, in order, that wait for the place of a stream that has none."""
+        for call, payload, extra, target in held:
+            call.stream = stream
+            if call.state < DONE:
+                self._uncount(call)
+                self.submit(call, payload, extra, target)
+            elif stream.held is _NONE_HELD:  # it keeps its place in the line
+                stream.held = deque(((call, payload, extra, target),))
+            else:
+                stream.held.append((call, payload, extra, target))
+
     def resume(self, stream: Stream, held: list[tuple[Call, Any, Any, Any]]) -> None:
         """Submit again, in order, what ``move`` gave."""
         for call, payload, extra, target in held:
@@ -372,6 +456,11 @@ class CallerState:
             elif call.hold != RELEASED and stream.outbox is not None:
                 stream.outbox.send(Cancel(call.uid, ""))  # as `release_held` does
         self.release_held(stream)
+
+    def feed_starved(self) -> None:
+        """A task has its place: see whether a call mentions it."""
+        if self._starved:
+            self.feed()
 
     def feed(self) -> None:
         """Bytes are free, or a tessera has its place: see who waited for that."""
@@ -428,7 +517,7 @@ class CallerState:
         data = payload
         if type(payload) is not bytes:
             data = payload.data
-            extra = _extra_of(payload, extra)
+            extra = extra_of(payload, extra)
             size: int = payload.nbytes
             if size > COUNTED_BYTES:
                 rare(call).nbytes = size
@@ -468,7 +557,8 @@ class CallerState:
         outbox = stream.outbox
         if stream.queue is not None and stream.queue.withdraw(call):
             rare(call).reason = why if state == CANCELLED else REASONS[message.kind]
-            self._end(call, state, self._port.cancelled_error(call, why))
+            error = self._port.cancelled_error(call, why)
+            self.end_unsent(call, state, message.kind, error)
             return True
         for index, held in enumerate(stream.held):
             if held[0] is call:
@@ -503,6 +593,18 @@ class CallerState:
         """Many calls wait: a good moment to see what has ended."""
         self._port.credit_spent()
 
+    def end_unsent(self, call: Call, state: int, kind: int, error: bytes) -> None:
+        """A call that no runtime has ends without a value.
+
+        Args:
+            call: which.
+            state: in which it ends.
+            kind: of its failure, as of Failed.
+            error: as bytes.
+        """
+        self._port.refuse_here(call, kind, error)
+        self._end(call, state, error)
+
     def take_back(self, call: Call) -> None:
         """A call that was sent, and that its owner has given back, is to go again."""
         call.stream.credit += 1
@@ -523,7 +625,7 @@ class CallerState:
         outbox = call.stream.outbox or self._heir_of(call)
         if outbox is not None:
             outbox.send(Subscribe(call.uid))
-        elif call.stream.error is not None:
+        elif call.stream.error is not None and not self.seek(call, call.stream.error):
             self.lose(call, call.stream.error)
 
     def fetch(self, call: Call) -> None:
@@ -565,9 +667,8 @@ class CallerState:
             if self._answers(waiting[0]) == owner:
                 outbox.send(Subscribe(uid))
         for uid, waiting in self.fetching.items():
-            if waiting and uid not in self._locating:
-                if self._answers(waiting[0]) == owner:
-                    outbox.send(Fetch(uid))
+            if uid not in self._locating and self._answers(waiting[0]) == owner:
+                outbox.send(Fetch(uid))
 
     def _locate(self, uid: int, result: Arrived) -> None:
         """The value has come, but what made its segments is gone, or not all chunks."""
@@ -767,7 +868,7 @@ def references(payload: Any) -> list[Reference]:
     return [Reference(h.kind, h.uid, h.owner) for h in payload.handles]
 
 
-def _extra_of(payload: Any, extra: Extra | None) -> Extra:
+def extra_of(payload: Any, extra: Extra | None) -> Extra:
     """What a message must say of a payload that is not plain."""
     extra = Extra() if extra is None else extra
     extra.references = references(payload)

@@ -31,7 +31,7 @@ from .task import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable
 
 UPSTREAM = "upstream"
 _SHOWN = 12  # tasks of a path that an error names
@@ -41,6 +41,12 @@ _FOLLOWS = {FAILED: UPSTREAM_EVENT, CANCELLED: CANCEL_EVENT, ABORTED: ABORT}
 
 class Send(NamedTuple):
     """Nothing blocks it any more."""
+
+    uid: int
+
+
+class Wait(NamedTuple):
+    """It is pending, and something blocks it."""
 
     uid: int
 
@@ -60,18 +66,21 @@ class Rearm(NamedTuple):
 
 
 class Stop(NamedTuple):
-    """It was sent and is not wanted any more; its end still comes by ``ended``."""
+    """It was sent and was given up; its end still comes by ``ended``."""
 
     uid: int
 
 
-Effect = Send | Settle | Rearm | Stop
+Effect = Send | Wait | Settle | Rearm | Stop
 
 
 class Member:
     """One task among those that wait for each other."""
 
-    __slots__ = ("aborting", "blocks", "label", "needs", "reason", "sent", "state")
+    __slots__ = (
+        *("aborting", "blocks", "label", "needs", "orders", "reason", "sent"),
+        "state",
+    )
 
     def __init__(self, label: str, state: int) -> None:
         self.label = label  # for people
@@ -81,6 +90,7 @@ class Member:
         self.aborting = False  # asked for when it could only be cancelled
         # What it waits for; True: however that ends.
         self.needs: dict[int, bool] = {}
+        self.orders: set[int] = set()  # of these, those whose values it does not take
         self.blocks: dict[int, None] = {}
 
     def move(self, event: int, reason: str | None = None) -> None:
@@ -101,13 +111,17 @@ class Dependencies:
         member = self.members[uid] = Member(label, state)
         return member
 
-    def require(self, uid: int, other: int, any_end: bool = False) -> list[Effect]:
+    def require(
+        self, uid: int, other: int, any_end: bool = False, orders_only: bool = False
+    ) -> list[Effect]:
         """Let one wait for another.
 
         Args:
             uid: the one that waits: prepared, or pending and still blocked.
-            other: the one that it waits for.
+            other: the one that it waits for; if that is only prepared and this one is
+                pending, it is submitted.
             any_end: however that ends.
+            orders_only: its value is not taken.
 
         Raises:
             InvalidTransitionError: it has been sent or has ended.
@@ -116,60 +130,78 @@ class Dependencies:
         member = self.members[uid]
         if member.sent or member.state > PENDING:
             raise InvalidTransitionError(STATES[member.state], "require")
-        path = self._path(other, uid)
-        if path:
-            raise CycleError(self._circle(path))
+        if member.blocks or uid == other:  # else nothing leads back to it
+            path = self._path(other, uid)
+            if path:
+                raise CycleError(self._circle(path))
+        if not orders_only:
+            member.orders.discard(other)
+        elif other not in member.needs:
+            member.orders.add(other)
         member.needs[other] = any_end and member.needs.get(other, True)
         self.members[other].blocks[uid] = None
-        if member.state == PENDING:
-            return self._cascade([uid])
-        return []
+        effects: list[Effect] = []
+        if member.state == PENDING and self.members[other].state == PREPARE:
+            effects = self.submit(other)
+        return effects + self._cascade([uid])
 
-    def forget(self, uid: int) -> None:
-        """Nobody holds it, and nothing here waits for it."""
-        member = self.members.pop(uid, None)
-        if member is not None:
-            for other in member.needs:
-                if other in self.members:
-                    self.members[other].blocks.pop(uid, None)
+    def know(self, uid: int, other: int, any_end: bool = False) -> None:
+        """One that was sent, and has perhaps ended, was waiting for another."""
+        if not self._path(other, uid):
+            self.members[uid].needs.setdefault(other, any_end)
+            self.members[other].blocks[uid] = None
+
+    def forget(self, uid: int, held: Container[int] = ()) -> None:
+        """Nobody holds it: it stays only as long as what needed it is held.
+
+        Args:
+            uid: which.
+            held: those that somebody holds.
+        """
+        gone = [uid]
+        for each in gone:  # which grows
+            member = self.members.get(each)
+            if member is None or member.blocks:
+                continue
+            del self.members[each]
+            for need in member.needs:
+                self.members[need].blocks.pop(each, None)
+                if need not in held:
+                    gone.append(need)
+
+    def unfinished(self, uids: Iterable[int]) -> list[int]:
+        """These, and all they need that has not ended; each after what it needs."""
+        found = dict.fromkeys(uids)
+        queue = list(found)
+        for uid in queue:  # which grows
+            for need in self.members[uid].needs:
+                if need not in found and self.members[need].state < DONE:
+                    found[need] = None
+                    queue.append(need)
+        return self._in_order(found)
 
     def blockers(self, uid: int) -> list[int]:
         """What it waits for and what has not ended as it must."""
-        return [n for n, any_end in self._needs(uid) if not self._serves(n, any_end)]
+        states = ((n, e, self.members[n].state) for n, e in self._needs(uid))
+        return [n for n, e, state in states if state < DONE or (state > DONE and not e)]
 
     # -- events ------------------------------------------------------------------------
 
     def submit(self, uid: int) -> list[Effect]:
-        """From prepare to pending, with all that it needs and that is still prepared."""
+        """From prepare to pending, with all that it needs and is still prepared."""
         self.members[uid].move(SUBMIT_EVENT)
-        asked = [uid]
-        for each in asked:  # which grows
-            for need, _ in self._needs(each):
-                if self.members[need].state == PREPARE:
-                    self.members[need].move(SUBMIT_EVENT)
-                    asked.append(need)
-        return self._cascade(self._in_order(asked))
+        return self._wanted([uid])
 
     def ended(self, uid: int, state: int, reason: str | None = None) -> list[Effect]:
-        """One that was sent has ended."""
+        """One has ended by itself, or was cancelled; whether it was sent or not."""
         member = self.members[uid]
-        effects: list[Effect] = []
         event = {DONE: FINISH, CANCELLED: CANCEL_EVENT}.get(state, ERROR_EVENT)
         member.move(event, reason)
+        effects: list[Effect] = []
         if member.aborting and state != DONE:
             member.move(ABORT)
             effects.append(Settle(uid, ABORTED, 0))
-        return effects + self._followers(uid)
-
-    def cancel(self, uid: int) -> list[Effect] | None:
-        """Ask that it ends; None: it has."""
-        member = self.members[uid]
-        if member.state >= DONE:
-            return None
-        if member.sent:
-            return [Stop(uid)]
-        member.move(CANCEL_EVENT)
-        return [Settle(uid, CANCELLED, 0), *self._followers(uid)]
+        return effects + self._cascade(member.blocks)
 
     def abort(self, uid: int) -> list[Effect]:
         """Give it up for good, and with it what needs it.
@@ -183,7 +215,7 @@ class Dependencies:
             member.aborting = True
             return [Stop(uid)]
         member.move(ABORT)
-        return [Settle(uid, ABORTED, 0), *self._followers(uid)]
+        return [Settle(uid, ABORTED, 0), *self._cascade(member.blocks)]
 
     def retry(self, uid: int) -> list[Effect]:
         """Once more, and with it all that had ended only because of it.
@@ -197,10 +229,11 @@ class Dependencies:
             member = self.members[each]
             if member.reason != UPSTREAM or member.state not in (FAILED, CANCELLED):
                 continue
-            if not any(self._spoils(n, any_end) for n, any_end in self._needs(each)):
+            if not self._spoilers(each):
                 self._rearm(each)
                 again.append(each)
-        return [*[Rearm(each) for each in again], *self._cascade(again)]
+        rearmed: list[Effect] = [Rearm(each) for each in again]
+        return rearmed + self._wanted(again)
 
     # -- what follows ------------------------------------------------------------------
 
@@ -209,40 +242,41 @@ class Dependencies:
         member.move(RETRY)
         member.sent = member.aborting = False
 
-    def _followers(self, uid: int) -> list[Effect]:
-        """What one that has ended lets others do."""
-        member = self.members[uid]
-        effects: list[Effect] = []
-        if member.state == ABORTED:
-            for other in [o for o in member.blocks if not self.members[o].needs[uid]]:
-                follower = self.members[other]
-                # Whatever it was to become, it never can.
-                if not follower.sent or follower.state in (FAILED, CANCELLED):
-                    if follower.state == ABORTED:
-                        continue
-                    follower.move(ABORT, UPSTREAM)
-                    effects.append(Settle(other, ABORTED, uid))
-        queue = [uid, *(e.uid for e in effects if isinstance(e, Settle))]
-        if member.state == ABORTED:
-            for other in queue[1:]:
-                effects += self._followers(other)
-        return effects + self._cascade(list(member.blocks))
+    def _wanted(self, uids: list[int]) -> list[Effect]:
+        """These are pending: so is all that they need."""
+        for uid in uids:  # which grows
+            if self._spoilers(uid):
+                continue  # it ends here, and needs nothing
+            for need in self.members[uid].needs:
+                if self.members[need].state == PREPARE:
+                    self.members[need].move(SUBMIT_EVENT)
+                    uids.append(need)
+        ordered = self._in_order(uids)
+        effects = self._cascade(ordered)
+        for uid in ordered:
+            if self.members[uid].state == PENDING and not self.members[uid].sent:
+                effects.append(Wait(uid))
+        return effects
 
-    def _cascade(self, uids: list[int]) -> list[Effect]:
+    def _cascade(self, uids: Iterable[int]) -> list[Effect]:
         """Send, or end, those of these that can be; and so on downwards."""
         effects: list[Effect] = []
-        queue = uids
+        queue = list(uids)
         for uid in queue:  # which grows
             member = self.members[uid]
-            if member.state != PENDING or member.sent:
+            if member.state in (DONE, ABORTED) or (
+                member.sent and member.state == PENDING
+            ):
                 continue
-            spoilt = [n for n, any_end in self._needs(uid) if self._spoils(n, any_end)]
-            if spoilt:
-                because = spoilt[0]
+            spoilt = self._spoilers(uid)
+            # What needs one that was given up can never be, even if it was not asked.
+            final = [n for n in spoilt if self.members[n].state == ABORTED]
+            because = (final or spoilt or [0])[0]
+            if because and (final or member.state == PENDING):
                 member.move(_FOLLOWS[self.members[because].state], UPSTREAM)
                 effects.append(Settle(uid, member.state, because))
                 queue += member.blocks
-            elif not self.blockers(uid):
+            elif member.state == PENDING and not self.blockers(uid):
                 member.sent = True
                 effects.append(Send(uid))
         return effects
@@ -250,12 +284,12 @@ class Dependencies:
     def _needs(self, uid: int) -> Iterable[tuple[int, bool]]:
         return self.members[uid].needs.items()
 
-    def _serves(self, uid: int, any_end: bool) -> bool:
-        state = self.members[uid].state
-        return state >= DONE if any_end else state == DONE
-
-    def _spoils(self, uid: int, any_end: bool) -> bool:
-        return self.members[uid].state > DONE and not any_end
+    def _spoilers(self, uid: int) -> list[int]:
+        """What it needs and never gets, unless that is retried."""
+        needs = self._needs(uid)
+        return [
+            n for n, any_end in needs if self.members[n].state > DONE and not any_end
+        ]
 
     # -- walks -------------------------------------------------------------------------
 
@@ -271,26 +305,22 @@ class Dependencies:
         return found
 
     def _in_order(self, uids: Iterable[int]) -> list[int]:
-        """These, each after those of them that it needs, at whatever distance."""
-        wanted = dict.fromkeys(uids)
-        seen: set[int] = set()
+        """These, each after those of them that it needs."""
+        left = dict.fromkeys(uids)
         order = []
-        for start in wanted:
-            # A walk that comes back to each once all before it has been seen.
-            stack: list[tuple[int, Iterator[int]]] = [
-                (start, iter(self.members[start].needs))
-            ]
+        for start in list(left):
+            # Each stays in the stack until all that it needs has been put in order.
+            stack = [start]
             while stack:
-                uid, needs = stack[-1]
-                need = next((n for n in needs if n not in seen), None)
-                if need is not None and uid not in seen:
-                    stack.append((need, iter(self.members[need].needs)))
+                uid = stack[-1]
+                lacking = [n for n in self.members[uid].needs if n in left and n != uid]
+                if uid in left and lacking:
+                    stack += reversed(lacking)
                     continue
                 stack.pop()
-                if uid not in seen:
-                    seen.add(uid)
-                    if uid in wanted:
-                        order.append(uid)
+                if uid in left:
+                    del left[uid]
+                    order.append(uid)
         return order
 
     def _path(self, start: int, goal: int) -> list[int]:

@@ -7,6 +7,7 @@ stand idle between two messages. What lies behind a long call is called back, an
 was on a worker that died goes elsewhere if it had not started. Nothing here knows of
 sockets, threads or clocks, nor what a task's policy says.
 
+    held       not submitted yet: a policy or a graph decides when
     ready      in no worker's window; any worker may have them, in order
     waiting    some argument has not ended
     sent       in a worker's window: queued there, or running
@@ -18,19 +19,22 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from .caller import LOOK_EVERY, Arrived, Call, CallerState, Stream
+from ..comms.messages import ALLOWED, TASK
+from .caller import CALL_CREDIT, LOOK_EVERY, Arrived, Call, CallerState, Stream
 from .task import DONE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from ..comms.messages import Extra
 
+_AWAITED = (TASK, ALLOWED)
 LEAST_WINDOW = 2  # one runs, the next is there
 MOST_WINDOW = 1024
-SOON_S = 0.005  # from sending to the end: the window may grow
-LATE_S = 0.025  # it shrinks
-STUCK_S = 0.05  # a call that is not the first has waited so long: it is called back
+SOON_S = 0.01  # from sending to the end: the window may grow
+LATE_S = 0.05  # it shrinks
+STUCK_S = 0.05  # nothing has ended for so long: the others are called back
+SHUN_S = 0.2  # a worker that gave all back gets no more for so long
 NEAR_BYTES = 256 << 10  # of arguments that stayed at a worker: worth a look
 
 
@@ -48,11 +52,21 @@ class Window:
 
     Args:
         owner: incarnation of the worker.
-        stream: to what runs functions there; its credit is the room that is left.
+        stream: to what runs functions there; its credit says how many have not ended.
         size: of the window at first.
     """
 
-    __slots__ = ("full", "knows", "owner", "recalled", "sent", "size", "stream")
+    __slots__ = (
+        "asked_s",
+        "ended_s",
+        "full",
+        "knows",
+        "owner",
+        "recalled",
+        "sent",
+        "size",
+        "stream",
+    )
 
     def __init__(self, owner: int, stream: Stream, size: int) -> None:
         self.owner = owner
@@ -61,13 +75,16 @@ class Window:
         self.sent: deque[Entry] = deque()  # in this order, some of which have ended
         self.knows: set[str] = set()  # the functions that it was told of
         self.full = False  # since it was last looked at
-        self.recalled: set[int] = set()  # uids; while there are some it gets no more
+        # Uids that it was asked for since one ended there; it gets no more meanwhile.
+        self.recalled: set[int] = set()
+        self.asked_s = 0.0
+        self.ended_s = 0.0  # when one has ended last
 
     @property
     def has_room(self) -> bool:
         stream = self.stream
         return (
-            stream.credit > 0
+            CALL_CREDIT - stream.credit < self.size
             and not self.recalled
             and not stream.held  # bytes that do not fit go first
             and stream.outbox is not None
@@ -75,7 +92,12 @@ class Window:
 
     @property
     def is_idle(self) -> bool:
-        return self.stream.credit >= self.size and self.has_room
+        return self.stream.credit >= CALL_CREDIT and self.has_room
+
+    @property
+    def load(self) -> int:
+        """Calls that were sent and have not ended."""
+        return CALL_CREDIT - self.stream.credit
 
 
 class Dispatching(Protocol):
@@ -95,6 +117,15 @@ class Dispatching(Protocol):
 
     def recall(self, owner: int, uids: list[int]) -> None:
         """Ask a worker for those that have not started."""
+
+    def needed_here(self, call: Call) -> bool:
+        """The thread of this very worker is blocked inside who waits for the call.
+
+        Then the call can run there, whatever else that worker has.
+        """
+
+    def failed(self, queue: FunctionQueue, entry: Entry) -> None:
+        """A call has failed or was cancelled, or is about to be."""
 
     def survives(self, entry: Entry, cause: Any) -> Entry | None:
         """Its worker is lost: what is to be sent elsewhere; None: it is lost too."""
@@ -129,11 +160,17 @@ class FunctionQueue:
         self.unplaced.queue = self
         self.ready: deque[Entry] = deque()
         self.waiting: dict[int, Entry] = {}
+        # Not submitted yet: what to call if one of these is withdrawn.
+        self.held: dict[int, Callable[[], Any] | None] = {}
         self.windows: dict[Stream, Window] = {}
+        # What they mention has no place yet, such as a quoted task that waits here.
+        self._unowned: list[Entry] = []
         self._pinned: dict[Stream, deque[Entry]] = {}  # behind what is sent there
         self._pins: dict[int, Stream] = {}  # of these, by uid
+        self._places: dict[int, tuple[Call, int]] = {}  # of those that have one, by uid
         self._returned: dict[int, Entry] = {}  # by a worker that is lost
         self._turn: deque[Window] = deque()
+        self.home: Window | None = None  # of the submitter itself, if it is a worker
         self._armed = False
 
     # -- workers -----------------------------------------------------------------------
@@ -167,8 +204,14 @@ class FunctionQueue:
         entries.sort(key=lambda entry: entry.call.uid)
         for entry in entries:
             entry.call.stream = self.unplaced
-        free = [entry for entry in entries if not self._waits(entry)]
+        free = []
+        for entry in entries:
+            if entry.call.uid in self._places:
+                self._offer(entry)
+            elif not self._waits(entry):
+                free.append(entry)
         self.ready.extendleft(reversed(free))
+        self._take_home()
         self.dispatch()
 
     # -- in ----------------------------------------------------------------------------
@@ -182,7 +225,24 @@ class FunctionQueue:
         if type(payload) is bytes or not self._waits(entry):
             self._offer(entry)
 
+    def place(self, call: Call, owner: int) -> None:
+        """A task that is about to be submitted runs at this worker, and nowhere else.
+
+        Args:
+            call: which.
+            owner: incarnation of the worker.
+        """
+        self._places[call.uid] = call, owner
+
+    def widen(self, size: int) -> None:
+        """So many tasks may go to a worker together."""
+        for window in self.windows.values():
+            window.size = max(window.size, min(size, self.most))
+
     def _offer(self, entry: Entry) -> None:
+        if entry.call.uid in self._places:
+            self._offer_there(entry)
+            return
         ready = self.ready
         if not ready:
             window = self._room(entry.payload)
@@ -193,35 +253,42 @@ class FunctionQueue:
         if not len(ready) % LOOK_EVERY:
             self._caller.look()
 
+    def _offer_there(self, entry: Entry) -> None:
+        call, owner = self._places[entry.call.uid]
+        window = next((w for w in self.windows.values() if w.owner == owner), None)
+        if window is None:
+            self._caller.lose(call, "the worker that it was to run at is lost")
+        else:
+            self._line(window.stream, entry)
+            self._send_pinned(window)
+
+    def _line(self, stream: Stream, entry: Entry) -> None:
+        self._pinned.setdefault(stream, deque()).append(entry)
+        self._pins[entry.call.uid] = stream
+
     def _waits(self, entry: Entry) -> bool:
         """Some arguments have not ended: it waits for them here, or behind them."""
         if type(entry.payload) is bytes:
             return False
-        calls = _arguments(entry.payload)
+        calls = arguments_of(entry.payload)
         unsettled = [call for call in calls if call.state < DONE]
+        has_owners = all(handle.owner for handle in entry.payload.handles)
         if not unsettled:
-            return False
-        streams = {self._pins.get(call.uid, call.stream) for call in unsettled}
-        stream = streams.pop()
-        window = None if streams or self._overlaps else self.windows.get(stream)
-        if window is not None:
-            # They are on one worker: there it comes after them, and the submitter need
-            # not hear of their ends before.
-            line = self._pinned.get(stream)
-            if not line and window.has_room:
-                self._send(window, entry)
-                return True
-            if line is None:
-                line = self._pinned[stream] = deque()
-            line.append(entry)
-            self._pins[entry.call.uid] = stream
+            if not has_owners:
+                self._unowned.append(entry)
+            return not has_owners
+        if has_owners and self._pin(entry, unsettled):
             return True
         left = len(unsettled)
 
         def ended() -> None:
             nonlocal left
             left -= 1
-            if not left and self.waiting.pop(entry.call.uid, None) is not None:
+            if (
+                not left
+                and self.waiting.pop(entry.call.uid, None) is not None
+                and not self._waits(entry)
+            ):
                 self._offer(entry)
 
         self.waiting[entry.call.uid] = entry
@@ -229,22 +296,64 @@ class FunctionQueue:
             self._port.when_settled(call, ended)
         return True
 
+    def _pin(self, entry: Entry, unsettled: list[Call]) -> bool:
+        """What takes only tasks of one worker goes there at once, behind them.
+
+        Then their submitter need not hear of their ends before.
+        """
+        streams = {self._pins.get(call.uid, call.stream) for call in unsettled}
+        stream = streams.pop()
+        window = self.windows.get(stream)
+        if window is None or streams or self._overlaps:
+            return False
+        if self._places and entry.call.uid in self._places:
+            return False
+        if stream not in self._pinned and window.has_room:
+            self._send(window, entry)
+        else:
+            self._line(stream, entry)
+        return True
+
+    def hold(self, call: Call, then: Callable[[], Any] | None) -> None:
+        """A task that is not to be sent yet; ``then``: called if it is withdrawn."""
+        self.held[call.uid] = then
+
+    def let_go(self, call: Call) -> None:
+        """It is submitted, or has ended."""
+        self.held.pop(call.uid, None)
+
     def withdraw(self, call: Call) -> bool:
         """Take out a task that was not sent; False: it was."""
-        if self.waiting.pop(call.uid, None) is not None:
+        if call.uid in self.held:
+            then = self.held.pop(call.uid)
+            if then is not None:
+                then()
             return True
-        for line in (self.ready, *self._pinned.values()):
+        entry = self.waiting.pop(call.uid, None)
+        if entry is not None:
+            self._port.failed(self, entry)
+            return True
+        for line in (self.ready, self._unowned, *self._pinned.values()):
             for index, entry in enumerate(line):
                 if entry.call is call:
                     del line[index]
                     self._pins.pop(call.uid, None)
+                    self._port.failed(self, entry)
                     return True
         return False
+
+    def entry_of(self, call: Call) -> Entry | None:
+        """What was sent for a call that has ended, if it is not forgotten yet."""
+        entries = (e for window in self.windows.values() for e in window.sent)
+        return next((e for e in entries if e.call is call), None)
 
     # -- out ---------------------------------------------------------------------------
 
     def dispatch(self) -> None:
         """Send what there is room for."""
+        if self._unowned:
+            unowned, self._unowned = self._unowned, []
+            self.ready.extend(e for e in unowned if not self._waits(e))
         ready = self.ready
         while ready:
             window = self._room(ready[0].payload)
@@ -266,25 +375,24 @@ class FunctionQueue:
             if window.has_room:
                 if window.is_idle:
                     return window
-                if found is None or _load(window) < _load(found):
+                if found is None or window.load < found.load:
                     found = window
         return found
 
     def _near(self, payload: Any) -> Window | None:
         """The worker with room where most of its large arguments are."""
         sizes: dict[int, int] = {}
-        for call in _arguments(payload):
+        for call in arguments_of(payload):
             result = call.result
             if type(result) is Arrived and result.size:
                 owner = call.stream.owner
                 sizes[owner] = sizes.get(owner, 0) + result.size
-        best = None
-        for window in self.windows.values():
-            size = sizes.get(window.owner, 0)
-            if size >= NEAR_BYTES and window.has_room:
-                if best is None or size > sizes[best.owner]:
-                    best = window
-        return best
+        near = [
+            window
+            for window in self.windows.values()
+            if sizes.get(window.owner, 0) >= NEAR_BYTES and window.has_room
+        ]
+        return max(near, key=lambda window: sizes[window.owner], default=None)
 
     def _send(self, window: Window, entry: Entry) -> None:
         call, payload, extra, _ = entry
@@ -298,7 +406,8 @@ class FunctionQueue:
         if extra is not None:
             self._port.sent(call, extra)
         self._caller.submit(call, payload, extra, None)
-        if stream.credit <= 0:
+        self._caller.feed_starved()
+        if CALL_CREDIT - stream.credit >= window.size:
             window.full = True
 
     def _send_pinned(self, window: Window) -> None:
@@ -319,17 +428,23 @@ class FunctionQueue:
         last = None
         while sent and sent[0].call.state >= DONE:
             last = sent.popleft()
+            if last.call.state > DONE:
+                self._port.failed(self, last)
         if last is None:  # not in this order: they overlap, or one was cancelled
             ended = [entry for entry in sent if entry.call.state >= DONE]
             if ended:
                 last = ended[-1]
                 window.sent = deque(e for e in sent if e.call.state < DONE)
+                for entry in ended:
+                    if entry.call.state > DONE:
+                        self._port.failed(self, entry)
         if last is not None:
             window.recalled.clear()
+            window.ended_s = self._caller.now_s
             self._adapt(window, self._caller.now_s - last.sent_s)
         if window.stream in self._pinned:
             self._send_pinned(window)
-        if self.ready:
+        if self.ready or self._unowned:
             self.dispatch()
 
     def _adapt(self, window: Window, took_s: float) -> None:
@@ -344,7 +459,6 @@ class FunctionQueue:
             return
         window.full = False
         window.size = new
-        window.stream.credit += new - size
 
     # -- what lies behind a long call --------------------------------------------------
 
@@ -357,24 +471,57 @@ class FunctionQueue:
         Returns:
             Whether to look again; False: until ``arm`` is asked for.
         """
-        self._armed = bool(self.ready or self.waiting or self._pinned) or any(
-            window.sent for window in self.windows.values()
-        )
-        if not self._overlaps and not self.ready and self._any_idle():
+        self._armed = bool(
+            self.ready or self.waiting or self._pinned or self._unowned
+        ) or any(window.sent for window in self.windows.values())
+        if self._unowned:
+            self.dispatch()
+        if self._places:
+            self._places = {
+                uid: place
+                for uid, place in self._places.items()
+                if place[0].state < DONE
+            }
+        if not self._overlaps:
+            for window in self.windows.values():
+                if not window.sent and now_s - window.asked_s > SHUN_S:
+                    window.recalled.clear()
+            self._unpin()
+            self._take_home()
             self._call_back(now_s)
         return self._armed
 
+    def _take_home(self) -> None:
+        """What the blocked thread of this worker can run needs no room there."""
+        home = self.home
+        if home is None or home.stream.outbox is None:
+            return
+        for entry in [e for e in self.ready if self._port.needed_here(e.call)]:
+            self.ready.remove(entry)
+            self._send(home, entry)
+
     def _call_back(self, now_s: float) -> None:
-        self._unpin()
+        is_any_idle = not self.ready and self._any_idle()
         for window in self.windows.values():
+            # Also the first, which may lie behind another submitter's; what runs is
+            # not given back.
             uids = [
                 entry.call.uid
                 for entry in window.sent
-                if entry.call.state < DONE and now_s - entry.sent_s > STUCK_S
+                if entry.call.state < DONE
+                and now_s - max(entry.sent_s, window.ended_s) > STUCK_S
+                and entry.call.uid not in window.recalled
+                and entry.call.uid not in self._places
+                and (is_any_idle or self._may_take_home(window, entry.call))
             ]
-            if len(uids) > 1 and not window.recalled:
-                window.recalled.update(uids[1:])
-                self._port.recall(window.owner, uids[1:])
+            if uids:
+                window.recalled.update(uids)
+                window.asked_s = now_s
+                self._port.recall(window.owner, uids)
+
+    def _may_take_home(self, window: Window, call: Call) -> bool:
+        home = self.home
+        return home is not None and window is not home and self._port.needed_here(call)
 
     def _any_idle(self) -> bool:
         return any(window.is_idle for window in self.windows.values())
@@ -385,7 +532,8 @@ class FunctionQueue:
             free = [
                 entry
                 for entry in line
-                if all(call.state >= DONE for call in _arguments(entry.payload))
+                if entry.call.uid not in self._places
+                and all(call.state >= DONE for call in arguments_of(entry.payload))
             ]
             for entry in free:
                 line.remove(entry)
@@ -395,16 +543,10 @@ class FunctionQueue:
             self.ready.extend(free)
         self.dispatch()
 
-    def given_back(self, owner: int, asked: Iterable[int], taken: set[int]) -> None:
-        """The answer of a worker.
-
-        Args:
-            owner: incarnation of the worker.
-            asked: uids that it was asked for.
-            taken: those that had not started there, and never will.
-        """
+    def given_back(self, owner: int, taken: set[int]) -> None:
+        """The answer of a worker: these have not started there, and never will."""
         window = next((w for w in self.windows.values() if w.owner == owner), None)
-        if window is None:
+        if window is None or not taken:
             return
         kept: deque[Entry] = deque()
         back = []
@@ -417,6 +559,19 @@ class FunctionQueue:
         for entry in back:
             self._caller.take_back(entry.call)
         self._put_back(back)
+
+    def handed_back(self, owner: int, uid: int) -> Entry | None:
+        """An attempt has failed at a worker, which has forgotten it; None: not so."""
+        for window in self.windows.values():
+            if window.owner == owner:
+                for index, entry in enumerate(window.sent):
+                    if entry.call.uid == uid and entry.call.state < DONE:
+                        del window.sent[index]
+                        self._caller.take_back(entry.call)
+                        entry.call.stream = self.unplaced
+                        self.dispatch()
+                        return entry
+        return None
 
     # -- loss --------------------------------------------------------------------------
 
@@ -432,19 +587,16 @@ class FunctionQueue:
             return False
         again = self._port.survives(entry, cause)
         if again is None:
+            self._port.failed(self, entry)
             return False
         self._returned[call.uid] = again
         return True
 
 
-def _load(window: Window) -> int:
-    return window.size - window.stream.credit
-
-
-def _arguments(payload: Any) -> list[Call]:
+def arguments_of(payload: Any) -> list[Call]:
     """The tasks that a payload takes the values of."""
     return [
         handle.proxy._call
         for handle in payload.handles
-        if getattr(handle, "proxy", None) is not None
+        if handle.kind in _AWAITED and getattr(handle, "proxy", None) is not None
     ]

@@ -194,8 +194,10 @@ class HolderTable:
         if holders is None:  # its maker was lost, and others may hold it
             holders = self.shared[uid] = Holders(uid >> NUMBER_BITS)
         holders.made = True
+        settled = self._losses.is_settled
         for holder, granter, count in counts:
-            if not self._losses.is_settled(holder):
+            # What somebody has of a lost granter it has announced, and says again.
+            if not settled(holder) and (holder == self._me or not settled(granter)):
                 holders.add(holder, granter, count)
         self._tidy(uid, holders)
 

@@ -134,6 +134,10 @@ class Pursuit:
     def __len__(self) -> int:
         return len(self._steps)
 
+    def __contains__(self, uid: int) -> bool:
+        """It was asked to end, and neither has nor goes on."""
+        return uid in self._asked
+
     def begin(self, uid: int, why: str, now_s: float) -> None:
         """It was asked to end, now; asked again, nothing changes."""
         if uid not in self._asked:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import re
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from ..comms.messages import (
     DIED,
@@ -27,6 +28,9 @@ from ..comms.messages import (
 from ..errors import InvalidTransitionError
 from ..ids import INCARNATION_BITS, MONITOR_INCARNATION
 from ..text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TOKEN_BYTES = 8
 _HOST_CHARACTERS = 255
@@ -94,11 +98,17 @@ class MonitorState:
     Args:
         python: ``major.minor`` that all must have: code objects do not travel between.
         settings: what every runtime gets with its welcome.
+        path: where the program finds its modules, for nodes that it did not start.
+        cwd: its working directory, for these.
     """
 
-    def __init__(self, python: str, settings: bytes) -> None:
+    def __init__(
+        self, python: str, settings: bytes, path: Sequence[str] = (), cwd: str = ""
+    ) -> None:
         self._python = python
         self._settings = settings
+        self._path = list(path)
+        self._cwd = cwd
         self._next = MONITOR_INCARNATION
         self.members: dict[int, Member] = {}
         self.states: dict[int, MemberState] = {}
@@ -133,6 +143,8 @@ class MonitorState:
         )
         known = [m for m in self.members.values() if m is not member]
         welcome = Welcome(member, known, self._settings)
+        if message.kind == "node":
+            welcome.path, welcome.cwd = self._path, self._cwd
         joined: Sends = [
             (other, Joined(member)) for other in others if other != MONITOR_INCARNATION
         ]
@@ -198,6 +210,17 @@ class MonitorState:
                 if kind in OF_NODES and indices[:1] == [index]:
                     sends += self.lost(other.incarnation, f"its node is lost: {cause}")
         return sends
+
+    def silent(self, incarnation: int) -> None:
+        """A member was not heard for a while."""
+        self._move(incarnation, "silent")
+
+    def heard(self, incarnation: int) -> None:
+        """It is heard again."""
+        self._move(incarnation, "heard")
+
+    def _move(self, incarnation: int, event: str) -> None:
+        self.states[incarnation] = following(self.states[incarnation], event)
 
     def of_uid(self, uid: str) -> Member | None:
         """The member that has this uid now."""

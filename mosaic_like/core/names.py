@@ -32,11 +32,19 @@ from ..comms.messages import (
     Shared,
     Unnamed,
 )
+from ..text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Sends = list[tuple[int, Message]]
+
+NAME_BYTES = 256
+
+
+def is_name(text: str) -> bool:
+    """Whether a tessera may have this name: it is shown to people, and kept."""
+    return bool(text) and text.isprintable() and len(text.encode()) <= NAME_BYTES
 
 
 class Entry:
@@ -66,12 +74,20 @@ class NameTable:
     def entries(self) -> list[NameEntry]:
         """What lives under a name, for people, in the order of the names."""
         return [
-            NameEntry(name, entry.claim.cls, entry.owner, entry.claim.detached)
+            NameEntry(
+                name,
+                printable(entry.claim.cls),
+                entry.owner,
+                entry.claim.detached,
+            )
             for name, entry in sorted(self._entries.items())
         ]
 
     def claim(self, sender: int, message: Claim) -> Sends:
         """Somebody wants the tessera of a name, or to make it."""
+        if not is_name(message.name):
+            why = f"{message.name[:80]!r} is no name: 1 to {NAME_BYTES} printable bytes"
+            return [(sender, Claimed(message.tessera, 0, 0, why=why))]
         entry = self._entries.get(message.name)
         if entry is None:
             self._entries[message.name] = Entry(sender, message)

@@ -44,7 +44,7 @@ def is_near(one: Reachable, other: Reachable) -> bool:
 def endpoint(me: Reachable, other: Reachable) -> str:
     """Where to connect to, to send to ``other``.
 
-    >>> from ..comms.messages import Member
+    >>> from mosaic_like.comms.messages import Member
     >>> here = Member(1, "head", b"", "ipc:///a", "x", 1, "tcp://10.0.0.1:9", "A")
     >>> there = Member(2, "node:1", b"", "ipc:///a", "x", 1, "tcp://10.0.0.2:9", "B")
     >>> endpoint(here, here), endpoint(here, there)

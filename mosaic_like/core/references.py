@@ -113,15 +113,14 @@ class Grants:
         me = self._me
         grants = []
         for reference in references:
-            uid, owner = reference.uid, reference.owner
-            if self.heirs:
-                owner = self.heirs.get(owner, owner)
+            uid = reference.uid
+            owner = self.owner_now(reference.owner)
             if owner == me:
                 self._table.grant(uid, me, sender)
             elif sender != me and owner not in self._lost:
                 held = self._held.setdefault(sender, {})
                 held[owner, uid] = held.get((owner, uid), 0) + 1
-            grants.append(Grant(uid, owner, sender, self, reference.kind))
+            grants.append(Grant(uid, reference.owner, sender, self, reference.kind))
         return grants
 
     def sending(
@@ -135,9 +134,8 @@ class Grants:
         messages: list[tuple[int, Message]] = []
         if to not in self._lost:
             for reference in references:
-                uid, owner = reference.uid, reference.owner
-                if self.heirs:
-                    owner = self.heirs.get(owner, owner)
+                uid = reference.uid
+                owner = self.owner_now(reference.owner)
                 if owner == to or owner in self._lost:
                     continue
                 if owner == self._me:
@@ -160,8 +158,7 @@ class Grants:
         granted: dict[int, list[tuple[int, int]]] = {}
         for _ in range(min(len(self._fallen), _AT_ONCE)):
             uid, owner, granter = self._fallen.popleft()
-            if self.heirs:
-                owner = self.heirs.get(owner, owner)
+            owner = self.owner_now(owner)
             if owner in self._lost:
                 continue
             if granter == self._me:
@@ -180,6 +177,10 @@ class Grants:
         messages += [(owner, Release(uids)) for owner, uids in made.items()]
         messages += [(owner, ReleaseGrants(pairs)) for owner, pairs in granted.items()]
         return messages
+
+    def owner_now(self, owner: int) -> int:
+        """Who counts what this one owned: itself, or its heir if it has left."""
+        return self.heirs.get(owner, owner) if self.heirs else owner
 
     def moved(self, owner: int, heir: int) -> None:
         """What one owner had is another's from now on; told before it is lost.

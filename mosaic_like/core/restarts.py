@@ -23,7 +23,8 @@ move from the home, one before the other or the reverse:
     at life n   Moved n, built   UP
     anywhere    Moved m < n      nothing: it is late
     waiting     Ended            END: what waits ends with its error
-    at life n   Ended            remembers it: that life answers for itself
+    at life n   Ended            remembers it until Lost
+    at life n   Ended, closed    OVER: that life answers for itself
 
 A home that is lost takes its tesserae with it, as a supervisor does: then whoever waits
 ends. What is called, sent or kept is not known here, and there is no clock.
@@ -109,11 +110,12 @@ class Home:
         self._move("built")
         return self._tell_all()
 
-    def lost(self, now_s: float) -> float | None:
+    def lost(self, now_s: float, *, counts: bool = True) -> float | None:
         """The runtime where it is has certainly ended.
 
         Args:
             now_s: seconds that only grow.
+            counts: not so where it has left in order.
 
         Returns:
             After how many seconds the next life is to be made; None: there is to be
@@ -121,6 +123,9 @@ class Home:
         """
         self._move("lost")
         self.owner = 0
+        if not counts:
+            self.life += 1
+            return 0.0
         times = self._times
         recent = sum(now_s - time_s < CALM_S for time_s in times)
         if self.within_s is not None:
@@ -159,7 +164,7 @@ class Home:
             built = self.state is not HomeState.STARTING
             news.append(Moved(self.uid, self.life, self.tessera, self.owner, built))
         if self.state is HomeState.ENDED:
-            news.append(Ended(self.uid, self.error))
+            news.append(Ended(self.uid, self.error, bool(self.owner)))
         return news
 
     def _tell_all(self) -> Sends:
@@ -172,6 +177,7 @@ class Step(enum.Enum):
     DETACH = enum.auto()
     PLACE = enum.auto()
     UP = enum.auto()
+    OVER = enum.auto()
     END = enum.auto()
 
 
@@ -214,12 +220,19 @@ class Follower:
             return [Step.DETACH, *self._place(place)]
         return [Step.DETACH, Step.END] if self.error is not None else [Step.DETACH]
 
-    def ended(self, error: bytes) -> list[Step]:
-        """The home says that there will be no further life, or the home is lost."""
+    def ended(self, error: bytes, closed: bool = False) -> list[Step]:
+        """There will be no further life: the home says so, or is lost.
+
+        Args:
+            error: for what waits.
+            closed: its last life was not lost.
+        """
         if self.error is not None:
             return []
         self.error = error
-        return [] if self.owner else [Step.END]
+        if not self.owner:
+            return [Step.END]
+        return [Step.OVER] if closed else []
 
     def _place(self, place: Moved) -> list[Step]:
         self.life = place.life

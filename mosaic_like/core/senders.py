@@ -67,7 +67,13 @@ ROUTES: Mapping[type[wire.Message], Routes] = MappingProxyType(
         wire.Failed: _BETWEEN_OWNERS,
         wire.Cancel: _BETWEEN_OWNERS,
         wire.Running: _BETWEEN_OWNERS,
+        wire.Again: ((_USER, _USER),),
+        wire.Ran: ((_USER, _USER),),
+        wire.Ending: ((_USER, _USER),),
         wire.Waits: _BETWEEN_OWNERS,
+        wire.Learn: ((_USER, _USER),),
+        wire.Recall: ((_USER, _USER),),
+        wire.Recalled: ((_USER, _USER),),
         wire.Subscribe: _BETWEEN_OWNERS,
         wire.Fetch: _BETWEEN_OWNERS,
         wire.Value: _BETWEEN_OWNERS,
@@ -90,8 +96,14 @@ ROUTES: Mapping[type[wire.Message], Routes] = MappingProxyType(
         wire.Chunk: _BETWEEN_OWNERS,
         wire.Taken: _BETWEEN_OWNERS,
         wire.Unwanted: _BETWEEN_OWNERS,
-        wire.Exited: ((_NODE | _USER, _MONITOR), (_MONITOR, _HEAD)),
+        wire.Exited: ((_NODE | _OWNER, _MONITOR), (_MONITOR, _HEAD)),
         wire.Stop: ((_HEAD, _MONITOR), (_MONITOR, _NODE | _HEAD), (_NODE, _OF_NODE)),
+        wire.Beat: (
+            (_NODE | _HEAD, _MONITOR),
+            (_MONITOR, _NODE | _HEAD),
+            (_NODE, Kind.WORKER),
+            (Kind.WORKER, _NODE),
+        ),
         wire.Stopped: ((_OF_NODE, _NODE), (_NODE, _MONITOR), (_MONITOR, _HEAD)),
         wire.Quiesce: ((_USER, _USER),),
         wire.Quiet: ((_USER, _USER),),
@@ -114,6 +126,8 @@ ROUTES: Mapping[type[wire.Message], Routes] = MappingProxyType(
         wire.Moved: ((_USER, _USER),),
         wire.Ended: ((_USER, _USER),),
         wire.Closed: ((_USER, _USER),),
+        wire.Seek: ((_OWNER, _USER),),
+        wire.Resent: ((_USER, _OWNER),),
     }
 )
 

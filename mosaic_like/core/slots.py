@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from ..comms.messages import OF_TAG, TakenSlots
+from ..comms.messages import TakenSlots
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -114,7 +114,7 @@ class SlotTable:
             line = self._waiting.get(slot.name)
             if line and line[0] is not request:
                 return False
-            limit = self._limits.get(slot.name) if slot.limit == OF_TAG else slot.limit
+            limit = self._limits.get(slot.name) if slot.limit < 0 else slot.limit
             if limit is not None and self.used(slot.name) >= limit:
                 return False
         return True

@@ -114,6 +114,28 @@ def following(state: int, event: int) -> int:
     return new
 
 
+APART = "~"  # before the number of a function, where several have one name
+
+
+def function_name(method: str) -> str:
+    """The name of a function task, for people."""
+    return method.partition(APART)[0]
+
+
+class Withdrawn(BaseException):
+    """Raised around a user's function, never by it: the call is cancelled.
+
+    Args:
+        error: what awaiting it raises.
+        reason: of its state.
+    """
+
+    def __init__(self, error: Exception, reason: str) -> None:
+        super().__init__(error, reason)
+        self.error = error
+        self.reason = reason
+
+
 class Task(msgspec.Struct, gc=False, eq=False):
     """A call on a tessera, at the runtime where the tessera lives.
 

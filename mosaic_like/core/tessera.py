@@ -290,11 +290,15 @@ class Tessera:
         if not self.options.is_async:
             return True
         self.active -= 1
+        self.put_first(task)
+        return False
+
+    def put_first(self, task: Task) -> None:
+        """A call goes before all that wait; it starts when there is room."""
         if self.queue is _NONE_QUEUED:
             self.queue = deque()
         self.queue.appendleft(task)
         self.dispatch()
-        return False
 
     def remove(self, task: Task) -> None:
         """Take a cancelled call out of the mailbox."""

@@ -20,6 +20,7 @@ from .caller import Arrived, Call, CallerState, Outbox, references
 from .holders import HolderTable
 from .limits import Late, Limit, Limits, reason_of
 from .parts import Parts, keys_of
+from .recalls import Recalls
 from .streams import Producers
 from .task import (
     CANCEL_EVENT,
@@ -67,6 +68,7 @@ _NO_OPTIONS = wire.Options(name="result")
 # Parts are picked on a thread of their own: a method that runs must not delay them.
 _PICKING = wire.Options(name="task", thread=True)
 _OF_NO_TESSERA = (wire.RESULT_CALL, wire.APPLY, wire.PART)
+_AWAITED = (wire.TASK, wire.ALLOWED)
 _LISTENING = TesseraState.LISTENING
 NONE = b"N"  # None, as the serializer has it
 CLOSE_METHOD = "__close__"
@@ -198,6 +200,7 @@ class WorkerState:
         self.copies: dict[int, Task] = {}  # of tasks that another warehouse owns
         self.producers = Producers(self)
         self.limits = Limits(self._is_open)  # of calls that have a time
+        self._recalls = Recalls(self)
         self._stops: dict[int, str] = {}  # why those that run were asked to end
         # Whose ends were told before they ended, and that still run.
         self.abandoned: dict[int, Task] = {}
@@ -223,6 +226,13 @@ class WorkerState:
         """
         if maker(message.tessera) != sender or maker(message.uid) != sender:
             raise ProtocolError("it makes what only another may make")
+        supervised = message.options.supervised
+        if supervised is not None and (
+            maker(supervised.uid) != sender
+            or min(supervised.life, supervised.checkpoint_calls) < 0
+            or not 0 <= supervised.checkpoint_s < float("inf")
+        ):
+            raise ProtocolError(f"it is built again as {supervised}")
         if message.options.memory < 0:
             raise ProtocolError(f"it reserves {message.options.memory} bytes")
         made = (self.tesserae, self.tasks)
@@ -414,6 +424,10 @@ class WorkerState:
             task = received(message, sender, on, buffers)
             self.tasks[message.uid] = task
             self.holders.add(message.uid)
+            if self.shelf is not None:
+                why = "its value has gone to a warehouse, where nothing runs: await "
+                self._fail(task, wire.GONE, why + "its result() and call it there")
+                return
             self.gather(task, message, sender)
             if self._early_cancels:
                 self._cancel_early(task)
@@ -438,18 +452,22 @@ class WorkerState:
             )
         line.append((sender, message, buffers))
 
-    def turn_away(self, message: wire.Submit, sender: int, why: str) -> None:
-        """A call on a tessera that is here does not run; a ``Drained`` says why."""
-        tessera = self.tesserae[message.tessera]
+    def turn_away(self, message: wire.Submit, sender: int, why: str | None) -> None:
+        """A call on a tessera does not run; ``why`` None: its caller is not told."""
+        tessera = self.tesserae.get(message.tessera)
+        if tessera is None:  # it has been closed
+            by = maker(message.tessera)
+            tessera = Tessera(message.tessera, by, _NO_OPTIONS, self._runner)
         if message.number == tessera.numbers.get(sender, 0):
             # The next ones may run: those made inside of others.
             if tessera.numbers is NONE_NUMBERED:
                 tessera.numbers = {}
             tessera.numbers[sender] = message.number + 1
-        task = received(message, sender, tessera)
-        self.tasks[message.uid] = task
-        self.holders.add(message.uid)
-        self._fail(task, wire.LOST, why)
+        if why is not None:
+            task = received(message, sender, tessera)
+            self.tasks[message.uid] = task
+            self.holders.add(message.uid)
+            self._fail(task, wire.LOST, why)
 
     def _refused(self, task: Task) -> bool:
         tessera = task.tessera
@@ -482,7 +500,7 @@ class WorkerState:
             return
         task.arguments = [None] * len(extra.references)
         for index, reference in enumerate(extra.references):
-            if reference.kind == wire.TASK and not task.settled:
+            if reference.kind in _AWAITED and not task.settled:
                 self._await_argument(task, index, reference)
 
     def _await_argument(
@@ -494,7 +512,7 @@ class WorkerState:
                 local = self._never(reference.uid)
             if local is not None and local.settled:
                 task.arguments[index] = local
-                if local.state != DONE:
+                if local.state != DONE and reference.kind == wire.TASK:
                     self._upstream(task, local)
                 return
             if local is not None and local.handed and self._on_main(task):
@@ -586,7 +604,10 @@ class WorkerState:
             return
         task.arguments[index] = argument
         task.missing -= 1
-        if argument.state != DONE:
+        extra = task.extra
+        if argument.state != DONE and (
+            extra is None or extra.references[index].kind == wire.TASK
+        ):
             self._upstream(task, argument)
         else:
             self._arguments_here(task)
@@ -695,6 +716,24 @@ class WorkerState:
         if self._dependents or self._subscribers:
             self._tell_others(task)
 
+    def give_here(self, uid: int, value: Any) -> None:
+        """A task of this runtime's own that was never sent has a value: it is here."""
+        task = self._own_ghost(uid)
+        task.move(FINISH)
+        self._keep(task, value)
+        self._tell_end(task.caller, task)
+
+    def refuse_here(self, uid: int, reason: int, error: bytes) -> None:
+        """The same, without a value; its caller knows."""
+        task = self._own_ghost(uid)
+        task.outcome = wire.Failed(uid, reason, error)
+        task.move(CANCEL_EVENT if reason == wire.CANCELLED else ERROR_EVENT)
+
+    def _own_ghost(self, uid: int) -> Task:
+        task = self.tasks[uid] = self._ghost(uid, self._port.incarnation)
+        self.holders.add(uid)
+        return task
+
     def keep_copy(self, task: Task, value: Any) -> None:
         """The value of a task that lives elsewhere, for those who ask here."""
         self._keep(task, value)
@@ -718,6 +757,8 @@ class WorkerState:
             task.move(event)
         if self._dependents or self._subscribers:
             self._tell_others(task)
+        if task.released:  # while its value was on its way
+            self.tasks.pop(task.uid, None)
 
     def discard(self, task: Task, error: Exception) -> None:
         """The value of a task that is done goes, whoever holds it."""
@@ -751,8 +792,47 @@ class WorkerState:
             task.tessera.dispatch()
         if task.outcome is not None:
             self._ended_before(task)
+        elif self._recalls.left_alone(task):
+            task.move(event)
+            self._tell(task.caller, wire.Recalled([task.uid], [task.uid]), None)
+        elif reason == wire.AGAIN:
+            task.outcome = wire.Failed(task.uid, wire.ERROR, b"")
+            task.move(event)
+            self.tasks.pop(task.uid, None)
+            self._unasked(task.uid)
+            self._tell(task.caller, wire.Again(task.uid, *error), None)
         else:
             self._settle(task, event, reason, error)
+
+    def may_hand_back(self, task: Task) -> bool:
+        """Nobody but the submitter of a function task has heard that it is here."""
+        return (
+            task.tessera.options.stateless
+            and task.outcome is None
+            and not task.shared
+            and not self.is_awaited(task.uid)
+        )
+
+    def recall(self, uids: list[int], sender: int) -> None:
+        """The submitter of function tasks wants back what has not started."""
+        taken = self._recalls.asked(uids, sender)
+        self._tell(sender, wire.Recalled(uids, taken), None)
+
+    def is_awaited(self, uid: int) -> bool:
+        """Somebody waits for its end, beside its caller."""
+        return uid in self._dependents or uid in self._subscribers
+
+    def forget_arguments(self, task: Task) -> None:
+        """A call that ends without having run needs them no longer."""
+        if task.missing and type(task.buffers) is Arrived and task.buffers.size:
+            self._port.unwanted(task.buffers)
+        for uid in [r.uid for r in task.extra.references] if task.extra else ():
+            line = self._dependents.get(uid)
+            if line is not None:
+                line[:] = [one for one in line if one[0] is not task]
+                if not line:
+                    del self._dependents[uid]
+        task.buffers = task.arguments = None
 
     def _returned_late(self, task: Task) -> None:
         """User code has returned, but the end of the call was told before."""

@@ -70,6 +70,24 @@ def init(**options: Any) -> Any:
     return _enter("init", begin, options)
 
 
+def on_a_thread(**options: Any) -> Any:
+    """The runtime of this program, else a new one on a thread; stops at its end.
+
+    As ``init``, but where a loop runs too, and without looking at other options.
+    """
+    with session.starting():
+        found = session.peek()
+        if found is not None:
+            return found
+        host = _Host(lambda: local.begin(options))
+        try:
+            return host.started.result()
+        except BaseException:
+            host.stop()
+            host.join()
+            raise
+
+
 def connect(where: str | os.PathLike[str] | None = None) -> Any:
     """Join a cluster that runs, as one more head.
 
@@ -78,8 +96,9 @@ def connect(where: str | os.PathLike[str] | None = None) -> Any:
     program holds; the cluster goes on.
 
     Args:
-        where: the key file, its directory, or the monitor's ipc address; None for what
-            ``MOSAIC_CLUSTER`` names.
+        where: the key file, its directory, or the monitor's ipc address; ``"-"`` to
+            read the key from standard input; None for what ``MOSAIC_CLUSTER`` names.
+            The key of a cluster that has an ``address=`` is good on any host.
 
     Raises:
         ConnectError: within 5 s: there is no such cluster any more, or that is no key

@@ -8,6 +8,7 @@ that ``MOSAIC_CLUSTER`` names.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import sys
 import time
@@ -23,15 +24,34 @@ if TYPE_CHECKING:
 
     from ..config import Config
     from ..runtimes.head import Head
+    from .layout import Layout
+    from .remote import Remote
 
 UID = "mrun"
 
 
-def run_program(command: Sequence[str], config: Config) -> int:
+@dataclasses.dataclass(frozen=True)
+class Elsewhere:
+    """What mrun is told of nodes on other hosts.
+
+    Args:
+        layout: the hosts.
+        python: the interpreter there.
+        is_strict: no host may be left out.
+    """
+
+    layout: Layout
+    python: str
+    is_strict: bool
+
+
+def run_program(
+    command: Sequence[str], config: Config, elsewhere: Elsewhere | None = None
+) -> int:
     """Run a program with a cluster of its own, and give the exit code for mrun."""
     try:
         find(command[0])  # before a cluster is started for nothing
-        return asyncio.run(_Job(command, config).run())
+        return asyncio.run(_Job(command, config, elsewhere).run())
     except CannotRun as error:
         print(f"mrun: {error}", file=sys.stderr)
         return error.code
@@ -40,9 +60,12 @@ def run_program(command: Sequence[str], config: Config) -> int:
 class _Job:
     """What is there of it at any moment decides what a signal means."""
 
-    def __init__(self, command: Sequence[str], config: Config) -> None:
+    def __init__(
+        self, command: Sequence[str], config: Config, elsewhere: Elsewhere | None
+    ) -> None:
         self._command = command
         self._config = config
+        self._elsewhere = elsewhere
         self._starting: asyncio.Task[tuple[Head, Cluster]] | None = None
         self._program: Program | None = None
         self._ending: Cluster | None = None
@@ -52,7 +75,8 @@ class _Job:
         loop = asyncio.get_running_loop()
         signals = Signals(loop, self._on_signal)
         began_s = time.monotonic()
-        self._starting = loop.create_task(start(self._config, UID))
+        remote = self._remote(signals)
+        self._starting = loop.create_task(start(self._config, UID, remote=remote))
         try:
             head, cluster = await self._starting
         except asyncio.CancelledError:
@@ -68,6 +92,19 @@ class _Job:
             self._ending = cluster
             await end(head, cluster)
 
+    def _remote(self, signals: Signals) -> Remote | None:
+        if self._elsewhere is None:
+            return None
+        from .remote import Remote
+
+        return Remote(
+            self._elsewhere.layout,
+            self._elsewhere.python,
+            os.environ,
+            is_strict=self._elsewhere.is_strict,
+            mask=signals.mask,
+        )
+
     async def _run(
         self, head: Head, cluster: Cluster, signals: Signals, began_s: float
     ) -> int:
@@ -79,7 +116,10 @@ class _Job:
 
         if not self._config.quiet:
             seconds = time.monotonic() - began_s
-            print(f"{start_line(head)} · ready in {seconds:.1f} s", file=sys.stderr)
+            line = start_line(head)
+            if cluster.remote is not None:
+                line = cluster.remote.start_line(self._config)
+            print(f"{line} · ready in {seconds:.1f} s", file=sys.stderr)
         cluster.watch(lost)
         environment = {**os.environ, keys.ENVIRONMENT: str(cluster.key)}
         self._program = Program.start(self._command, environment, signals.mask)

@@ -1,7 +1,10 @@
-"""The key file: where a cluster is, for programs that want to join it.
+"""The key: where a cluster is, and who may join it.
 
-JSON in the cluster's run directory, 0600. How it is written and what makes one unsafe
-to read is in ``runtimes.directory``; here is what stands in it.
+JSON on one line, in a file in the cluster's run directory, 0600; or the same on
+standard input, for who is started on another host by a program that has it. It is never
+on a command line or in an environment, which others can read. How the file is written
+and what makes one unsafe to read is in ``runtimes.directory``; here is what stands in
+it.
 """
 
 from __future__ import annotations
@@ -13,12 +16,16 @@ from typing import Any
 
 import msgspec
 
-from ..comms.messages import PROTOCOL
+from ..comms.messages import PROTOCOL, Member
+from ..comms.security import Keys, check_guarded
+from ..core.reach import endpoint, is_near
 from ..errors import ConnectError
 from ..runtimes.base import PYTHON
-from ..runtimes.directory import KEY_NAME, read_key
+from ..runtimes.directory import KEY_BYTES, KEY_NAME, parse_key, read_key
+from ..runtimes.machine import machine_id
 
 ENVIRONMENT = "MOSAIC_CLUSTER"  # names the key file of the cluster that is to be joined
+STANDARD_INPUT = "-"  # instead of the path of a key file
 
 
 class Key(msgspec.Struct):
@@ -31,21 +38,52 @@ class Key(msgspec.Struct):
     python: str = PYTHON
     pid: int = 0  # of the program that owns the cluster
     host: str = ""
+    machine: str = ""  # see core.reach
+    tcp: str = ""  # of the monitor, for other hosts; empty: it is not reached from them
+    keys: Keys | None = None  # for tcp; None there: it is insecure
 
     @classmethod
-    def of(cls, address: str, token: bytes, directory: Path) -> Key:
+    def of(
+        cls, monitor: Member, token: bytes, directory: Path, keys: Keys | None
+    ) -> Key:
         """For a cluster of this process."""
         return cls(
-            address,
+            monitor.address,
             token.hex(),
             str(directory),
             pid=os.getpid(),
             host=socket.gethostname(),
+            machine=monitor.machine,
+            tcp=monitor.tcp,
+            keys=keys,
         )
 
     def content(self) -> dict[str, Any]:
         """As it is written."""
-        return msgspec.structs.asdict(self)
+        written: dict[str, Any] = msgspec.to_builtins(self)
+        return written
+
+    def __repr__(self) -> str:
+        return f"<Key of {self.endpoint}>"  # and no secrets
+
+    @property
+    def is_near(self) -> bool:
+        """Whether the cluster's directory is on this machine."""
+        return is_near(_here(), self)
+
+    @property
+    def endpoint(self) -> str:
+        """Where the monitor is reached from here."""
+        return endpoint(_here(), self)
+
+    @property
+    def is_insecure(self) -> bool:
+        """Whether it listens without keys."""
+        return bool(self.tcp) and self.keys is None
+
+
+def _here() -> Member:
+    return Member(0, "", b"", "", "", 0, machine=machine_id())
 
 
 def find(where: str | os.PathLike[str] | None) -> Path:
@@ -86,11 +124,36 @@ def read(path: Path) -> Key:
         text = str(error)
         why = text if str(path) in text else f"{path}: {text}"
         raise ConnectError(why) from error
+    return _checked(content, str(path))
+
+
+def read_standard_input() -> Key:
+    """What comes on standard input, up to the end of its first line.
+
+    What follows is left there: who gave the key may go on to write, or keep it open.
+
+    Raises:
+        ConnectError: that is no key, or of another version.
+    """
+    line = bytearray()
+    try:
+        while len(line) <= KEY_BYTES and (byte := os.read(0, 1)) not in (b"", b"\n"):
+            line += byte
+    except OSError as error:
+        raise ConnectError(f"standard input cannot be read: {error}") from error
+    return _checked(parse_key(bytes(line), "standard input"), "standard input")
+
+
+def _checked(content: dict[str, Any], path: str) -> Key:
     try:
         key = msgspec.convert(content, Key)
         bytes.fromhex(key.token)
         if not key.address.startswith(("ipc://", "tcp://")):
             raise ValueError(f"its address is {key.address[:200]!r}")
+        if key.tcp and not key.tcp.startswith("tcp://"):
+            raise ValueError(f"its address for other hosts is {key.tcp[:200]!r}")
+        if key.is_insecure:
+            check_guarded(key.tcp, None)
     except (msgspec.ValidationError, ValueError) as error:
         raise ConnectError(f"{path} is not a key file: {error}") from None
     if key.protocol != PROTOCOL:
@@ -106,13 +169,30 @@ def read(path: Path) -> Key:
     return key
 
 
+def load(where: str | os.PathLike[str] | None) -> tuple[str, Key]:
+    """The key that is meant, and where it comes from, for people.
+
+    Args:
+        where: as for ``find``; ``-`` is standard input.
+
+    Raises:
+        ConnectError: there is none, it is stale, or it is no key of ours.
+    """
+    if where == STANDARD_INPUT:
+        return "the key on standard input", read_standard_input()
+    path = find(where)
+    key = read(path)
+    check_alive(path, key)
+    return str(path), key
+
+
 def check_alive(path: Path, key: Key) -> None:
     """Ask the socket whether anybody listens: a dead one answers at once.
 
     Raises:
         ConnectError: nobody does.
     """
-    if not key.address.startswith("ipc://"):
+    if not key.endpoint.startswith("ipc://"):
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
@@ -121,6 +201,11 @@ def check_alive(path: Path, key: Key) -> None:
         except TimeoutError:
             return  # it is busy, not gone
         except OSError as error:
+            if key.machine and not key.is_near:
+                raise ConnectError(
+                    f"{path}: its cluster, on {key.host}, is not reached from other "
+                    "hosts: start it with address=, or mrun --address"
+                ) from None
             raise ConnectError(
                 f"{path} is stale: nobody listens at {key.address} "
                 f"({os.strerror(error.errno or 0)}); its cluster, of process "

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from .. import session
 from ..config import FULL_TRACEBACK, Config
 from ..errors import ConnectError, MosaicError
+from ..ids import MONITOR_INCARNATION
 from ..runtimes.directory import RunDirectory
 from ..runtimes.processes import (
     PRELOAD,
@@ -30,13 +31,16 @@ from ..runtimes.processes import (
     gone_text,
 )
 from ..runtimes.spec import Spec
+from .listening import beside, network_of, network_to, warning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from pathlib import Path
 
+    from ..comms.messages import Member
     from ..runtimes.head import Head
     from .keys import Key
+    from .remote import Remote
 
 MODULES = (
     *PRELOAD,
@@ -54,8 +58,12 @@ CONNECT_TIMEOUT_S = 4.5  # with what is done before it stays below 5 s
 class Cluster:
     """The processes of one cluster, as their owner has them."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, remote: Remote | None = None) -> None:
         self.config = config
+        self.remote = remote
+        # The node of this host is the only one that is no command of an engine's.
+        self.has_node = remote is None or remote.layout.here is not None
+        self.network = network_of(config)
         try:
             self.directory = RunDirectory.create()
         except OSError as error:
@@ -97,12 +105,15 @@ class Cluster:
             monitor_token=self.monitor_token,
             path=[entry for entry in sys.path if isinstance(entry, str)],
             cwd=_working_directory(),
-        ).encode()
-        for kind in ("monitor", "node"):
+            network=self.network,
+        )
+        for kind in ("monitor", "node") if self.has_node else ("monitor",):
+            if kind == "node":
+                spec.network = beside(self.network)
             self._children.append(
                 server.spawn(
                     f"mosaic_like.runtimes.{kind}:main",
-                    spec,
+                    spec.encode(),
                     attach=kind == "node",
                     owner_pidfd=True,
                     on_exited=self._exited,
@@ -119,6 +130,8 @@ class Cluster:
         if self._failure:
             return
         kind = "monitor" if child is self._children[0] else "node"
+        if kind == "node" and child.status == 0:
+            return  # it has left in order: the monitor knows what becomes of the rest
         if child.failure:
             self._failure = f"the {kind} could not be forked: {child.failure}"
         elif child.status is None:
@@ -134,15 +147,24 @@ class Cluster:
         """It is known to have; not: its fork server was lost, and it may live."""
         return bool(self._children) and self._children[0].status is not None
 
-    def write_key(self) -> None:
-        """Let other programs connect."""
+    def key_of(self, monitor: Member) -> Key:
+        """Lets others in."""
         from .keys import Key
 
-        key = Key.of(self.monitor_address, self.monitor_token, self.directory.path)
+        keys = None if self.network is None else self.network.keys
+        return Key.of(monitor, self.monitor_token, self.directory.path, keys)
+
+    def write_key(self, monitor: Member) -> None:
+        """Let other programs connect."""
+        key = self.key_of(monitor)
         self.key = self.directory.write_key(key.content())
+        if key.is_insecure:
+            print(warning(key.tcp), file=sys.stderr)
 
     def kill(self) -> None:
         """Now and without order; also in a signal handler, and without a loop."""
+        if self.remote is not None:
+            self.remote.kill()
         for child in self._children:
             if child.pid:
                 self._kill(child)
@@ -165,6 +187,8 @@ class Cluster:
                         await child.exited()
             except TimeoutError:
                 self.kill()
+            if self.remote is not None:
+                await self.remote.stopped()
             server.close()
             # Its children are gone: it ends, and says so by the end of its socket.
             with contextlib.suppress(TimeoutError):
@@ -196,15 +220,22 @@ class Hold:
     Args:
         head: the runtime.
         cluster: that it owns; None if it joined one.
-        directory: of the cluster that it joined.
+        directory: of the cluster that it joined, or its own if that is elsewhere.
+        is_own: it is to be removed.
     """
 
     def __init__(
-        self, head: Head, cluster: Cluster | None, directory: RunDirectory | None = None
+        self,
+        head: Head,
+        cluster: Cluster | None,
+        directory: RunDirectory | None = None,
+        *,
+        is_own: bool = False,
     ) -> None:
         self.head = head
         self.cluster = cluster
         self.directory = directory
+        self._is_own = is_own
         self.maker = os.getpid()
         # Of the thread that runs the head's loop, if it is the head's alone.
         self.on_end: Callable[[], object] = lambda: None
@@ -241,7 +272,14 @@ class Hold:
             head.stopping = True
             head.close()
             if self.directory is not None:
-                self.directory.release()
+                _let_go(self.directory, is_own=self._is_own)
+
+
+def _let_go(directory: RunDirectory, *, is_own: bool) -> None:
+    if is_own:
+        directory.remove()
+    else:
+        directory.release()
 
 
 class Stopping:
@@ -304,7 +342,10 @@ def _check_descriptors(num_workers: int) -> None:
 
 
 async def start(
-    config: Config, uid: str = "", made: Callable[[Cluster], object] | None = None
+    config: Config,
+    uid: str = "",
+    made: Callable[[Cluster], object] | None = None,
+    remote: Remote | None = None,
 ) -> tuple[Head, Cluster]:
     """A new cluster with a head on the running loop, all its workers ready.
 
@@ -312,15 +353,17 @@ async def start(
         config: of all of it.
         uid: for a member that is to be none of the heads, such as mrun.
         made: told of the cluster before anything of it is started.
+        remote: the nodes of other hosts.
 
     Raises:
         ConnectError: it did not start; the text says which part, and why.
         TimeoutError: not all workers were there in ``config.timeout``.
         OSError: this process may not have enough files open.
     """
-    _check_descriptors(config.num_workers)
+    elsewhere = () if remote is None else remote.layout.others
+    _check_descriptors(config.num_workers + sum(h.workers or 1 for h in elsewhere))
     loop = asyncio.get_running_loop()
-    cluster = Cluster(config)
+    cluster = Cluster(config, remote)
     if made is not None:
         made(cluster)
     failed: asyncio.Future[str] = loop.create_future()
@@ -330,9 +373,9 @@ async def start(
         cluster.watch(lambda why: failed.done() or failed.set_result(why))  # type: ignore[func-returns-value]  # for its effect
         # While the fork server imports, so does this process.
         head = (await _imported())(loop, config)
-        head.bind(cluster.directory.socket("head"))
+        head.bind(cluster.directory.socket("head"), beside(cluster.network))
         await _unless(failed, _joined(head, cluster, uid))
-        cluster.write_key()
+        cluster.write_key(head.members[MONITOR_INCARNATION])
         cluster.on_failed = head.lose_cluster
         if failed.done():
             head.lose_cluster(failed.result())
@@ -375,9 +418,14 @@ async def _joined(head: Head, cluster: Cluster, uid: str) -> None:
     timeout_s = cluster.config.timeout
     address, token = cluster.monitor_address, cluster.monitor_token
     await head.join("head", address, token, uid, timeout_s or 180.0)
-    await _unless(
-        head.stillborn, head.wait_for_workers(cluster.config.num_workers, timeout_s)
-    )
+    remote = cluster.remote
+    if remote is not None:
+        await remote.start(cluster.key_of(head.members[MONITOR_INCARNATION]))
+    if cluster.has_node:
+        waiting = head.wait_for_workers(cluster.config.num_workers, timeout_s)
+        await _unless(head.stillborn, waiting)
+    if remote is not None:
+        await remote.ready(head, timeout_s)
 
 
 async def _unless(
@@ -433,30 +481,32 @@ async def join(where: str | os.PathLike[str] | None) -> Head:
     """
     from . import keys
 
-    path = keys.find(where)
-    key = keys.read(path)
-    keys.check_alive(path, key)
+    source, key = keys.load(where)
     try:
         return await _join(key)
-    except ConnectError as error:
-        raise ConnectError(f"{path}: {error}") from error
+    except (ConnectError, OSError) as error:
+        raise ConnectError(f"{source}: {error}") from error
 
 
 async def _join(key: Key) -> Head:
     head_of = await _imported()
-    directory = RunDirectory.join(key.directory)
+    network = network_to(key)
+    # From elsewhere it is a directory of our own, for who joins beside us.
+    is_own = not key.endpoint.startswith("ipc://")
+    directory = RunDirectory.create() if is_own else RunDirectory.join(key.directory)
     head = None
     try:
         head = head_of(asyncio.get_running_loop(), Config())
-        head.bind(directory.socket(f"h{os.getpid()}-{secrets.token_hex(4)}"))
+        name = f"h{os.getpid()}-{secrets.token_hex(4)}"
+        head.bind(directory.socket(name), network)
         token = bytes.fromhex(key.token)
-        await head.join("head", key.address, token, timeout_s=CONNECT_TIMEOUT_S)
+        await head.join("head", key.endpoint, token, timeout_s=CONNECT_TIMEOUT_S)
     except BaseException:
         if head is not None:
             head.close()
-        directory.release()
+        _let_go(directory, is_own=is_own)
         raise
-    head.hold = Hold(head, None, directory)
+    head.hold = Hold(head, None, directory, is_own=is_own)
     return head
 
 

@@ -18,12 +18,19 @@ import click
 from .. import __version__
 from ..config import Config
 from ..errors import MosaicError
+from .listening import network_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from .job import Elsewhere
+
 USAGE = 2
-ALLOCATIONS = ("SLURM_JOB_NODELIST", "PBS_NODEFILE", "PE_HOSTFILE", "LSB_HOSTS")
+# Options that say which hosts there are.
+_ELSEWHERE = (
+    *("local", "cluster", "hosts", "hostfile", "num_nodes", "free_head"),
+    *("strict", "python"),
+)
 LEVELS = ("debug", "perf", "info", "error")
 # Words that will be sub-commands: a program of such a name is run by `mrun -- NAME`.
 LATER = (
@@ -40,7 +47,7 @@ LATER = (
     "wait",
 )
 
-_HELP = """Start a cluster on this machine, run a program in it, and stop it again.
+_HELP = """Start a cluster, run a program in it, and stop it again.
 
 \b
   mrun python hello.py             as many workers as there are usable cores
@@ -48,16 +55,22 @@ _HELP = """Start a cluster on this machine, run a program in it, and stop it aga
   mrun -nw 4 python -c "..."       options after the program's name are its own
   mrun repl -nw 4                  a Python prompt with a cluster
   mrun status                      which clusters of mine are running
+  mrun --hosts a,b:4 python x.py   on two hosts, by ssh; four workers on b
+
+The cluster is on this machine, or in a job of Slurm, Grid Engine or PBS on all hosts
+that it was given.
 
 In the program, mosaic.run(main) and mosaic.init() join this cluster instead of starting
 one; the environment variable MOSAIC_CLUSTER names its key file. The exit code is the
-program's own, 128 + N if signal N ended it. When the program has ended, or mrun is
-killed, nothing is left.
+program's own, 128 + N if signal N ended it (130 after Ctrl-C, 143 after SIGTERM), 126 or
+127 if it cannot be run, 2 for wrong usage, 1 if there was no cluster. When the program
+has ended, or mrun is killed, nothing is left.
 """
 
 _RUN = "Cluster"
 _LOG = "What is said"
-_HOSTS = "More than one host (not yet: exit code 2)"
+_HOSTS = "More than one host"
+_NOT_YET = "Not yet (exit code 2)"
 _REST = "About"
 
 
@@ -108,7 +121,7 @@ class _Mrun(click.Group):
         self, ctx: click.Context, formatter: click.HelpFormatter
     ) -> None:
         headings: dict[str, list[tuple[str, str]]]
-        headings = {_RUN: [], _LOG: [], _HOSTS: [], _REST: []}
+        headings = {_RUN: [], _HOSTS: [], _LOG: [], _NOT_YET: [], _REST: []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:
@@ -121,14 +134,23 @@ class _Mrun(click.Group):
 
 
 def _not_yet(what: str, hint: str = "") -> click.UsageError:
-    return click.UsageError(
-        f"{what} is not there yet: this version runs clusters on one machine"
-        + (f"; {hint}" if hint else "")
-    )
+    return click.UsageError(f"{what} is not there yet" + (f"; {hint}" if hint else ""))
 
 
 def _option(*names: str, **more: Any) -> Callable[[Any], Any]:
     return click.option(*names, cls=_Option, **more)
+
+
+def _writable(ctx: click.Context, parameter: Any, value: str | None) -> str | None:
+    """The whole path of a file to which something can be added."""
+    if value is None:
+        return None
+    path = os.path.abspath(value)
+    try:
+        with open(path, "a"):
+            return path
+    except OSError as error:
+        raise click.BadParameter(f"{path}: {error.strerror}") from None
 
 
 def _workers(function: Any) -> Any:
@@ -169,13 +191,33 @@ def _flag(*names: str, heading: str, help: str) -> Callable[[Any], Any]:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88},
 )
 @_workers
-@_flag("-l", "--local", heading=_RUN, help="On this machine [default]")
+@_flag("-l", "--local", heading=_RUN, help="On this machine, also inside a job")
+@_option(
+    "--record",
+    metavar="FILE",
+    callback=_writable,
+    heading=_RUN,
+    help="Add a line of JSON to FILE for each task that has ended",
+)
 @_flag("--profile", heading=_RUN, help="Record the times of every call (not yet)")
 @_flag("--debug", heading=_LOG, help="The runtime's log: everything")
 @_flag("--perf", heading=_LOG, help="The runtime's log: times too")
 @_flag("--info", heading=_LOG, help="The runtime's log: what matters [default]")
 @_flag("--error", heading=_LOG, help="The runtime's log: errors only")
 @_flag("-q", "--quiet", heading=_LOG, help="No start line")
+@_option(
+    "--hosts",
+    metavar="A,B:N",
+    heading=_HOSTS,
+    help="Hosts to reach by ssh; N workers there",
+)
+@_option(
+    "--hostfile",
+    type=click.Path(),
+    metavar="FILE",
+    heading=_HOSTS,
+    help="A file with one on each line: B slots=N",
+)
 @_option(
     "-n",
     "--nnodes",
@@ -184,28 +226,47 @@ def _flag(*names: str, heading: str, help: str) -> Callable[[Any], Any]:
     callback=_at_least_1,
     metavar="N",
     heading=_HOSTS,
-    help="Hosts; 1 is this machine",
+    help="So many of the hosts [default: all]",
 )
-@_flag("-c", "--cluster", heading=_HOSTS, help="On the hosts of the allocation")
-@_flag("--dynamic", heading=_HOSTS, help="Hosts may join later")
-# With one host this is so, and there is nothing to refuse.
-@_flag("-rh", "--reuse-head", heading=_HOSTS, help="Workers on the head's host too")
-@_flag("-fh", "--free-head", heading=_HOSTS, help="No workers on the head's host")
-@_flag("--head", heading=_HOSTS, help="Be the head alone")
-@_flag("--monitor", heading=_HOSTS, help="Be the monitor alone")
-@_flag("--node", heading=_HOSTS, help="Be a node alone")
-@_option("-i", "--indices", metavar="I[:J]", heading=_HOSTS, help="Index of that node")
-@_flag("--daemon", heading=_HOSTS, help="In the background")
-@_flag("--inproc", heading=_HOSTS, help="In the foreground")
-@_option("--address", metavar="HOST", heading=_HOSTS, help="Where to listen")
-@_option("--port", type=int, metavar="PORT", heading=_HOSTS, help="Where to listen")
-@_option("--monitor-address", metavar="HOST", heading=_HOSTS, help="Monitor to join")
-@_option("--monitor-port", type=int, metavar="PORT", heading=_HOSTS, help="Its port")
+@_flag("-c", "--cluster", heading=_HOSTS, help="On the hosts of the job, or not at all")
+@_flag("--strict", heading=_HOSTS, help="Do not start with fewer hosts")
+@_option(
+    "--python",
+    metavar="PATH",
+    heading=_HOSTS,
+    help="The interpreter there [default: the path of this one]",
+)
+@_flag(
+    "-rh",
+    "--reuse-head",
+    heading=_HOSTS,
+    help="Workers on this host too, if it is one of them [default]",
+)
+@_flag("-fh", "--free-head", heading=_HOSTS, help="No workers on this host")
+@_flag("--dynamic", heading=_NOT_YET, help="Hosts may join later")
+@_flag("--head", heading=_NOT_YET, help="Be the head alone")
+@_flag("--monitor", heading=_NOT_YET, help="Be the monitor alone")
+@_flag("--node", heading=_NOT_YET, help="Be a node alone: mrun node")
+@_option(
+    "-i", "--indices", metavar="I[:J]", heading=_NOT_YET, help="Index of that node"
+)
+@_flag("--daemon", heading=_NOT_YET, help="In the background")
+@_flag("--inproc", heading=_NOT_YET, help="In the foreground")
+@_option(
+    "--address",
+    metavar="HOST",
+    heading=_RUN,
+    help="Of this machine: other hosts may join there, by mrun node",
+)
+@_option("--port", type=int, metavar="PORT", heading=_RUN, help="The monitor's, there")
+@_flag("--insecure", heading=_RUN, help="There without keys: on 127.0.0.1 alone")
+@_option("--monitor-address", metavar="HOST", heading=_NOT_YET, help="Monitor to join")
+@_option("--monitor-port", type=int, metavar="PORT", heading=_NOT_YET, help="Its port")
 @_option(
     "--pubsub-port",
     type=int,
     metavar="PORT",
-    heading=_HOSTS,
+    heading=_NOT_YET,
     help="Means nothing any more",
 )
 @click.version_option(
@@ -215,11 +276,16 @@ def _flag(*names: str, heading: str, help: str) -> Callable[[Any], Any]:
 @click.pass_context
 def cli(ctx: click.Context, /, **options: Any) -> None:
     _check(options)
+    ctx.meta["asked"] = {name: options[name] for name in _ELSEWHERE}
     ctx.obj = {
         "num_workers": options["num_workers"],
         "num_threads": options["num_threads"],
         "profile": options["profile"] or None,
+        "record": options["record"],
         "quiet": options["quiet"] or None,
+        "address": options["address"],
+        "port": options["port"],
+        "insecure": options["insecure"] or None,
         "log_level": next((name for name in LEVELS if options[name]), None),
     }
 
@@ -228,6 +294,9 @@ def _check(options: dict[str, Any]) -> None:
     """Raise UsageError for what excludes each other, and for what is not there yet."""
     for names in (
         ("local", "cluster"),
+        ("local", "hosts", "hostfile"),
+        ("cluster", "hosts", "hostfile"),
+        ("local", "free_head"),
         ("local", "dynamic"),
         ("head", "monitor", "node"),
         ("daemon", "inproc"),
@@ -240,24 +309,68 @@ def _check(options: dict[str, Any]) -> None:
     nodes = options["num_nodes"] or 1
     if nodes > 1 and options["local"]:
         raise click.UsageError(f"--local is one machine, -n {nodes} are more")
+    if options["insecure"] and (options["hosts"] or options["hostfile"]):
+        raise click.UsageError(
+            "--insecure is for this machine alone, --hosts and --hostfile name others"
+        )
     if options["indices"] is not None and not options["node"]:
         raise click.UsageError("-i/--indices goes with --node")
-    if nodes > 1 or options["cluster"]:
-        asked = f"-n {nodes}" if nodes > 1 else "--cluster"
-        found = [name for name in ALLOCATIONS if os.environ.get(name)]
-        if not found:
-            looked = ", ".join(ALLOCATIONS)
-            raise click.UsageError(
-                f"{asked} needs the hosts of an allocation, and this is none: looked "
-                f"for {looked}"
-            )
-        raise _not_yet(f"{asked} (found {found[0]})")
     for name in (
-        *("head", "monitor", "node", "daemon", "inproc", "dynamic", "free_head"),
-        *("address", "port", "monitor_address", "monitor_port"),
+        *("head", "monitor", "node", "daemon", "inproc", "dynamic"),
+        *("monitor_address", "monitor_port"),
     ):
         if options[name] not in (None, False):
             raise _not_yet(_dashed(name))
+
+
+def _elsewhere(asked: dict[str, Any], options: dict[str, Any]) -> Elsewhere | None:
+    """The hosts of the cluster; None: this one, and nothing was said of any.
+
+    Raises:
+        UsageError: what was asked for cannot be.
+    """
+    from .job import Elsewhere
+    from .layout import allocated, lay_out, named
+
+    try:
+        found = named(asked["hosts"], asked["hostfile"])
+        if found is None and not asked["local"]:
+            found = allocated(os.environ)
+        if found is None:
+            _refuse_hosts(asked)
+            return None
+        layout = lay_out(
+            found,
+            os.environ,
+            num_nodes=asked["num_nodes"],
+            num_workers=options["num_workers"],
+            num_threads=options["num_threads"],
+            address=options["address"],
+            free_head=asked["free_head"],
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error), ctx=_root()) from None
+    return Elsewhere(layout, asked["python"] or sys.executable, asked["strict"])
+
+
+def _refuse_hosts(asked: dict[str, Any]) -> None:
+    """There is this host alone."""
+    from .engines import VARIABLES
+
+    nodes = asked["num_nodes"] or 1
+    if nodes > 1 or asked["cluster"]:
+        what = f"-n {nodes}" if nodes > 1 else "--cluster"
+        raise ValueError(
+            f"{what} needs the hosts of a job, and this is none: looked for "
+            f"{', '.join(VARIABLES)}; outside of jobs name hosts by --hosts or "
+            "--hostfile"
+        )
+    if asked["free_head"]:
+        raise ValueError("--free-head leaves no host for workers: there is this one")
+
+
+def _root() -> click.Context:
+    return click.get_current_context().find_root()  # not that of a hidden command
 
 
 def _dashed(name: str) -> str:
@@ -266,20 +379,28 @@ def _dashed(name: str) -> str:
 
 def _config(options: dict[str, Any]) -> Config:
     try:
-        return Config.make(**options)
+        config = Config.make(**options)
+        network_of(config)  # an address that is none of this machine's
+        return config
     except (TypeError, ValueError, NotImplementedError) as error:
-        root = click.get_current_context().find_root()  # not that of a hidden command
-        raise click.UsageError(str(error), ctx=root) from None
+        raise click.UsageError(str(error), ctx=_root()) from None
 
 
 # Not among the sub-commands: it is what all other words are.
 @click.command(add_help_option=False)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-@click.pass_obj
-def _run(options: dict[str, Any], command: tuple[str, ...]) -> int:
+@click.pass_context
+def _run(ctx: click.Context, command: tuple[str, ...]) -> int:
     from .job import run_program
 
-    return run_program(command, _config(options))
+    options = ctx.obj
+    elsewhere = _elsewhere(ctx.meta["asked"], options)
+    if elsewhere is None:
+        return run_program(command, _config(options))
+    config = _config({**options, **elsewhere.layout.options})
+    for line in elsewhere.layout.warnings:
+        click.echo(f"mosaic: {line}", err=True)
+    return run_program(command, config, elsewhere)
 
 
 @cli.command(short_help="A Python prompt with a cluster.")
@@ -293,6 +414,10 @@ def repl(options: dict[str, Any], /, **own: Any) -> int:
     """
     from .repl import run_repl
 
+    asked = click.get_current_context().meta["asked"]
+    for name in _ELSEWHERE:
+        if name != "local" and asked[name] not in (None, False, 1):
+            raise _not_yet(f"{_dashed(name)} with mrun repl", "it is on this machine")
     given = {name: value for name, value in own.items() if value is not None}
     options = {**options, **given}
     _config(options)  # what is wrong is said as usage
@@ -317,6 +442,39 @@ def memory(as_json: bool, key_file: str | None) -> int:
     from .status import show_memory
 
     return show_memory(key_file, as_json=as_json)
+
+
+@cli.command(short_help="A node that joins a cluster that runs.")
+@click.option(
+    "--key",
+    metavar="FILE",
+    help="The cluster's key file; - reads it from standard input [default: "
+    "$MOSAIC_CLUSTER]",
+)
+@click.option(
+    "--address",
+    metavar="HOST",
+    help="Of this machine, for the other hosts [default: the one towards the monitor]",
+)
+@_workers
+@click.pass_obj
+def node(
+    options: dict[str, Any], /, key: str | None, address: str | None, **own: Any
+) -> int:
+    """Be a node, with workers, of a cluster that runs on this or another host.
+
+    It stays until the cluster stops. SIGINT or SIGTERM: it leaves in order, a second
+    one ends it at once. A cluster that other hosts are to join is started with
+    --address; the key says all else and lets in whoever has it, so it is never an
+    argument: it comes by a file that is yours alone, or by standard input.
+    """
+    from .joining import run_node
+
+    asked = {name: own[name] or options[name] for name in own}
+    try:
+        return run_node(key, {k: v for k, v in asked.items() if v is not None}, address)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 @cli.command(short_help="Stop a cluster of mine.")

@@ -135,24 +135,13 @@ class Program:
         Raises:
             CannotRun: it cannot be started after all.
         """
-        prctl = _load_prctl()
-        parent = os.getpid()
-
-        def prepare() -> None:
-            if prctl is not None:
-                prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-                if os.getppid() != parent:  # it died before we had asked
-                    os._exit(1)
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
         try:
-            # No thread of ours can hold a lock that prepare needs.
             return cls(
                 subprocess.Popen(
                     list(command),
                     executable=find(command[0]),
                     env=dict(environment),
-                    preexec_fn=prepare,
+                    preexec_fn=prepared(mask, signal.SIGKILL),
                 )
             )
         except OSError as error:
@@ -176,6 +165,31 @@ class Program:
         """Wait for its end: its exit code, 128 + N if signal N ended it."""
         code = await asyncio.to_thread(self._process.wait)
         return code if code >= 0 else 128 - code
+
+
+def prepared(
+    mask: set[signal.Signals | int] | set[signal.Signals], number: signal.Signals
+) -> Callable[[], None]:
+    """What a child does before it becomes another program.
+
+    It needs no lock that a thread of ours could hold. For a child that is started on
+    the main thread.
+
+    Args:
+        mask: the signals that are blocked in it.
+        number: the signal that it gets when that thread ends, as in the death of mrun.
+    """
+    prctl = _load_prctl()
+    parent = os.getpid()
+
+    def prepare() -> None:
+        if prctl is not None:
+            prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+            if os.getppid() != parent:  # it died before we had asked
+                os._exit(1)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    return prepare
 
 
 def _load_prctl() -> Callable[..., int] | None:

@@ -26,6 +26,7 @@ from ..runtimes.directory import KEY_NAME, run_directories
 from ..runtimes.head import Head
 from ..text import printable, printable_lines
 from . import keys
+from .listening import network_to
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -87,10 +88,10 @@ async def _joined(cluster: Found) -> AsyncIterator[Head]:
     socket_path = Path(cluster.key.directory) / name
     head = Head(asyncio.get_running_loop(), Config(num_workers=1))
     try:
-        head.bind(f"ipc://{socket_path}")
+        head.bind(f"ipc://{socket_path}", network_to(cluster.key))
         await head.join(
             "head",
-            cluster.key.address,
+            cluster.key.endpoint,
             bytes.fromhex(cluster.key.token),
             uid=name,
             timeout_s=ANSWER_TIMEOUT_S,
@@ -112,6 +113,8 @@ async def describe(cluster: Found) -> dict[str, Any] | None:
         "pid": cluster.key.pid,
         "host": cluster.key.host,
         "key_file": str(cluster.path),
+        "tcp": cluster.key.tcp,
+        "insecure": cluster.key.is_insecure,
         "since": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(cluster.since_s)),
         "up_s": round(max(0.0, time.time() - cluster.since_s), 1),
     }
@@ -227,6 +230,9 @@ def _lines(about: dict[str, Any]) -> list[str]:
         _count(len(about[f"{kind}s"]), kind) for kind in ("worker", "node", "head")
     )
     lines = [f"{first} · {counts} · {up}"]
+    if about["tcp"]:
+        keys = "without keys: INSECURE" if about["insecure"] else "with keys"
+        lines.append(f"  listens at {about['tcp']}, {keys}")
     lines += [
         f"  {short(member['uid'])}  pid {member['pid']}  {member['host']}"
         for member in (*about["workers"], *about["warehouses"])

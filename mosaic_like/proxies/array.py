@@ -218,7 +218,7 @@ class ArrayProxy(Generic[T]):
         incarnation = getattr(place, "incarnation", 0)  # a stream has none yet
         known = self._mosaic_places
         for index, proxy in enumerate(self._mosaic_members):
-            owner = proxy._mosaic_handle.owner
+            owner = proxy._mosaic_handle.stream.owner
             if incarnation and incarnation == (owner or known[index]):
                 return proxy
         name = getattr(place, "uid", where)

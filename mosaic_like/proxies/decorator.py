@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 from .. import session
 from ..comms.frames import UNSEEN
 from ..comms.messages import Options
+from ..core.names import NAME_BYTES, is_name
 from ..sizes import parse_size
 from .array import ArrayProxy
 from .limits import check_limits, interrupt_of, limits_among, timeout_of
+from .restarts import check_restarts, supervised_of
 from .retries import check_retries, dump_retries
 from .schema import OPTIONS_ATTRIBUTE, schema_of
 from .tessera import TesseraProxy, check_eager, proxy_of
@@ -54,8 +56,12 @@ _KNOWN: dict[str, tuple[type, ...] | None] = {
     "detached": (bool,),
     "cached": (bool,),
     "memory": (int, str),
+    "max_restarts": (int,),
+    "restart_within": None,
+    "idempotent": (bool,),
+    "checkpoint_calls": (int, type(None)),
+    "checkpoint_s": None,
 }
-NAME_BYTES = 256
 # Those of the original that are taken from the constructor's keywords too.
 _IN_CALL = ("runtime", "len", "is_async", "max_retries", "eager", "silence", "cached")
 
@@ -90,6 +96,7 @@ def check_options(options: dict[str, Any]) -> dict[str, Any]:
         )
     check_retries(options)
     check_limits(options)
+    check_restarts(options)
     _check_name(options)
     _nbytes(options.get("memory", 0))
     if "silence" in options:
@@ -109,7 +116,7 @@ def _check_name(options: dict[str, Any]) -> None:
                 "by name='...'"
             )
         return
-    if not name or not name.isprintable() or len(name.encode()) > NAME_BYTES:
+    if not is_name(name):
         raise ValueError(
             f"option 'name': found {name[:80]!r}, expected 1 to {NAME_BYTES} bytes "
             "that can be printed"
@@ -250,6 +257,20 @@ def tessera(cls: Any = None, /, **options: Any) -> Any:
             option ``memory=`` of the cluster) that are its own for its life. Until they
             are free the construction waits, pending with the reason ``memory``; where
             nothing changes for a second it goes ahead, since others may wait for it.
+        max_restarts: how often it is built again, by its constructor with the arguments
+            it had, when its worker was lost: on another one, at once, and after a while
+            where that happens again and again. Calls that had not started go there in
+            their order; one that may have run fails, at most once being the rule,
+            unless it is ``idempotent``, or ``max_retries`` are left and ``retry_on``
+            names ``RuntimeDisconnectedError``. One that ran on two workers when they
+            ended raises PoisonedCall. It ends with the runtime that made it.
+        restart_within: only restarts in the last so many seconds count; None: all do.
+        idempotent: all its methods may run again after the loss of a worker; also an
+            option of a call.
+        checkpoint_calls, checkpoint_s: after so many calls or seconds, in which there
+            were any, what its ``__checkpoint__()`` gives is written down; when it is
+            built again, ``__restore__(state)`` gets the latest. What it did since is
+            lost. See ``mosaic.checkpoint``.
         cached: of parameters: what a runtime has of one is passed on and read again,
             until something newer is known of there.
 
@@ -345,6 +366,7 @@ def _wire(options: dict[str, Any], cls: Any) -> Options:
         detached=options.get("detached", False),
         retry=dump_retries(options, cls.__name__),
         memory=_nbytes(options.get("memory", 0)),
+        supervised=supervised_of(options, cls),
     )
 
 

@@ -26,7 +26,7 @@ from ..errors import TaskCancelledError
 from ..ids import task_name
 from .array import ArrayProxy, TaskArrayProxy
 from .task import TaskProxy, _future
-from .tessera import NOTHING, RemoteMethod, TesseraProxy
+from .tessera import NOTHING, RemoteMethod, SupervisedHandle, TesseraProxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
@@ -47,7 +47,7 @@ class TesseraInfo(NamedTuple):
     name: str  # for people, such as Counter#1
     cls: type
     runtime_id: str  # where it lives; empty while that is not known
-    state: str  # starting, listening, failed or lost
+    state: str  # starting, listening, restarting, failed or lost
     pending: int  # calls of this process on it that have not ended
 
 
@@ -89,7 +89,9 @@ def info(
     _expect(proxy, "info")
     handle = proxy._mosaic_handle
     stream, call = handle.stream, handle.call
-    if call is not None and call.state < DONE:
+    if stream.error is None and type(handle) is SupervisedHandle and handle.restarting:
+        state = "restarting"
+    elif call is not None and call.state < DONE:
         state = "starting"
     elif call is not None and call.state >= FAILED:
         state = "failed"
@@ -101,7 +103,7 @@ def info(
         task_name(handle.uid),
         stream.label,
         proxy._mosaic_schema.cls,
-        runtime.uid_of(handle.owner) if handle.owner else "",
+        runtime.uid_of(stream.owner) if stream.owner else "",
         state,
         sum(1 for call in calls if call.stream is stream),
     )

@@ -229,7 +229,7 @@ class Parameter(Generic[T_co]):
     def is_tessera(self) -> bool:
         """The root is in this runtime."""
         replica = replica_of(self)
-        owner = replica.root._mosaic_handle.owner
+        owner = replica.root._mosaic_handle.stream.owner
         return bool(owner == replica.runtime.incarnation)
 
     @_reading
@@ -369,6 +369,11 @@ def make(
                 f"option {name!r} is for tesserae, not for parameters: a method of a "
                 "named tessera can give a parameter to who comes later"
             )
+    if options.get("max_restarts"):
+        raise TypeError(
+            "option 'max_restarts' is for tesserae, not for parameters, whose copies "
+            "outlive the root: make it again of one of them"
+        )
     where = options.get("runtime")
     if here and where is not None:
         raise TypeError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextvars
 import logging
 import time
 from functools import partial
@@ -20,7 +21,7 @@ from ..comms.frames import UNSEEN, hide_own
 from ..comms.messages import RESULT_CALL, TASK, Extra
 from ..comms.serialization import Referent
 from ..core.caller import Arrived, Call
-from ..core.task import CANCELLED, DONE, PENDING, STATES, TaskState
+from ..core.task import CANCELLED, DONE, PREPARE, STATES, TaskState
 from ..ids import short, task_name
 from .outputs import Outputs, TaskDone
 from .runtime import check_open
@@ -28,11 +29,16 @@ from .runtime import check_open
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator
 
+    from .records import TaskInfo
     from .runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
 R_co = TypeVar("R_co", covariant=True)
+# While the arguments of a task that is only prepared are pickled: what they mention is
+# not wanted yet.
+PREPARING: contextvars.ContextVar[bool]
+PREPARING = contextvars.ContextVar("PREPARING", default=False)
 _FORGOT = (
     "this is a Task ({}), not its value; write 'await ….result()' to get the value{}"
 )
@@ -101,6 +107,8 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
             heir = self._runtime.storing.heir(call)
             if heir is not None:
                 return TaskHandle(heir), ("task",)
+        if call.state == PREPARE and not PREPARING.get():
+            self._runtime.want(call)
         return TaskHandle(self), ("task",)
 
     # -- waiting -----------------------------------------------------------------------
@@ -166,6 +174,8 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
         """
         call = self._call
         with UNSEEN:
+            if call.state == PREPARE:
+                self._runtime.want(call)
             self._runtime.block(call, timeout)
             if call.state != DONE:
                 raise self._runtime.error_of(call)
@@ -187,6 +197,8 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
         call = self._call
         runtime = self._runtime
         with UNSEEN:
+            if call.state == PREPARE:
+                runtime.want(call)
             runtime.block(call, timeout, value=True)
             if call.state != DONE:
                 raise runtime.error_of(call)
@@ -195,28 +207,10 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
 
     def as_future(self) -> concurrent.futures.Future[R_co]:
         """A future of ``concurrent.futures`` that ends as the task does."""
-        future: concurrent.futures.Future[R_co] = _BlockingFuture(self)
-        runtime, call = self._runtime, self._call
-        proxy: list[TaskProxy[R_co]] = [self]  # alive until the future is settled
-
-        def settle() -> None:
-            if call.state == DONE and runtime.is_away(call):
-                runtime.fetch(call, settle)
-                return
-            proxy.clear()
-            if not future.set_running_or_notify_cancel():
-                return
-            if call.state == DONE:
-                try:
-                    future.set_result(runtime.value_of(call))
-                except BaseException as error:
-                    future.set_exception(error)
-            elif call.state == CANCELLED:
-                future.set_exception(concurrent.futures.CancelledError())
-            else:
-                future.set_exception(runtime.error_of(call))
-
-        runtime.when_settled(call, settle)
+        if self._call.state == PREPARE:
+            self._runtime.want(self._call)
+        future: concurrent.futures.Future[R_co] = BlockingFuture(self)
+        settle_future(self, future)
         return future
 
     def add_done_callback(self, fn: Callable[[TaskProxy[R_co]], Any]) -> None:
@@ -263,6 +257,125 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
         """It has ended by being cancelled."""
         return self._call.state == CANCELLED
 
+    # -- who waits for whom ------------------------------------------------------------
+
+    def submit(self, *, wait: bool = True) -> TaskProxy[R_co]:
+        """Send a task that ``f.task(...)`` has prepared, with all that it waits for.
+
+        Awaiting it, or passing it to a call that is sent, does the same.
+
+        Args:
+            wait: False: only if nothing is left that it has to wait for.
+
+        Raises:
+            InvalidTransitionError: it is not in state prepare.
+            BlockedError: it was not to wait and has to; ``blockers()`` are the tasks.
+
+        >>> import mosaic_like as mosaic
+        >>> @mosaic.task
+        ... def double(x): return 2 * x
+        >>> async def main():
+        ...     first = double.task(1)
+        ...     second = double.task(first).submit()
+        ...     return await second.result()
+        >>> mosaic.run(main, num_workers=1)
+        4
+        """
+        with UNSEEN:
+            self._runtime.at_once(self._runtime.connections.submit, self._call, wait)
+        return self
+
+    def require(self, *others: TaskProxy[Any]) -> TaskProxy[R_co]:
+        """Let it wait until others have ended well, without their values.
+
+        Raises:
+            InvalidTransitionError: it was given to the workers, or has ended.
+            CycleError: one of the others waits for this one; the text names the path.
+            TypeError: not a task.
+        """
+        _check_tasks("require", others)
+        with UNSEEN:
+            self._runtime.at_once(self._runtime.connections.require, self._call, others)
+        return self
+
+    def block(self, *others: TaskProxy[Any]) -> TaskProxy[R_co]:
+        """Let others wait until this one has ended well; see ``require``."""
+        _check_tasks("block", others)
+        with UNSEEN:
+            for other in others:
+                other.require(self)
+        return self
+
+    def then(self, fn: Any, /, *args: Any, **kwargs: Any) -> TaskProxy[Any]:
+        """What comes after it: a task that is prepared, and sent when it is wanted.
+
+        Args:
+            fn: a task or function, called with the value of this one and the other
+                arguments; or a task that was prepared, which then only waits for it.
+            args, kwargs: further arguments.
+
+        Returns:
+            The task that comes after; hold it, or nobody can ask for it.
+
+        >>> import mosaic_like as mosaic
+        >>> @mosaic.task
+        ... def double(x): return 2 * x
+        >>> async def main():
+        ...     return await double.task(1).then(double).then(pow, 3).result()
+        >>> mosaic.run(main, num_workers=1)
+        64
+        """
+        if isinstance(fn, TaskProxy):
+            if args or kwargs:
+                raise TypeError("then: a task that was prepared has its arguments")
+            return fn.require(self)
+        with UNSEEN:
+            after: TaskProxy[Any]
+            after = self._runtime.connections.then(self, fn, args, kwargs)
+            return after
+
+    @property
+    def required(self) -> frozenset[TaskProxy[Any]]:
+        """What it waits for, or has waited for, as far as somebody holds that."""
+        connections = self._runtime.connections
+        return frozenset(self._runtime.at_once(connections.required, self._call))
+
+    @property
+    def blocking(self) -> frozenset[TaskProxy[Any]]:
+        """What waits for it, as far as somebody holds that."""
+        connections = self._runtime.connections
+        return frozenset(self._runtime.at_once(connections.blocking, self._call))
+
+    def blockers(self) -> list[TaskProxy[Any]]:
+        """What it still waits for: all that has not ended well."""
+        connections = self._runtime.connections
+        found: list[TaskProxy[Any]]
+        found = self._runtime.at_once(connections.blockers, self._call)
+        return found
+
+    def retry(self) -> TaskProxy[R_co]:
+        """Run a function task again that has failed or was cancelled.
+
+        The tasks that ended only because of it are pending again too, and run when
+        they can: repair what was wrong, retry the one that failed, await the last.
+
+        Raises:
+            InvalidTransitionError: it has not ended, or is done.
+            TypeError: it is no function task that this runtime has submitted.
+        """
+        with UNSEEN:
+            self._runtime.at_once(self._runtime.connections.retry, self._call)
+        return self
+
+    def abort(self) -> None:
+        """Give it up for good, and with it all tasks that wait for it.
+
+        Raises:
+            InvalidTransitionError: it runs (cancel it first), or is done.
+        """
+        with UNSEEN:
+            self._runtime.at_once(self._runtime.connections.abort, self._call)
+
     # -- what is known -----------------------------------------------------------------
 
     @property
@@ -283,7 +396,7 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
     @property
     def uid(self) -> str:
         """Unique in the cluster."""
-        return task_name(self._call.uid)
+        return task_name(self._call.first_uid)
 
     @property
     def name(self) -> str:
@@ -306,16 +419,12 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
     @property
     def state(self) -> TaskState:
         """As far as it is known here: prepare, pending, running and the ends."""
-        call = self._call
-        if call.state == PENDING and call.rare is not None and call.rare.running_s:
-            return TaskState.RUNNING
-        return STATES[call.state]
+        return STATES[self._call.shown_state]
 
     @property
     def reason(self) -> str | None:
         """Why it is in its state."""
-        rare = self._call.rare
-        return None if rare is None else rare.reason
+        return self._call.reason
 
     @property
     def attempt(self) -> int:
@@ -327,6 +436,8 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
     def history(self) -> tuple[Transition, ...]:
         """What is known of its moves, oldest first."""
         call = self._call
+        if call.rare is not None and call.rare.watched is not None:
+            return tuple(call.rare.watched.transitions)
         moves = [Transition(call.submitted_s, TaskState.PENDING, None)]
         if call.rare is not None and call.rare.running_s:
             moves.append(Transition(call.rare.running_s, TaskState.RUNNING, None))
@@ -338,6 +449,21 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
             )
         return tuple(moves)
 
+    @property
+    def info(self) -> TaskInfo:
+        """All that is known of it here, as TaPS has it; see ``TaskInfo``."""
+        info: TaskInfo = self._runtime.observing.info(self._call)
+        return info
+
+    def on_state(self, fn: Callable[[TaskInfo, Transition], Any]) -> None:
+        """Call ``fn(info, transition)`` for each further move, on the runtime's loop.
+
+        That an attempt has begun is heard of calls that take more than about 0.05 s,
+        and of all where tasks are recorded or the task has ``on_state``. What ``fn``
+        raises is logged.
+        """
+        self._runtime.observing.watch(self._call, fn)
+
     def __repr__(self) -> str:
         call = self._call
         where = short(self.runtime_id)
@@ -348,6 +474,8 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
             return f"<Task {self.name} · {what} · await t.result()>"
         if call.state > DONE:
             return f"<Task {self.name} · {STATES[call.state]}>"
+        if call.state == PREPARE:
+            return f"<Task {self.name} · prepared · t.submit(), or await it>"
         rare = call.rare
         if rare is not None and rare.running_s:
             return (
@@ -411,11 +539,11 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, TaskProxy):
-            return self._call.uid == other._call.uid
+            return self._call.first_uid == other._call.first_uid
         return NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self._call.uid)
+        return hash(self._call.first_uid)
 
 
 class RemoteResult:
@@ -444,7 +572,7 @@ class RemoteResult:
         return method
 
 
-class _BlockingFuture(concurrent.futures.Future[Any]):
+class BlockingFuture(concurrent.futures.Future[Any]):
     """Lets the waiting of a plain method go through ``get``."""
 
     def __init__(self, task: TaskProxy[Any]) -> None:
@@ -462,6 +590,41 @@ class _BlockingFuture(concurrent.futures.Future[Any]):
         return super().exception(timeout)
 
 
+def settle_future(
+    task: TaskProxy[R_co], future: concurrent.futures.Future[R_co]
+) -> None:
+    """The future ends as the task does, on the runtime's loop."""
+    runtime, call = task._runtime, task._call
+    proxy = [task]  # alive until the future is settled
+
+    def settle() -> None:
+        if call.state == DONE and runtime.is_away(call):
+            runtime.fetch(call, settle)
+            return
+        proxy.clear()
+        if not future.set_running_or_notify_cancel():
+            return
+        if call.state == DONE:
+            try:
+                future.set_result(runtime.value_of(call))
+            except BaseException as error:
+                future.set_exception(error)
+        elif call.state == CANCELLED:
+            future.set_exception(concurrent.futures.CancelledError())
+        else:
+            future.set_exception(runtime.error_of(call))
+
+    runtime.when_settled(call, settle)
+
+
+def _check_tasks(what: str, tasks: tuple[Any, ...]) -> None:
+    for task in tasks:
+        if not isinstance(task, TaskProxy):
+            raise TypeError(
+                f"{what}() takes tasks, such as f.task(...) gives, not {task!r}"
+            )
+
+
 async def _give(proxy: TaskProxy[R_co]) -> TaskProxy[R_co]:
     return await proxy
 
@@ -469,7 +632,12 @@ async def _give(proxy: TaskProxy[R_co]) -> TaskProxy[R_co]:
 def _ended(runtime: Runtime, call: Call) -> asyncio.Future[None]:
     """A future of the running loop, done when the call has ended."""
     loop = asyncio.get_running_loop()
-    if loop is not runtime.loop or (call.rare is not None and call.rare.grant):
+    item = call.rare
+    if loop is not runtime.loop or (
+        item is not None and (item.grant or call.state == PREPARE)
+    ):
+        if call.state == PREPARE:
+            runtime.want(call)
         return _future(runtime, lambda then: runtime.when_settled(call, then))
     # A call that was made here, awaited here: the hot path.
     future: asyncio.Future[None] = loop.create_future()

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from ..comms.frames import PASSED_ON, UNSEEN
 from ..comms.messages import GET_ATTRIBUTE, SET_ATTRIBUTE, STREAM, TESSERA, Extra
 from ..comms.serialization import PLAIN, Payload, Referent
-from ..core.caller import COUNTED_BYTES
+from ..core.caller import COUNTED_BYTES, rare
 from ..core.task import DONE
-from ..ids import short
+from ..ids import maker, short
 from .limits import OPTIONS, check_limits, put_limits
 from .outputs import After, TaskDone
 from .retries import ALL as RETRIES
@@ -70,6 +70,34 @@ class TesseraHandle:
             runtime.dropped.append(self)
             if not runtime.peers.ticking:
                 runtime._wake_tick()
+
+
+class SupervisedHandle(TesseraHandle):
+    """Of a tessera that is built again: its maker counts it, wherever it is.
+
+    Args:
+        followed: what this runtime knows of it; it has the stream, which changes.
+        construction: if it was made here.
+        grant: the right to it.
+    """
+
+    __slots__ = ("__weakref__", "followed")
+
+    def __init__(
+        self, runtime: Runtime, followed: Any, construction: Call | None, grant: Any
+    ) -> None:
+        super().__init__(runtime, followed.uid, followed.stream, construction, grant)
+        self.followed = followed
+
+    @property
+    def owner(self) -> int:
+        return maker(self.uid)
+
+    @property
+    def restarting(self) -> bool:
+        """A life was lost, and the next one has no place that is known here."""
+        stream = self.stream
+        return stream.outbox is None and self.followed.follower.life >= 0
 
 
 class RemoteMethod:
@@ -146,6 +174,8 @@ class RemoteMethod:
         call = runtime.submit(handle, self._name, payload, extra, 3)
         if has_limits and extra is not None:
             runtime.limiting.limit(call, extra)
+        if options.get("idempotent"):
+            rare(call).idempotent = True
         if method.is_stream:
             return RemoteStream(runtime, call, handle)  # type: ignore[return-value]  # what a generator method gives
         return TaskProxy(runtime, call)
@@ -175,6 +205,8 @@ class RemoteMethod:
                 queues counts. Calls made inside it have no more than what is left.
                 Then it raises TaskTimeoutError, within about a second more, whatever
                 the method does.
+            idempotent: it may run again when the worker of a tessera with
+                ``max_restarts`` was lost while it ran.
             interrupt: how a plain method that runs is stopped, when it is cancelled or
                 out of time. ``"raise"``, the default: by an exception inside it;
                 ``"flag"``: it looks at ``current_task().cancelled`` itself; ``"kill"``:
@@ -187,7 +219,7 @@ class RemoteMethod:
             ValueError: one that is out of range.
             SerializationError: a class or function of ``retry_*`` that cannot travel.
         """
-        known = ("ordered", *RETRIES, *OPTIONS)
+        known = ("ordered", "idempotent", *RETRIES, *OPTIONS)
         for name in options:
             if name not in known:
                 raise TypeError(
@@ -361,6 +393,8 @@ class TesseraProxy(Referent, Generic[T_co]):
         stream = handle.stream
         check_open(handle.runtime, stream.label)
         what = "tessera", self._mosaic_schema.cls, stream.label
+        if type(handle) is SupervisedHandle:
+            return handle, (*what, stream.options, handle.followed.policy)
         return handle, what if stream.options is None else (*what, stream.options)
 
     # -- the user's names --------------------------------------------------------------
@@ -388,6 +422,10 @@ class TesseraProxy(Referent, Generic[T_co]):
                     return lambda name: get_attr(self, name)
                 if name == "set_attr":
                     return lambda name, value: set_attr(self, name, value)
+                if name == "monitor" and type(self._mosaic_handle) is SupervisedHandle:
+                    from .monitoring import monitor
+
+                    return lambda: monitor(self)
             return RemoteAttribute(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -470,11 +508,14 @@ class TesseraProxy(Referent, Generic[T_co]):
 
     def __repr__(self) -> str:
         handle = self._mosaic_handle
-        owner = short(handle.runtime.uid_of(handle.owner)) if handle.owner else ""
+        at = handle.stream.owner
+        owner = short(handle.runtime.uid_of(at)) if at else ""
         call = handle.call
         what = ""
         if handle.stream.error is not None:
             what = " · lost"
+        elif type(handle) is SupervisedHandle and handle.restarting:
+            what = " · restarting"
         elif call is not None and call.state < DONE:
             what = " · starting"
         elif call is not None and call.state > DONE:

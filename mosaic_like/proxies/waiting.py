@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, Generic, Literal, TypeVar, overload
 
 from ..comms.frames import PASSED_ON
-from ..core.task import DONE
+from ..core.task import DONE, PREPARE
 from .task import TaskProxy, _future
 from .tessera import RemoteAttribute
 
@@ -30,10 +30,14 @@ def _tasks(proxies: tuple[Any, ...], what: str) -> list[TaskProxy[Any]]:
         proxies = tuple(only)
     for proxy in proxies:
         if not isinstance(proxy, TaskProxy):
+            if getattr(type(proxy), "__mosaic_drawn__", False):
+                continue  # stands for one, in visualize
             hint = ""
             if isinstance(proxy, RemoteAttribute):
                 hint = f"; mosaic.get_attr(proxy, {proxy._name!r}) gives a task"
             raise TypeError(f"{what} takes tasks, found {proxy!r}{hint}")
+        if proxy._call.state == PREPARE:
+            proxy._runtime.want(proxy._call)
     return list(proxies)
 
 
@@ -153,7 +157,7 @@ async def wait(
     if return_when not in (FIRST_COMPLETED, FIRST_EXCEPTION, ALL_COMPLETED):
         raise ValueError(f"return_when: found {return_when!r}")
     ended: asyncio.Queue[TaskProxy[R]] = asyncio.Queue()
-    _watch_all(tasks, ended)
+    watch_all(tasks, ended)
     left = len(tasks)
     try:
         async with asyncio.timeout(timeout):
@@ -171,7 +175,7 @@ async def wait(
     return done, set(tasks) - done
 
 
-def _watch_all(tasks: list[TaskProxy[Any]], ended: asyncio.Queue[Any]) -> None:
+def watch_all(tasks: list[TaskProxy[Any]], ended: asyncio.Queue[Any]) -> None:
     loop = asyncio.get_running_loop()
     for task in tasks:
         runtime = task._runtime
@@ -226,11 +230,11 @@ class as_completed(Generic[R]):  # a function in all but its name
         ended: asyncio.Queue[TaskProxy[R]] = asyncio.Queue()
         loop = asyncio.get_running_loop()
         deadline = None if self._timeout is None else loop.time() + self._timeout
-        left = self._draw(lambda tasks: _watch_all(tasks, ended), self._window)
+        left = self._draw(lambda tasks: watch_all(tasks, ended), self._window)
         while left:
             async with asyncio.timeout_at(deadline):
                 task = await ended.get()
-            left += self._draw(lambda tasks: _watch_all(tasks, ended), 1) - 1
+            left += self._draw(lambda tasks: watch_all(tasks, ended), 1) - 1
             yield task
             del task
 

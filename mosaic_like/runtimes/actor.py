@@ -8,9 +8,11 @@ the loop's thread, where all states live.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextvars
 import itertools
 import logging
+import math
 import sys
 import threading
 import time
@@ -36,42 +38,60 @@ from ..core.caller import (
     rare,
     references,
 )
+from ..core.names import NAME_BYTES
 from ..core.reach import is_near
 from ..core.references import Grants
-from ..core.task import CANCEL_EVENT, DONE, ERROR_EVENT, FAILED, Task
+from ..core.task import (
+    CANCEL_EVENT,
+    CANCELLED,
+    DONE,
+    ERROR_EVENT,
+    FAILED,
+    PREPARE,
+    Task,
+)
 from ..core.worker import CLOSE_METHOD, WorkerState
 from ..errors import ProtocolError
 from ..proxies.runtime import check_open
 from ..proxies.task import TaskProxy
 from ..proxies.tessera import READY, TesseraHandle, ordered_only
+from ..tasks.host import Learned
+from ..text import printable
 from .admitting import Admitting
+from .around import Around
 from .base import Base
 from .cycles import Cycles
 from .deaths import Deaths
 from .executor import CURRENT, Built, Executor, Handed, Outcome, Raised, Retrying
 from .failures import Failures
 from .inventory import Inventory
+from .leavers import OWNERS, Leavers
 from .limits import Limiting
 from .names import Names
+from .observing import Observing
 from .parts import PartCalls
 from .peers import Peer
 from .placing import Placing
+from .restarting import Restarts
 from .retrying import Later
 from .sharing import Sharing
+from .slots import Slots
 from .storing import Storing
 from .streams import Intakes, Producing
 from .transfers import Landing, Transfers
 from .values import Values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from ..config import Config
     from ..core.caller import Stream
     from ..core.limits import Limit
     from ..core.streams import Producer
     from ..core.tessera import Tessera
+    from ..tasks.connections import Connections
     from ..tasks.submission import Functions
+    from .departing import Departing
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +101,7 @@ now = time.time
 get_ident = threading.get_ident
 current_task = CURRENT.get
 
+_AT_ONCE_S = 60.0  # that a thread waits for the loop's, which is not held for so long
 _UNHEARD = 10_000  # incarnations that others may have heard of before this runtime
 _DIRECT_KINDS = (PLAIN - {bytes}) | {TaskProxy}
 
@@ -105,6 +126,11 @@ class ActorRuntime(Base):
         self.cycles = Cycles(self)
         self.placing = Placing(self)
         self.names = Names(self)
+        self.slots = Slots(self)
+        self.around = Around(self)
+        self.observing = Observing(self)
+        self._hooks: set[asyncio.Task[None]] = set()
+        self.restarts = Restarts(self)
         self.streams = self.placing.streams
         self.create = self.placing.create
         self.storing = Storing(self)
@@ -114,6 +140,9 @@ class ActorRuntime(Base):
         self.parts = self._part_calls.of_argument
         self.part_of = self._part_calls.of_task
         self.deaths = Deaths(self)
+        self.leavers = Leavers(self)
+        self.departing: Departing | None = None  # while this runtime itself leaves
+        self.before_lost = self.leavers.gone  # type: ignore[method-assign]  # nothing but that
         self.remains = self.deaths.left  # type: ignore[method-assign]  # nothing but that
         self.limiting = Limiting(self)
         self.limits: dict[int, Limit] = {}
@@ -153,6 +182,7 @@ class ActorRuntime(Base):
         # What sends function tasks: tasks.submission, once there are some.
         self.functions: Functions | None = None
         self.functions_lock = threading.Lock()
+        self.learned = Learned(self)  # those that others have sent here
 
     def joined_cluster(self, settings: bytes) -> None:
         self.peers.on_tick = self.on_tick
@@ -161,12 +191,16 @@ class ActorRuntime(Base):
             self, self.executor, self.caller, self.peers.by_incarnation
         )
         self.worker.never = self.is_lost
+        self.may_hand_back = self.worker.may_hand_back
         # Of calls that have a time, by uid: looked at by those made inside them.
         self.limits = self.worker.limits.by_uid
         self._producing = Producing(self, self.worker.producers)
         self.grants = Grants(self.incarnation, self.worker.holders, self._wake_tick)
+        self.grants.heirs = self.caller.heirs
         self.placing.joined()
         self.names.joined()
+        self.slots.joined()
+        self.restarts.joined()
         self.inventory = Inventory(self)
         self.admitting = Admitting(self)
         self.worker.admit = self.admitting.admit
@@ -182,13 +216,19 @@ class ActorRuntime(Base):
                 wire.Failed: caller.failed,
                 wire.Value: caller.value,
                 wire.Cancel: lambda m, b, s: worker.on_cancel(
-                    m, self.executor.attempt(m.uid), s
+                    m, self.executor.attempt(worker.tasks.get(m.uid)), s
                 ),
                 wire.Subscribe: lambda m, b, s: worker.subscribe(m.uid, s),
                 wire.Fetch: lambda m, b, s: worker.fetch(m.uid, s),
                 wire.Item: self.intakes.item,
                 wire.Credit: lambda m, b, s: worker.producers.credit(m.uid, m.items),
                 wire.Running: self._on_running,
+                wire.Again: self._on_again,
+                wire.Ran: self._on_ran,
+                wire.Ending: self._on_ending,
+                wire.Learn: self.learned.learn,
+                wire.Recall: lambda m, b, s: worker.recall(m.uids, s),
+                wire.Recalled: self._on_recalled,
                 wire.Waiting: self.cycles.on_waiting,
                 wire.Circle: self.cycles.on_circle,
                 wire.ReleaseGrants: lambda m, b, s: holders.release_grants(s, m.grants),
@@ -197,6 +237,8 @@ class ActorRuntime(Base):
                 wire.LossSeen: self._on_loss_seen,
                 wire.Define: lambda m, b, s: self.serializer.define(m.digest, m.blob),
                 wire.Copied: self._on_copied,
+                wire.Leaving: self.leavers.on_leaving,
+                wire.LeavingSeen: self.leavers.on_seen,
             }
         )
 
@@ -275,10 +317,46 @@ class ActorRuntime(Base):
             index += 1
         self.delivered()
 
+    def deliver_singly(self, peer: Peer, batch: list[Any], buffers: list[Any]) -> None:
+        """For who has to look at each message by its handler."""
+        self.caller.now_s = now()
+        super()._deliver(peer, batch, buffers)
+
     def _bad(self, peer: Peer, message: Any, error: Exception) -> None:
         super()._bad(peer, message, error)
         if isinstance(message, wire.Done | wire.Value):
             self.caller.unreadable(message.uid, error)
+
+    def at_once(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call it on the loop's thread, and have what it gives; from any thread."""
+        if self.on_loop:
+            self.catch_up()
+            return contextvars.Context().run(function, *args)
+        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+        def run() -> None:
+            try:
+                future.set_result(function(*args))
+            except BaseException as error:  # of who asked
+                future.set_exception(error)
+
+        self.post(run)
+        return future.result(_AT_ONCE_S)
+
+    @property
+    def connections(self) -> Connections:
+        """The tasks here that wait for each other."""
+        from ..tasks.submission import functions_of
+
+        return functions_of(self).connections
+
+    def want(self, call: Call) -> None:
+        """Somebody waits for a task that is only prepared; from any thread."""
+        connections = self.connections
+        if self.on_loop:
+            contextvars.Context().run(connections.want, call)
+        else:
+            self.post(connections.want, call)
 
     def catch_up(self) -> None:
         """Do now what other threads have posted; on the loop's, inside user code."""
@@ -324,6 +402,37 @@ class ActorRuntime(Base):
         self.caller.submit(call, payload, extra, handle)
         return call
 
+    def prepare(
+        self, handle: Any, method: str, extra: wire.Extra | None, depth: int = 2
+    ) -> tuple[Call, wire.Extra | None]:
+        """A call as ``submit`` makes it, in state prepare, and what goes with it."""
+        frame = getframe(depth)
+        call = Call(
+            next(self.uids), handle.stream, method, frame.f_code, frame.f_lasti, now()
+        )
+        call.state = PREPARE
+        task = current_task()
+        if task is not None:
+            call.inside = task.within()
+            if self.limits and task.uid in self.limits:
+                extra = extra or wire.Extra()
+                self.limiting.inherit(task, call, extra)
+            if self.made_inside:
+                self.count_inside(call.root)
+        if self.stopping:
+            self._refuse(call)
+        return call, extra
+
+    def give_here(self, call: Call, value: bytes | Payload) -> None:
+        """A call that was not sent has a value, which is kept here."""
+        self.caller.calls[call.uid] = call
+        call.stream = self.placing.foreign(self.incarnation)
+        self.worker.give_here(call.uid, value)
+
+    def refuse_here(self, call: Call, kind: int, error: bytes) -> None:
+        call.stream = self.placing.foreign(self.incarnation)
+        self.worker.refuse_here(call.uid, kind, error)
+
     def dump_call(
         self, method: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> bytes | Payload:
@@ -361,6 +470,9 @@ class ActorRuntime(Base):
         self, loop: asyncio.AbstractEventLoop, then: Callable[[], Any]
     ) -> None:
         """Call it on another loop of this process; many at once in one wake-up."""
+        if self.loop.is_closed():
+            loop.call_soon_threadsafe(then, context=contextvars.Context())
+            return
         waiting = self._other_loops.get(loop)
         if waiting is None:
             waiting = self._other_loops[loop] = []
@@ -495,6 +607,8 @@ class ActorRuntime(Base):
 
     def _cancel(self, call: Call, reason: str) -> bool:
         asked = self.caller.cancel(call, reason)
+        if asked and reason:
+            rare(call).told = CANCELLED, reason
         if asked and call.uid in self.caller.calls:
             self.limiting.asked(call, reason)
         return asked
@@ -631,10 +745,12 @@ class ActorRuntime(Base):
         if call.rare is not None and call.rare.grant is not None:
             return  # the grant tells it
         outbox = call.stream.outbox
-        if isinstance(outbox, Peer):
+        if outbox is not None:
             outbox.releases.append(call.uid)
             if not self.peers.ticking:
                 self.peers.tick_soon()
+        elif self.caller.heirs:
+            self.leavers.release(call)
 
     def _drain_dropped(self) -> None:
         dropped = self.dropped
@@ -642,9 +758,12 @@ class ActorRuntime(Base):
             item = dropped.popleft()
             if type(item) is Call:
                 if item.state < DONE:
-                    item.hold = DROPPED
+                    if item.rare is None or not self._stays(item):
+                        item.hold = DROPPED
                     continue
                 if item.rare is not None:
+                    if item.rare.connected and self._stays(item):
+                        continue
                     if item.rare.unheard:
                         self._complain(item)
                     self.release(item)
@@ -652,13 +771,24 @@ class ActorRuntime(Base):
                     item.hold = RELEASED
                     outbox = item.stream.outbox
                     if outbox is not None:
-                        outbox.releases.append(item.uid)  # type: ignore[attr-defined]
+                        outbox.releases.append(item.uid)
+                    elif self.caller.heirs:
+                        self.leavers.release(item)
             else:
                 self._drop_handle(item)
 
+    def _stays(self, call: Call) -> bool:
+        """Of a task that others wait for, or that waits: it has another proxy."""
+        if call.rare.proxies:
+            call.rare.proxies -= 1
+            return True
+        if call.rare.connected and not PREPARE < call.state < DONE:
+            self.connections.dropped(call)
+        return False
+
     def _drop_handle(self, handle: Any) -> None:
         outbox = handle.stream.outbox
-        if isinstance(outbox, Peer):
+        if outbox is not None:
             outbox.releases.append(handle.uid)
         call = handle.call
         if call is None or call.state == DONE or handle.stream.number:
@@ -685,7 +815,8 @@ class ActorRuntime(Base):
         for owner, message in messages:
             outbox = self.outbox(owner)
             if outbox is not None:
-                outbox.send(message)
+                if not (self.leavers.leaving and self.leavers.keep(owner, message)):
+                    outbox.send(message)
             elif not self.is_lost(owner):
                 self.peers.expect(owner, message)
 
@@ -744,7 +875,7 @@ class ActorRuntime(Base):
         return self.grants.delivered(references, sender)
 
     def _on_retain(self, message: wire.Retain, buffers: Any, sender: int) -> None:
-        if message.holder == self.incarnation:
+        if message.holder == self.incarnation and not self.leavers.left:
             raise ProtocolError("what comes here is counted here")
         self.worker.holders.retain(sender, message.uid, message.holder)
 
@@ -767,6 +898,7 @@ class ActorRuntime(Base):
 
     def _on_create(self, message: wire.Create, buffers: Any, sender: int) -> None:
         self.worker.check_create(message, sender)
+        message.options.name = printable(message.options.name)[:NAME_BYTES]
         if message.options.unique:
             self.names.created(message)
         self.worker.create(message, buffers, sender)
@@ -780,12 +912,50 @@ class ActorRuntime(Base):
             else:
                 item.running_s, item.reason = None, "retry"
             self.limiting.begun(call, message.attempt, message.delay_s)
+            if item.watched is not None:
+                item.watched.look(call)
+
+    def _on_again(self, message: wire.Again, buffers: Any, sender: int) -> None:
+        if not (message.delay_s >= 0 and math.isfinite(message.delay_s)):
+            raise ProtocolError(f"it waits {message.delay_s} s")
+        if self.functions is not None:
+            self.functions.again(message, sender)
+
+    def _on_ran(self, message: wire.Ran, buffers: Any, sender: int) -> None:
+        call = self.caller.calls.get(message.uid)
+        item = None if call is None else call.rare
+        if item is not None and item.watched is not None:
+            item.watched.ran(message)
+
+    def _on_ending(self, message: wire.Ending, buffers: Any, sender: int) -> None:
+        call = self.caller.calls.get(message.uid)
+        if call is not None:
+            rare(call).told = message.state, message.reason
+
+    def tell(self, task: Task, message: Any) -> None:
+        """Tell the caller of a task that runs here something; from any thread."""
+        if task.caller == self.incarnation:  # only such have tasks at a head
+            self.handlers[type(message)](message, (), task.caller)
+
+    def finish_prints(self, task: Task) -> None:
+        """The last line that a call has printed ends here; where that is captured."""
+
+    def start_hook(self, hook: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine function of the user that nobody waits for; on the loop."""
+        running = self.loop.create_task(hook)
+        self._hooks.add(running)
+        running.add_done_callback(self._hooks.discard)
+
+    def _on_recalled(self, message: wire.Recalled, buffers: Any, sender: int) -> None:
+        if self.functions is not None:
+            self.functions.recalled(message, sender)
 
     # -- Owner: what WorkerState asks for ----------------------------------------------
 
     def awaited_call(self, reference: wire.Reference) -> Call:
         uid = reference.uid
-        stream = self.placing.foreign(self.copied.get(uid, reference.owner))
+        owner = self.grants.owner_now(reference.owner)
+        stream = self.placing.foreign(self.copied.get(uid, owner))
         call = Call(uid, stream, "", None, 0, 0.0)
         call.hold = RELEASED  # its grant is in the payload
         return call
@@ -813,6 +983,9 @@ class ActorRuntime(Base):
         self.executor.tessera_gone(tessera)
         if tessera.options.unique:
             self.names.gone(tessera)
+        supervised = tessera.options.supervised is not None
+        if supervised and not (self.departing and self.departing.state.closing):
+            self.restarts.gone(tessera)  # else it is built again elsewhere
 
     # -- executor.Port -----------------------------------------------------------------
 
@@ -858,6 +1031,12 @@ class ActorRuntime(Base):
 
     def retry_now(self, task: Task, attempt: int) -> bool:
         return self.limiting.retry_now(task, attempt)
+
+    def checkpoint(self, task: Task) -> None:
+        raise ValueError("what lives here is not built again: nobody would read it")
+
+    def restore(self, task: Task, instance: Any) -> None:
+        """Nothing is built again but in workers."""
 
     def producer(self, task: Task) -> Producer:
         return self.worker.producers.by_uid[task.uid]
@@ -910,6 +1089,7 @@ class ActorRuntime(Base):
                 peer.send(wire.Define(digest, self.serializer.blob(digest)))
 
     def close(self) -> None:
+        self.observing.close()
         super().close()
         self.executor.retries.close()
         self.executor.end_threads()
@@ -917,10 +1097,18 @@ class ActorRuntime(Base):
 
     # -- membership --------------------------------------------------------------------
 
+    def told_to_leave(self, message: wire.Leaving) -> None:
+        """Somebody wants this runtime to leave; a head cannot be asked to."""
+
+    def leaving_changed(self) -> None:
+        """Another is about to leave."""
+
     def member_joined(self, member: wire.Member) -> None:
         if member.uid.startswith("warehouse"):
             self.warehouse = self._own_warehouse()
             self.sharing.warehouse_changed()
+        if self.departing is not None:
+            self.departing.joined(member.uid, member.incarnation)
         self.placing.place_waiting()
         if self.functions is not None and member.uid.startswith("worker"):
             self.functions.joined(member)
@@ -934,7 +1122,10 @@ class ActorRuntime(Base):
 
     def member_lost(self, member: wire.Member, cause: str) -> None:
         self.causes[member.incarnation] = (member, cause)
+        if self.departing is not None:
+            self.departing.lost(member.incarnation)
         self.deaths.begin(member)
+        self.restarts.lost(member, cause)
         if member is self.warehouse:
             self.copied.clear()
             self.warehouse = self._own_warehouse()
@@ -952,8 +1143,10 @@ class ActorRuntime(Base):
             self.worker.holders.lost(member.incarnation, live)
             self.worker.holders.prune(self.is_lost)
         for stream in self.placing.streams_to(member.incarnation):
-            self.caller.stream_failed(stream, (member, cause))
+            if stream.error is None:
+                self.caller.stream_failed(stream, (member, cause))
         self.caller.lost(member.incarnation, (member, cause))
+        self.learned.lost(member.incarnation)
         if self.functions is not None:
             self.functions.lost(member)
         self.storing.lost(member.incarnation)
@@ -980,7 +1173,7 @@ def _on_a_loop() -> bool:
 
 def _counts(member: wire.Member) -> bool:
     """It holds or owns objects."""
-    return member.uid.split(":")[0] in ("head", "worker", "warehouse")
+    return member.uid.split(":")[0] in OWNERS
 
 
 def _is_away(call: Call) -> bool:

@@ -17,17 +17,21 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
+from ..comms.transport import NotAdmitted
 from ..comms.zeromq import ZmqTransport
 from ..core.reach import endpoint, is_near
+from ..core.silence import LOST_S
 from ..errors import ConnectError, MonitorLost, ProtocolError
 from ..ids import MONITOR_INCARNATION
 from ..text import printable
+from .beats import Beats
 from .machine import machine_id
 from .peers import Peer, Peers
 from .receiving import Complaints, Handlers
 
 if TYPE_CHECKING:
     from ..config import Config
+    from ..core.silence import Presence
     from .spec import Network
 
 logger = logging.getLogger(__name__)
@@ -46,6 +50,9 @@ class Base:
         config: what all runtimes of the cluster share.
     """
 
+    silence_s = LOST_S  # after which one that it follows is lost
+    excuses_itself = True  # see core.silence
+
     def __init__(self, loop: asyncio.AbstractEventLoop, config: Config) -> None:
         self.loop = loop
         self.config = config
@@ -63,7 +70,9 @@ class Base:
         self.complaints = Complaints(loop.time)
         self.peers.complain = self.complaints.tell
         self.peers.reach = lambda member: endpoint(self.me, member)
+        self.peers.on_broken = self._connection_broken
         self.transport.on_refused = self.complaints.tell
+        self.presence = Beats(self)  # of those on other hosts that it follows
         self.handlers: dict[type, Handler] = Handlers(self)
         self.handlers.update(
             {
@@ -72,6 +81,7 @@ class Base:
                 wire.Joined: self.on_joined,
                 wire.Lost: self.on_lost,
                 wire.Stop: self.on_stop,
+                wire.Beat: self.presence.on_beat,
             }
         )
         self._welcome: asyncio.Future[None] | None = None
@@ -144,6 +154,20 @@ class Base:
         finally:
             self._welcome = None
 
+    def _connection_broken(self, peer: Peer, cause: str) -> None:
+        """It is made again, unless nobody will ever take it."""
+        welcome = self._welcome
+        if welcome is None:
+            self.presence.broken(peer)
+        elif isinstance(cause, NotAdmitted) and not welcome.done():
+            welcome.set_exception(
+                ConnectError(
+                    f"the monitor at {peer.address} did not let this key in: it is of "
+                    "another cluster, or of one that ran there before; take the key "
+                    "file of the one that runs"
+                )
+            )
+
     def _stranger(self, token: bytes, batch: list[Any]) -> None:
         """Something came from a token that is not announced: here, a Welcome."""
         if token != self._monitor_token:
@@ -197,21 +221,29 @@ class Base:
         """Somebody is here."""
 
     def on_lost(self, message: wire.Lost, buffers: Any, sender: int) -> None:
+        self.before_lost(message)
         member = self.members.pop(message.incarnation, None)
         if member is None:
             return
         logger.debug("%s: %s is lost: %s", self.uid, member.uid, message.cause)
+        self.presence.forget(message.incarnation)
         self.peers.lose(message.incarnation)
         if message.remains:
             self.remains(member, message.remains)
         self.member_lost(member, printable(message.cause))
         self._membership_changed()
 
+    def before_lost(self, message: wire.Lost) -> None:
+        """What is to be done while it can still be sent to."""
+
     def remains(self, member: wire.Member, data: bytes) -> None:
         """What somebody left who is lost: told right before ``member_lost``."""
 
     def member_lost(self, member: wire.Member, cause: str) -> None:
         """Somebody is gone for good; nothing of it is heard any more."""
+
+    def presence_changed(self, member: wire.Member, presence: Presence) -> None:
+        """What is to be thought of somebody on another host that it follows."""
 
     def _membership_changed(self) -> None:
         waiting, self._membership = self._membership, []
@@ -299,4 +331,5 @@ class Base:
 
     def close(self) -> None:
         """End all connections."""
+        self.presence.close()
         self.peers.close()

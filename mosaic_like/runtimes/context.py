@@ -42,7 +42,7 @@ class CurrentTask:
     def attempt(self) -> int:
         """1 at the first try."""
         runtime: Any = session.current()
-        attempt: int = runtime.executor.attempt(self._task.uid)
+        attempt: int = runtime.executor.attempt(self._task)
         return attempt
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -107,6 +107,8 @@ def current_tessera() -> TesseraProxy[Any]:
             "yet; call it in a method"
         )
     runtime: Any = session.current()
+    if tessera.options.supervised is not None:
+        return proxy_of(type(tessera.instance), runtime.restarts.current(tessera))
     me = runtime.incarnation
     table = runtime.worker.holders
     # Counted before it can be dropped: both are done on the loop, in this order.

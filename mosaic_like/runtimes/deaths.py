@@ -20,6 +20,7 @@ from ..errors import (
     WorkerOutOfMemory,
 )
 from ..text import printable
+from .following import advice
 
 if TYPE_CHECKING:
     from ..comms.messages import Member
@@ -141,9 +142,15 @@ class Deaths:
             says = _SAYS[verdict]
         said = f"{call.name} {says}" if call.method else "so is the value of a task"
         where = f"{ids.short(member.uid)} ({member.host}, pid {member.pid})"
+        if member.incarnation in self._runtime.leavers.left:
+            return RuntimeDisconnectedError(
+                f"{where} has left the cluster: {how}; {said}. {advice(call)}",
+                member.uid,
+                verdict,
+                how,
+            )
         error = kind(
-            f"{where} is lost: {how}{ran}; {said}. "
-            "Its tesserae are gone: make them again",
+            f"{where} is lost: {how}{ran}; {said}. {advice(call)}",
             member.uid,
             verdict,
             how,
@@ -151,6 +158,13 @@ class Deaths:
         for note in [] if death is None else death.notes():
             error.add_note(note)
         return error
+
+    def ran(self, call: Call, member: Member) -> bool:
+        """Its worker certainly ran it when it ended; known while that is dealt with."""
+        death = self._by_incarnation.get(member.incarnation)
+        if death is None or death.verdicts is None:
+            return False
+        return death.verdicts.ran(call.stream.tessera, call.uid)
 
     def verdict(self, call: Call, cause: Any) -> Verdict:
         """Whether a call has run; ``cause`` as for ``Failures.lost``."""
@@ -166,8 +180,8 @@ class Deaths:
             return Verdict.RAN_RESULT_LOST  # its value had stayed there
         if not call.method:  # that of another, who alone knows whether it was sent
             return Verdict.MAYBE_RAN
-        if call.hold == RELEASED:
-            return Verdict.NOT_STARTED
+        if call.hold == RELEASED or call.stream.owner in self._runtime.leavers.left:
+            return Verdict.NOT_STARTED  # who leaves has answered all that it ran
         is_own = call.rare is None or call.rare.grant is None
         if death is None or death.verdicts is None or not is_own:
             return Verdict.MAYBE_RAN

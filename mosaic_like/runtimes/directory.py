@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SOCKET_PATH_BYTES = 107  # sun_path of Linux, less its final zero
 KEY_NAME = "cluster.key"
-_KEY_BYTES = 64 * 1024
+KEY_BYTES = 64 * 1024
 _NAME_BYTES = 32  # kept free for the names of sockets
 _ID = re.compile(r"[0-9a-f]{12}")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -114,8 +114,8 @@ class RunDirectory:
     def write_key(self, content: dict[str, Any]) -> Path:
         """Write the key file, whole or not at all, and say where it is."""
         body = json.dumps(content).encode()
-        if len(body) > _KEY_BYTES:
-            raise ValueError(f"a key file of {len(body)} bytes, at most {_KEY_BYTES}")
+        if len(body) > KEY_BYTES:
+            raise ValueError(f"a key file of {len(body)} bytes, at most {KEY_BYTES}")
         draft = f"{KEY_NAME}.{secrets.token_hex(4)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(draft, flags, 0o600, dir_fd=self._fd)
@@ -181,11 +181,24 @@ def read_key(path: str | os.PathLike[str]) -> dict[str, Any]:
         if not stat.S_ISREG(found.st_mode):
             raise ConnectError(f"{path} is not a key file, not even a file")
         _check_private(found, path, "0600")
-        body = os.read(fd, _KEY_BYTES + 1)
+        body = os.read(fd, KEY_BYTES + 1)
     finally:
         os.close(fd)
+    return parse_key(body, str(path))
+
+
+def parse_key(body: bytes, path: str) -> dict[str, Any]:
+    """What the bytes of a key say.
+
+    Args:
+        body: at most KEY_BYTES, or it is none.
+        path: where they come from, for people.
+
+    Raises:
+        ConnectError: they are no key.
+    """
     try:
-        content = json.loads(body) if len(body) <= _KEY_BYTES else None
+        content = json.loads(body) if len(body) <= KEY_BYTES else None
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):

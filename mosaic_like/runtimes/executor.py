@@ -23,7 +23,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..comms import messages as wire
 from ..comms.serialization import PLAIN, Payload
 from ..core.limits import Late, interrupt_of, reason_of
-from ..core.task import DONE, QUEUED, RUNNING, START, STARTED, Task
+from ..core.task import (
+    CANCELLED,
+    DONE,
+    QUEUED,
+    RUNNING,
+    START,
+    STARTED,
+    Task,
+    Withdrawn,
+)
 from ..core.tessera import INLINE, LOOP, MAIN, THREAD, Tessera
 from ..core.worker import CLOSE_METHOD, CONSTRUCTOR, TRAVELLING_BYTES
 from ..errors import (
@@ -33,6 +42,8 @@ from ..errors import (
     TaskCancelledError,
 )
 from ..proxies.outputs import TaskOutput
+from ..proxies.restarts import CHECKPOINT
+from . import timing
 from .inline import run_inline
 from .interrupts import Interrupted, Interrupts
 from .journal import Journal
@@ -91,6 +102,9 @@ class Port(Protocol):
 
     def cancelled(self, task: Task, *, started: bool) -> bytes: ...
 
+    def tell(self, task: Task, message: wire.Message) -> None:
+        """Tell its caller something, before its end; from any thread."""
+
     def failure(self, task: Task, reason: int, why: Any) -> bytes: ...
 
     def completed(self, task: Task, outcome: Outcome) -> None:
@@ -98,6 +112,9 @@ class Port(Protocol):
 
     def completed_run(self, run: list[Task]) -> None:
         """From the loop's: these have ended; their outcomes are set."""
+
+    def may_hand_back(self, task: Task) -> bool:
+        """Its submitter may run it elsewhere: nobody else has heard where it is."""
 
     def retry_later(self, task: Task, attempt: int, delay_s: float) -> bool:
         """The next attempt of a call waits; False: it is to end."""
@@ -107,6 +124,12 @@ class Port(Protocol):
 
     def producer(self, task: Task) -> Producer:
         """Of a call that asks for a stream; from any thread."""
+
+    def checkpoint(self, task: Task) -> None:
+        """Write down the state of its tessera; on the thread that runs it."""
+
+    def restore(self, task: Task, instance: Any) -> None:
+        """Give what was built again the state that was written down last."""
 
 
 class Built:
@@ -123,9 +146,9 @@ class Raised:
 
     __slots__ = ("error", "reason")
 
-    def __init__(self, reason: int, error: bytes) -> None:
+    def __init__(self, reason: int, error: Any) -> None:
         self.reason = reason
-        self.error = error
+        self.error = error  # as bytes; of AGAIN: which attempt, and seconds until then
 
 
 class Handed:
@@ -226,7 +249,13 @@ class Executor:
         self._begun: set[asyncio.Task[None]] = set()  # of plain methods, handed over
         self._stack: list[Task] = []  # what the main thread runs, outermost first
         # The frames above which there is only user code.
-        runners = (self._run_user, self._run_uncommon, self._special, self._build)
+        runners = (
+            self._run_user,
+            self._run_uncommon,
+            self._run_told,
+            self._special,
+            self._build,
+        )
         codes = [m.__func__.__code__ for m in runners]  # type: ignore[union-attr]
         self.interrupts = Interrupts([*codes, run_step.__code__])
         # The same on the loop, for its watchdog.
@@ -234,6 +263,7 @@ class Executor:
             Executor._run_common,
             Executor._consume,
             Executor._run_coroutine,
+            Executor._run_told_coroutine,
             Executor._coroutine_raised,
             run_inline,
             run_step_on_loop,
@@ -288,7 +318,9 @@ class Executor:
         """Run a constructor; its tessera's other calls wait until it has ended."""
         if task.tessera.options.thread:
             task.lane = THREAD
-        elif not self._has_main:
+        elif not self._has_main or task.tessera.options.stateless:
+            # Of functions: nothing that takes long, and perhaps wanted by a call that
+            # blocks the main thread.
             task.lane = INLINE
         else:
             task.lane = MAIN  # also of asynchronous ones: imports take long
@@ -482,6 +514,10 @@ class Executor:
             return Raised(error.reason, failure)
         return self._raised(task, error)
 
+    def _withdrawn(self, task: Task, error: Withdrawn) -> Raised:
+        self._port.tell(task, wire.Ending(task.uid, CANCELLED, error.reason))
+        return Raised(wire.CANCELLED, self._port.dump_error(error.error, task))
+
     # -- calls that came together, on the loop: inline.Inline --------------------------
 
     def one(self, task: Task) -> None:
@@ -589,9 +625,12 @@ class Executor:
 
     # -- another attempt ---------------------------------------------------------------
 
-    def attempt(self, uid: int) -> int:
+    def attempt(self, task: Task | None) -> int:
         """Which run of a call this is, from 1."""
-        return self._attempts.get(uid, 1)
+        if task is None:
+            return 1
+        first = 1 if task.extra is None else max(task.extra.attempt, 1)
+        return self._attempts.get(task.uid, first)
 
     def _again(self, task: Task, error: BaseException) -> bool | Later:
         """Whether to run it again, which is counted: at once, or later."""
@@ -603,7 +642,7 @@ class Executor:
                 return False
             if extra.max_retries is not None:
                 retries = extra.max_retries
-        attempt = self.attempt(task.uid)
+        attempt = self.attempt(task)
         why = task.cancelled
         if (
             attempt > retries
@@ -637,6 +676,13 @@ class Executor:
         task.cancelled = None
         return True
 
+    def hand_back(self, task: Task, later: Later) -> bool:
+        if not self._port.may_hand_back(task):
+            return False
+        again = Raised(wire.AGAIN, (later.attempt, later.delay_s))
+        self._end_waiting(task, later, again)
+        return True
+
     def resume(self, task: Task, later: Later) -> None:
         at_once = self._port.retry_now(task, later.attempt)
         if later.then is not None:
@@ -653,6 +699,9 @@ class Executor:
             outcome = self._cancelled(task, started=True)
         else:
             outcome = Raised(wire.ERROR, self._port.dump_error(error, task))
+        self._end_waiting(task, later, outcome)
+
+    def _end_waiting(self, task: Task, later: Later, outcome: Raised) -> None:
         self._attempts.pop(task.uid, None)
         self.journal.finish(task)
         task.raw = outcome
@@ -677,6 +726,8 @@ class Executor:
                     error = another
             if _is_stop(task, error):
                 return self._cancelled(task, started=True)
+            if isinstance(error, Withdrawn):
+                return self._withdrawn(task, error)
             return Raised(wire.ERROR, self._port.dump_error(error, task))
         finally:
             if type(again) is bool:
@@ -740,18 +791,55 @@ class Executor:
                 return _dump(self._port, None)
             if name == READY:
                 return _dump(self._port, None)
+            if name == CHECKPOINT:
+                self._port.checkpoint(task)
+                return _dump(self._port, None)
             if name not in FORWARDED and name not in task.tessera.options.expose:
                 raise AttributeError(
                     f"{name!r} is private: names that begin with _ are never remote"
                 )
+        if extra is not None and extra.told:
+            return self._run_told(task)
         arguments, keywords = self._port.load_call(task)
         value = getattr(instance, name)(*arguments, **keywords)
         return self._value(task, value)
 
+    def _run_told(self, task: Task) -> Outcome:
+        """The same for a caller who wants to know when, and how long it takes."""
+        clock = self._begun_told(task)
+        port = self._port
+        outcome: Outcome | None = None
+        try:
+            clock.mark(timing.INPUT)
+            arguments, keywords = port.load_call(task)
+            clock.mark(timing.INPUT_END, timing.TASK)
+            value = getattr(task.tessera.instance, task.method)(*arguments, **keywords)
+            clock.mark(timing.TASK_END, timing.RESULT)
+            outcome = self._value(task, value)
+            if type(outcome) is not Handed:
+                clock.mark(timing.RESULT_END)
+            return outcome
+        finally:
+            if type(outcome) is not Handed:
+                self._ended_told(task, clock)
+
+    def _begun_told(self, task: Task) -> timing.Clock:
+        clock = timing.Clock()
+        self._port.tell(task, wire.Running(task.uid, 0.0, self.attempt(task)))
+        return clock
+
+    def _ended_told(self, task: Task, clock: timing.Clock) -> None:
+        message = timing.ran(task.uid, self.attempt(task), clock.end())
+        self._port.tell(task, message)
+
     def _build(self, task: Task) -> Outcome:
         cls = self._port.load_class(task)
         arguments, keywords = self._port.load_call(task)
-        return Built(cls(*arguments, **keywords))
+        instance = cls(*arguments, **keywords)
+        supervised = task.tessera.options.supervised
+        if supervised is not None and supervised.life:
+            self._port.restore(task, instance)
+        return Built(instance)
 
     def _special(self, task: Task, kind: int) -> Outcome:
         port = self._port
@@ -1114,7 +1202,25 @@ class Executor:
             ended.clear()
             self._port.completed_run(run)
 
+    async def _run_told_coroutine(self, task: Task) -> Outcome:
+        """As ``_run_told``, of a coroutine method."""
+        clock = self._begun_told(task)
+        try:
+            clock.mark(timing.INPUT)
+            coroutine = self._coroutine(task)
+            clock.mark(timing.INPUT_END, timing.TASK)
+            value = await coroutine
+            clock.mark(timing.TASK_END, timing.RESULT)
+            if type(task.cancelled) is Late:
+                raise asyncio.CancelledError  # a value that comes too late is none
+            outcome = _dump(self._port, value)
+            clock.mark(timing.RESULT_END)
+            return outcome
+        finally:
+            self._ended_told(task, clock)
+
     async def _run_coroutine(self, task: Task, coroutine: Any = None) -> Outcome:
+        outcome: Outcome
         if coroutine is None:
             task.move(START)
         if task.cancelled is not None and coroutine is None:
@@ -1130,6 +1236,10 @@ class Executor:
                     return await run_step_on_loop(
                         task, self._port.producer(task), self._coroutine, self._port
                     )
+                if extra is not None and extra.told:
+                    outcome = await self._run_told_coroutine(task)
+                    self.journal.finish(task)
+                    return outcome
                 coroutine = self._coroutine(task)
             if task is task.tessera.closing:
                 await self._close(coroutine)
@@ -1138,7 +1248,7 @@ class Executor:
                 value = await coroutine
             if type(task.cancelled) is Late:
                 raise asyncio.CancelledError  # a value that comes too late is none
-            outcome: Outcome = self._port.dump_result(value)
+            outcome = self._port.dump_result(value)
             self.journal.finish(task)
             return outcome
         except BaseException as error:
@@ -1173,6 +1283,8 @@ class Executor:
                 if again is not True:
                     return again
                 try:
+                    if task.extra is not None and task.extra.told:
+                        return await self._run_told_coroutine(task)
                     value = await self._coroutine(task)
                     if type(task.cancelled) is Late:
                         raise asyncio.CancelledError
@@ -1182,6 +1294,8 @@ class Executor:
                     _uncancel(task, error)
             if _is_stop(task, error):
                 return self._cancelled(task, started=True)
+            if isinstance(error, Withdrawn):
+                return self._withdrawn(task, error)
             return Raised(wire.ERROR, self._port.dump_error(error, task))
         finally:
             if type(again) is bool:

@@ -10,6 +10,7 @@ from ..comms import messages as wire
 from ..comms.causes import Cause
 from ..comms.exceptions import dump_error
 from ..core.caller import RELEASED, Call
+from ..core.leaving import Drained
 from ..core.limits import Late, Orphaned
 from ..core.task import RUNNING, Task
 from ..core.worker import CONSTRUCTOR
@@ -57,7 +58,7 @@ class Failures:
         runtime = self._runtime
         where = f"{ids.short(runtime.uid)} ({runtime.me.host}, pid {runtime.me.pid})"
         note = f"  in {_task_name(task)} on {where} · task {ids.task_name(task.uid)}"
-        note += f" · attempt {runtime.executor.attempt(task.uid)}"
+        note += f" · attempt {runtime.executor.attempt(task)}"
         if isinstance(error, ValueError) and "read-only" in str(error):
             note += f"\n  {_READ_ONLY}"
         return dump_error(error, self._serializer, note=note)
@@ -139,10 +140,13 @@ class Failures:
 
         Args:
             call: which.
-            cause: an error, the member and how it ended, or why there is none.
+            cause: an error, also as bytes, the member and how it ended, or why there
+                is none.
         """
         if isinstance(cause, BaseException):
             return dump_error(cause, self._serializer)
+        if type(cause) is bytes:
+            return cause
         lost = self._runtime.cluster_lost
         if lost and call.method == CONSTRUCTOR:
             verdict = self._runtime.deaths.verdict(call, cause)
@@ -181,7 +185,7 @@ class Failures:
         error: BaseException
         if isinstance(why, (Task, Call)):
             if task.extra is not None and task.extra.kind == wire.REPLACE_KEY:
-                return _error_of(why)  # of the function that was to make the value
+                return error_of(why)  # of the function that was to make the value
             return self._upstream(task, reason, why)
         elif isinstance(why, Exception):
             error = type(why)(f"{_task_name(task)}: {why}", *why.args[1:])
@@ -191,7 +195,7 @@ class Failures:
 
     def _upstream(self, task: Task, reason: int, argument: Task | Call) -> bytes:
         name, uid = _task_name(task), ids.task_name(task.uid)
-        cause = Cause(_error_of(argument))
+        cause = Cause(error_of(argument))
         error: BaseException
         if reason == wire.CANCELLED:
             error = TaskCancelledError(
@@ -221,6 +225,13 @@ class Failures:
                 text += "; it has not stopped yet, and its tessera is busy until then"
             verdict = Verdict.MAYBE_RAN if started else Verdict.NOT_STARTED
             return TaskCancelledError(f"{name} was cancelled{text}", uid, verdict)
+        if type(why) is Drained:
+            return RuntimeDisconnectedError(
+                f"{name} was not started: {why}",
+                runtime.uid,
+                Verdict.NOT_STARTED,
+                "it is being drained",
+            )
         if reason == wire.GONE and runtime.stopping:
             # It was closed with all others: nobody has to look for a mistake.
             return RuntimeDisconnectedError(
@@ -245,7 +256,7 @@ def _orphaned(task: Task, why: str, started: bool) -> MonitorLost:
     )
 
 
-def _error_of(argument: Task | Call) -> bytes:
+def error_of(argument: Task | Call) -> bytes:
     """The error of an argument that failed, as it came."""
     data: bytes
     if isinstance(argument, Task):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..comms import messages as wire
 from ..config import Config
 from ..core.reach import is_near
+from ..core.silence import LOST_S, Presence
 from ..core.task import DONE
 from ..ids import MONITOR_INCARNATION
 from ..text import printable
@@ -77,6 +78,10 @@ class Head(UserRuntime):
             settings
         )  # that of the cluster, whoever made it
         super().joined_cluster(settings)
+        if self.config.record is not None:
+            from ..tasks.recording import Recorder  # few programs are recorded
+
+            self.observing.start(Recorder(self.config.record))
 
     def member_joined(self, member: wire.Member) -> None:
         super().member_joined(member)
@@ -85,11 +90,24 @@ class Head(UserRuntime):
             if self._pidfd is not None:
                 self.loop.add_reader(self._pidfd, self._monitor_ended)
 
+        elif member.incarnation == MONITOR_INCARNATION:
+            self.presence.follow(member)
+
+    def presence_changed(self, member: wire.Member, presence: Presence) -> None:
+        if presence is Presence.ENDED:
+            self._lose_monitor("the monitor has ended")
+        elif presence is Presence.SILENT:
+            why = f"the monitor on {member.host} was not heard for {LOST_S:g} s"
+            self._lose_monitor(why)
+
     def _monitor_ended(self) -> None:
         self._unwatch_monitor()
+        self._lose_monitor("the monitor has ended")
+
+    def _lose_monitor(self, why: str) -> None:
         if not self.monitor_ended.done():
             self.monitor_ended.set_result(None)
-        self.lose_cluster("the monitor has ended")
+        self.lose_cluster(why)
 
     def _unwatch_monitor(self) -> None:
         if self._pidfd is not None:

@@ -15,6 +15,7 @@ from ..comms.serialization import Payload
 from ..core.store import SPILLED
 from ..ids import task_name
 from ..proxies.memory import HostMemory, MemoryReport, StoredValue, ValueKind, Where
+from ..text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -178,7 +179,7 @@ class Inventory:
         return StoredValue(
             uid=task_name(known.uid) if known.uid else "-",
             kind=kind,
-            name=known.name,
+            name=printable(known.name),
             size=known.size,
             place=place,
             runtime=owner.uid,

@@ -139,6 +139,13 @@ class Journal:
             if mark:
                 self.view[mark + 1] = task.uid
 
+    def built_again(self, task: Task) -> None:
+        """A construction has ended whose uid is larger than those of calls to come."""
+        with self._lock:
+            mark = self._find(task.tessera, task.caller)
+            if mark and mark != _NOWHERE:
+                self.view[mark] = self.view[mark + 1] = 0
+
     def irregular(self, task: Task) -> None:
         """Not all calls of its stream up to the last one that started have run."""
         with self._lock:

@@ -84,6 +84,10 @@ class Limiting:
             self._pursuit.begin(call.uid, why, now())
             self._arm()
 
+    def is_ending(self, call: Call) -> bool:
+        """Its owner was asked to end it, and has not said that it has."""
+        return call.uid in self._pursuit
+
     def begun(self, call: Call, attempt: int, delay_s: float | None = None) -> None:
         """The owner says that another attempt has begun, or waits."""
         if attempt > 1:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 from typing import Any
 
 from ..comms import messages as wire
 from ..config import Config
 from ..core.monitor import OF_NODES, MonitorState
 from ..core.names import NameTable
-from ..core.slots import SlotTable
 from ..core.reach import endpoint, is_near
+from ..core.silence import Presence, suspect_s
+from ..core.slots import SlotTable
 from ..errors import ProtocolError
 from .base import PYTHON, Base
 from .loops import new_own_loop, tune_collector
@@ -20,6 +22,8 @@ from .processes import open_pidfd
 from .spec import Spec, decode
 
 logger = logging.getLogger(__name__)
+
+GOODBYE_S = 0.05  # in which an answer is on its way
 
 
 class Monitor(Base):
@@ -30,7 +34,8 @@ class Monitor(Base):
         self.token = spec.monitor_token
         self.peers.token = spec.monitor_token
         self._spec = spec
-        self.state = MonitorState(PYTHON, spec.config)
+        self.state = MonitorState(PYTHON, spec.config, spec.path, spec.cwd)
+        self.silence_s = self.config.node_timeout_s
         self.names = NameTable()
         self.slots = SlotTable()
         self.ended = loop.create_future()
@@ -38,12 +43,15 @@ class Monitor(Base):
         self._stopped: set[int] = set()  # nodes that have stopped
         self._lines: list[str] = []
         self._why = ""  # it stops, if nobody had asked for it
+        self._killed: dict[int, str] = {}  # why, by incarnation
+        self._goodbyes: set[int] = set()  # who has said that it leaves now
         self._asked: list[int] = []  # who wants to know when all has stopped
         self.handlers.update(
             {
                 wire.Hello: self._on_hello,
                 wire.Exited: self._on_exited,
                 wire.Stopped: self._on_stopped,
+                wire.Drain: self._on_drain,
                 wire.Claim: lambda m, b, s: self._send(self.names.claim(s, m)),
                 wire.Named: lambda m, b, s: self._send(self.names.named(s, m)),
                 wire.Shared: lambda m, b, s: self._send(self.names.shared(s, m)),
@@ -105,6 +113,8 @@ class Monitor(Base):
                 peer.send(wire.Stop("the cluster is stopping"))
             # Those are watched by their nodes, which know how they ended.
             self._watch(member)
+            if member.uid.startswith("node") or not is_near(self.me, member):
+                self.presence.follow(member)
 
     def _send(self, sends: list[tuple[int, Any]]) -> None:
         for to, message in sends:
@@ -119,9 +129,37 @@ class Monitor(Base):
         self._pidfds[member.incarnation] = pidfd
         self.loop.add_reader(pidfd, self._ended, member.incarnation)
 
+    def presence_changed(self, member: wire.Member, presence: Presence) -> None:
+        incarnation = member.incarnation
+        who = f"{member.uid} on {member.host} (pid {member.pid})"
+        if presence is Presence.SUSPECT:
+            self.state.silent(incarnation)
+            logger.warning(
+                "%s was not heard for %g s; after %g s it counts as lost",
+                who,
+                suspect_s(self.silence_s),
+                self.silence_s,
+            )
+        elif presence is Presence.HEARD:
+            self.state.heard(incarnation)
+            logger.warning("%s is heard again", who)
+        elif presence is Presence.ENDED:
+            why = "its process has ended: its host refuses connections to it"
+            self._lost(incarnation, why)
+        else:
+            why = f"it was not heard for {self.silence_s:g} s"
+            pidfd = self._pidfds.get(incarnation)
+            if pidfd is None:
+                self._lost(incarnation, why)
+            else:  # its kernel sees to it that nothing of it goes on
+                self._killed[incarnation] = f"{why}, and was killed"
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
     def _ended(self, incarnation: int) -> None:
         self._unwatch(incarnation)
-        self._lost(incarnation, "its process has ended")
+        if incarnation not in self._goodbyes:
+            why = self._killed.pop(incarnation, "its process has ended")
+            self._lost(incarnation, why)
 
     def _unwatch(self, incarnation: int) -> None:
         pidfd = self._pidfds.pop(incarnation, None)
@@ -129,11 +167,24 @@ class Monitor(Base):
             self.loop.remove_reader(pidfd)
             os.close(pidfd)
 
-    def _lost(self, incarnation: int, cause: str, remains: bytes = b"") -> None:
-        sends = self.state.lost(incarnation, cause, remains)
+    def _on_drain(self, message: wire.Drain, buffers: Any, sender: int) -> None:
+        if not self.stopping:
+            self._send(self.state.drain(message))
+
+    def _lost(
+        self,
+        incarnation: int,
+        cause: str,
+        remains: bytes = b"",
+        left: int = wire.DIED,
+        heir: int = 0,
+    ) -> None:
+        sends = self.state.lost(incarnation, cause, remains, left, heir)
         ended = [m for m in self.members if m not in self.state.members]
         for gone in ended:
             self._unwatch(gone)
+            self._goodbyes.discard(gone)
+            self.presence.forget(gone)
             self.peers.lose(gone)
             del self.members[gone]
             self._stopped.add(gone)
@@ -154,11 +205,32 @@ class Monitor(Base):
         if not self._may_tell_end_of(message.uid, sender):
             raise ProtocolError(f"of {message.uid}, which is not its own to tell")
         if member is not None and member.pid == message.pid:
-            self._lost(member.incarnation, message.how, message.remains)
-        elif member is None and not self.stopping and message.uid.startswith("worker"):
+            self._ends(member, message, sender)
+        elif (
+            member is None
+            and not self.stopping
+            and not message.left  # which it has told itself
+            and message.uid.startswith("worker")
+        ):
             # It never joined: who waits for it at the start wants to know.
             for head in self.of_kind("head"):
                 self._send([(head.incarnation, message)])
+
+    def _ends(self, member: wire.Member, message: wire.Exited, sender: int) -> None:
+        """A member has ended, or is about to and says so itself."""
+        one = member.incarnation
+        if one in self._goodbyes:
+            return
+        heir = message.heir if message.heir in self.members else 0
+        if sender == one and message.left:
+            # It waits until this is heard, and to who is lost nothing is sent.
+            self._goodbyes.add(one)
+            self.outbox(one).acknowledge()  # type: ignore[union-attr]  # it lives
+            self.loop.call_later(
+                GOODBYE_S, self._lost, one, message.how, b"", message.left, heir
+            )
+        else:
+            self._lost(one, message.how, message.remains, message.left, heir)
 
     def _may_tell_end_of(self, uid: str, sender: int) -> bool:
         """Its node, which started it, or itself."""
@@ -170,6 +242,14 @@ class Monitor(Base):
         return teller.uid in (uid, node)
 
     # -- the end -----------------------------------------------------------------------
+
+    def terminate(self) -> None:
+        """SIGTERM: the cluster ends in order; the second time in a hurry."""
+        is_asked_again = self.stopping
+        self.stop("the monitor got SIGTERM")
+        if is_asked_again:
+            for node in self.of_kind("node"):
+                self._send([(node.incarnation, wire.Stop("", hurry=True))])
 
     def on_stop(self, message: wire.Stop, buffers: Any, sender: int) -> None:
         if sender:
@@ -208,6 +288,7 @@ class Monitor(Base):
 
 async def _run(loop: asyncio.AbstractEventLoop, spec: Spec, pidfd: int) -> None:
     monitor = Monitor(loop, spec)
+    loop.add_signal_handler(signal.SIGTERM, monitor.terminate)
     monitor.start(pidfd)
     await monitor.ended
     await monitor.flushed(0.5, "head")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..comms import messages as wire
 from ..config import FULL_TRACEBACK, Config
@@ -17,8 +18,10 @@ from ..core.node import MOST, PERIOD_S, Replacements
 from ..core.reach import is_near
 from ..errors import ConnectError, MosaicError
 from ..ids import MONITOR_INCARNATION, short
+from ..text import printable
 from . import journal, orders
-from .base import Base
+from .base import JOIN_TIMEOUT_S, Base
+from .departing import ANSWER_S, HAND_ON_S
 from .interrupts import SIGNAL
 from .loops import new_own_loop, tune_collector
 from .oom import MemoryWatch, near_limit
@@ -39,10 +42,13 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "NUMBA_NUM_THREADS",
 )
+N = TypeVar("N", bound="Node")
+
 CLOSE_TIMEOUT_S = 10.0
 HURRY_RUNNING_S = 1.0  # and for the calls that run
 HURRY_S = 4.5  # for all of it, when the program has died
 ENDING_S = 0.5  # from a worker's last word to its end
+LEAVING_S = HAND_ON_S + 2 * ANSWER_S  # the same of one that leaves the others
 JOIN_GRACE_S = 1.0
 SERVER_GONE = "its parent, the fork server, has ended, and it was killed"
 # The warehouse is forked when the workers are there, and a moment later, in which the
@@ -54,6 +60,8 @@ WAREHOUSE_AGAIN_S = 10.0  # where it has died so often that a worker would not c
 
 class Node(Base):
     """Starts workers and a warehouse, says how they ended, replaces and stops them."""
+
+    join_timeout_s = JOIN_TIMEOUT_S
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, spec: Spec, server: ForkServer
@@ -76,7 +84,11 @@ class Node(Base):
         self.ended = loop.create_future()
         self.handlers[wire.Stopped] = self._on_stopped
         self.handlers[wire.Interrupt] = self._on_interrupt
+        self.handlers[wire.Leaving] = self._on_leaving
         self._recycled: dict[int, str] = {}  # why this node has killed them, by pid
+        self._leaving: dict[str, bool] = {}  # of its children: another takes its place
+        self._is_drained = False  # it leaves when its children have
+        self._terminated = 0  # how often it got SIGTERM
 
     async def start(self, owner_pidfd: int) -> None:
         """Join the cluster and start the workers."""
@@ -85,7 +97,13 @@ class Node(Base):
         self._server.watch(self.loop)
         self._server.on_lost = self._server_lost
         joining = asyncio.ensure_future(
-            self.join("node", spec.monitor_address, spec.monitor_token, spec.uid)
+            self.join(
+                "node",
+                spec.monitor_address,
+                spec.monitor_token,
+                spec.uid,
+                self.join_timeout_s,
+            )
         )
         if owner_pidfd >= 0:
             # A monitor that finds its owner dead, and no node yet, ends at once.
@@ -96,9 +114,7 @@ class Node(Base):
             self._pidfd = open_pidfd(monitor.pid)
         if self._pidfd is not None:
             self.loop.add_reader(self._pidfd, self._monitor_died)
-        if owner_pidfd >= 0:
-            self.loop.remove_reader(owner_pidfd)
-            os.close(owner_pidfd)  # from now on the monitor watches it for all
+        self._has_joined(owner_pidfd)
         for index in range(self.config.num_workers):
             self._spawn(f"worker:{self._index}:{index}")
         self.loop.call_later(WAREHOUSE_LATEST_S, self._start_warehouse)
@@ -106,6 +122,11 @@ class Node(Base):
     @property
     def _index(self) -> str:
         return self.uid.split(":")[1]
+
+    def _has_joined(self, owner_pidfd: int) -> None:
+        if owner_pidfd >= 0:
+            self.loop.remove_reader(owner_pidfd)
+            os.close(owner_pidfd)  # from now on the monitor watches it for all
 
     def _owner_died(self, pidfd: int, joining: asyncio.Future[None]) -> None:
         self.loop.remove_reader(pidfd)
@@ -119,7 +140,7 @@ class Node(Base):
             self._spawn(self._warehouse)
 
     def _spawn(self, uid: str) -> None:
-        if self.stopping:
+        if self.stopping or self._is_drained:
             return
         self._starts += 1
         spec = Spec(
@@ -161,10 +182,12 @@ class Node(Base):
         if child.failure:
             how = f"could not be forked: {child.failure}"
         how = self._recycled.pop(child.pid, how)
+        is_left = uid in self._leaving and status == 0
+        takes_place = self._leaving.pop(uid, True)
         memory = self._memory.pop(child.pid, None)
         directory = self._spec.directory
         remains = b""
-        if self.stopping or not uid.startswith("worker"):
+        if self.stopping or is_left or not uid.startswith("worker"):
             journal.remove(directory, child.pid)
         else:
             left = journal.collect(directory, child.pid)
@@ -176,9 +199,17 @@ class Node(Base):
             remains = verdicts.encode(left)
         orders.forget(orders.path_of(self._spec.directory, child.pid))
         if self.outbox(MONITOR_INCARNATION) is not None:
-            self.monitor.send(wire.Exited(uid, child.pid, how, remains))
+            ended = wire.LEFT if is_left else wire.DIED
+            self.monitor.send(wire.Exited(uid, child.pid, how, remains, ended))
         if self.stopping:
             self._check_stopped()
+            return
+        if self._is_drained:
+            self._check_drained()
+            return
+        if is_left or not takes_place:
+            if takes_place:
+                self._spawn(uid)
             return
         if uid == self._warehouse:
             delay_s = self._warehouse_replacements.delay_s(self.loop.time())
@@ -212,6 +243,45 @@ class Node(Base):
         path = orders.path_of(self._spec.directory, child.pid)
         orders.write(path, message.uid, message.kind == wire.TIMEOUT)
         self._server.kill(child.pid, SIGNAL)
+
+    # -- leaving -----------------------------------------------------------------------
+
+    def terminate(self) -> None:
+        """SIGTERM: leave in order; the second time in a hurry, the third at once."""
+        self._terminated += 1
+        if self._terminated > 2 and self.stopping:
+            self._kill()
+        elif self._terminated > 1 or MONITOR_INCARNATION not in self.members:
+            self.stop(hurry=True)
+        else:
+            limit_s = self.config.drain_timeout_s
+            self.monitor.send(wire.Drain(self.incarnation, limit_s))
+
+    def _on_leaving(self, message: wire.Leaving, buffers: Any, sender: int) -> None:
+        member = self.members.get(message.incarnation)
+        if message.incarnation == self.incarnation:
+            self._is_drained = True
+            if message.timeout_s is not None:
+                limit_s = message.timeout_s + CLOSE_TIMEOUT_S + 2 * LEAVING_S
+                self.loop.call_later(limit_s, self.stop)
+            self._check_drained()
+        elif member is not None and member.uid in self._children:
+            self._leaving[member.uid] = message.replace
+
+    def _check_drained(self) -> None:
+        """End when all that was started here has left."""
+        if self._children or self.stopping:
+            return
+        if len(self.of_kind("node")) == 1:
+            self._why = f"{self.uid}, the last node, was drained"
+            self.stop()
+            return
+        for line in self._lines:
+            print(f"mosaic: {line}", file=sys.stderr)
+        self.stopping = True
+        exited = wire.Exited(self.uid, self.me.pid, "it was drained", b"", wire.LEFT)
+        self.monitor.send(exited)
+        self.ended.set_result(None)
 
     # -- the end -----------------------------------------------------------------------
 
@@ -294,6 +364,8 @@ class Node(Base):
                 self._server.kill(child.pid)
 
     def member_joined(self, member: wire.Member) -> None:
+        if member.incarnation == MONITOR_INCARNATION and is_near(self.me, member):
+            self.presence.follow(member, math.inf)  # which is to hear this node
         if self.stopping and member.uid in self._children:
             outbox = self.outbox(member.incarnation)
             if outbox is not None:
@@ -305,11 +377,12 @@ class Node(Base):
                 self.loop.call_later(WAREHOUSE_AFTER_S, self._start_warehouse)
 
     def _on_stopped(self, message: wire.Stopped, buffers: Any, sender: int) -> None:
-        self._lines += message.lines
+        self._lines += [printable(line) for line in message.lines]
         member = self.members.get(sender)
         if member is not None:
             # It has closed what it had. One that does not end now stands in a call.
-            self.loop.call_later(ENDING_S, self._kill_ended, member.uid, member.pid)
+            limit_s = LEAVING_S if member.uid in self._leaving else ENDING_S
+            self.loop.call_later(limit_s, self._kill_ended, member.uid, member.pid)
 
     def _kill_ended(self, uid: str, pid: int) -> None:
         child = self._children.get(uid)
@@ -321,19 +394,37 @@ class Node(Base):
             self._stop_child(self._warehouse)  # the last: workers read from it
         if self.stopping and not self._children and not self.ended.done():
             if self.outbox(MONITOR_INCARNATION) is not None:
-                self.monitor.send(wire.Stopped(self._lines, self._why))
+                self.monitor.send(self._last_word())
             self.ended.set_result(None)
 
+    def _last_word(self) -> wire.Message:
+        return wire.Stopped(self._lines, self._why)
 
-async def _run(
-    loop: asyncio.AbstractEventLoop, spec: Spec, pidfd: int, control: int
-) -> None:
+
+async def live(
+    make: type[N],
+    loop: asyncio.AbstractEventLoop,
+    spec: Spec,
+    owner: int,
+    control: int,
+) -> N:
+    """The life of a node process, to its end.
+
+    Args:
+        make: the kind of node.
+        loop: its loop.
+        spec: what it was told.
+        owner: a descriptor that is readable when the owner is gone; -1: there is none.
+        control: that of its fork server.
+    """
     server = ForkServer.adopt(control)
-    node = Node(loop, spec, server)
+    node = make(loop, spec, server)
+    loop.add_signal_handler(signal.SIGTERM, node.terminate)
     try:
-        await node.start(pidfd)
+        await node.start(owner)
         await node.ended
         await node.flushed(0.5, "monitor")
+        return node
     except asyncio.CancelledError:
         raise SystemExit(1) from None  # the program has died while it was joining
     except ConnectError as error:
@@ -351,4 +442,5 @@ def main(argument: bytes, fds: list[int], control: int | None) -> None:
     tune_collector(50_000)
     assert control is not None
     with asyncio.Runner(loop_factory=new_own_loop) as runner:
-        runner.run(_run(runner.get_loop(), spec, fds[-1] if fds else -1, control))
+        owner = fds[-1] if fds else -1
+        runner.run(live(Node, runner.get_loop(), spec, owner, control))

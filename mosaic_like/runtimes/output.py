@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from ..core.task import Task
 
 logger = logging.getLogger(__name__)
+_LOGGER = __name__.partition(".")[0]  # that of mosaic.logger()
 
+MESSAGE = 0  # where the number of a stream stands: it is no line
+LOGGED = 3  # a stream whose lines the head logs
 _LONGEST = 64 << 10  # characters of a line that does not end
 _BAR_S = 1.0  # a line that is written over again and again is shown so often
 MESSAGE_CHARACTERS = 64 << 10
@@ -207,7 +210,7 @@ class Printed:
     """Lines on their way from the threads that print to the loop that sends them."""
 
     def __init__(self) -> None:
-        self.lines: deque[tuple[int, Task | None, str]] = deque()
+        self.lines: deque[tuple[int, Task | None, Any]] = deque()
         self._size = 0
         self._changed = threading.Condition(threading.RLock())
 
@@ -220,6 +223,11 @@ class Printed:
             self.lines.append((stream, task, text))
             self._size += len(text)
 
+    def put_message(self, task: Task, message: Any) -> None:
+        """Tell the caller of a task something in between; from any thread."""
+        with self._changed:
+            self.lines.append((MESSAGE, task, message))
+
     def wait(self) -> None:
         """Wait while too much is on its way; not on the loop's thread."""
         if self._size > _WAITING_CHARACTERS:
@@ -228,11 +236,16 @@ class Printed:
                     lambda: self._size <= _WAITING_CHARACTERS, _PATIENCE_S
                 )
 
-    def take(self) -> tuple[int, Task | None, str]:
-        """The next lines, joined as far as one call printed them to one stream."""
+    def take(self) -> tuple[int, Task | None, Any]:
+        """The next lines, joined as far as one call printed them to one stream.
+
+        Or, instead of a stream, MESSAGE, and the message.
+        """
         with self._changed:
             lines = self.lines
             stream, task, text = lines.popleft()
+            if stream == MESSAGE:
+                return stream, task, text
             parts = [text]
             size = len(text)
             while lines and size < MESSAGE_CHARACTERS:
@@ -266,10 +279,14 @@ def show(number: int, label: str, text: str) -> None:
     """Write lines at the head, to what is its stream now.
 
     Args:
-        number: 1 standard output, 2 standard error.
+        number: 1 standard output, 2 standard error; LOGGED: none, but a log.
         label: who printed it.
         text: whole lines.
     """
+    if number == LOGGED:
+        for line in text.removesuffix("\n").split("\n"):
+            logging.getLogger(_LOGGER).info("%s: %s", printable(label), line)
+        return
     stream: TextIO | None = sys.stdout if number == 1 else sys.stderr
     if stream is None:
         return

@@ -83,7 +83,7 @@ class Peer:
         """Put a message, with its payload, into the next batch."""
         if payload is not None:
             if payload.shared is not None and not self.shares_memory:
-                message, payload = _framed(message, payload)
+                message, payload = framed_message(message, payload)
             if (
                 payload.buffers
                 and payload.nbytes >= APART_BYTES
@@ -234,6 +234,9 @@ class Peer:
             link.broken(peers.loop.time())
             logger.warning("nothing can be sent to %s: %s", self, printable(str(error)))
             return
+        except OSError as error:  # no descriptors, for example: they may come back
+            self._broken(str(error))
+            return
         self._resend()
 
     def _resend(self) -> None:
@@ -249,6 +252,7 @@ class Peer:
         now = self._peers.loop.time()
         link.broken(now)
         logger.debug("%s: %s", self, cause)
+        self._peers.on_broken(self, cause)
         if not self._peers.closed:
             self._peers.loop.call_at(link.retry_at, self.open)
 
@@ -291,7 +295,7 @@ def _size(packet: Packet) -> int:
     return sum(memoryview(part).nbytes for part in packet)
 
 
-def _framed(message: Any, payload: Any) -> tuple[Any, Any]:
+def framed_message(message: Any, payload: Any) -> tuple[Any, Any]:
     """The same for who cannot open segments: what is in them goes as frames."""
     framed = payload.framed()
     extra = msgspec.structs.replace(
@@ -354,6 +358,7 @@ class Peers:
         self.on_tick: Callable[[], bool] = lambda: False
         # Sends what has so large buffers that they would hold up all that comes after.
         self.send_apart: Callable[[Peer, Any, Any], None] | None = None
+        self.on_broken: Callable[[Peer, str], None] = lambda peer, cause: None
         # Which of its addresses: see core.reach.
         self.reach: Callable[[wire.Member], str] = lambda member: member.address
         # Tells, not too often, what was dropped and from whom.

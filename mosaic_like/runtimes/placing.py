@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from .. import ids
 from ..comms import messages as wire
-from ..core.caller import DROPPED, RELEASED, Call, Stream
+from ..core.caller import DROPPED, FOREIGN, RELEASED, Call, Stream
 from ..core.placement import STRATEGIES, RoundRobin, Strategy
 from ..proxies.tessera import TesseraHandle
 from .executor import CURRENT
@@ -105,10 +105,17 @@ class Placing:
             call.inside = task.within()
             if self._runtime.made_inside:
                 self._runtime.count_inside(call.root)
-        place: Callable[..., None] = self._place
+        place: Callable[..., None] = self.place
+        given = handle
         if options.unique:
             kind = f"{cls.__module__}.{cls.__qualname__}"
             place = functools.partial(self._claim, kind)
+        elif where is self._runtime:
+            options.supervised = None  # it ends with who would build it again
+        elif options.supervised is not None:
+            restarts = self._runtime.restarts
+            given = restarts.new_handle(handle, options)
+            place = functools.partial(restarts.place, given.followed)
         if self._runtime.on_loop:
             self._runtime.catch_up()
             place(handle, class_data, payload, options, where, extra)
@@ -116,7 +123,7 @@ class Placing:
             self._runtime.post(
                 place, handle, class_data, payload, options, where, extra
             )
-        return handle
+        return given
 
     def _claim(
         self,
@@ -138,10 +145,10 @@ class Placing:
             handle,
             message,
             extra,
-            lambda: self._place(handle, class_data, payload, options, where, extra),
+            lambda: self.place(handle, class_data, payload, options, where, extra),
         )
 
-    def _place(
+    def place(
         self,
         handle: TesseraHandle,
         class_data: Any,
@@ -149,12 +156,23 @@ class Placing:
         options: wire.Options,
         where: Any,
         extra: wire.Extra | None,
+        placed: Callable[[Stream, Peer, wire.Options], None] | None = None,
     ) -> None:
+        """Send its construction, now or when there is a worker for it.
+
+        Args:
+            handle: of what is to be made.
+            class_data, payload: its class and the arguments, pickled.
+            options: how it runs.
+            where: as for ``create``.
+            extra: of the construction.
+            placed: called instead of ``CallerState.placed`` when its place is known.
+        """
         call = handle.call
         assert call is not None  # it was made here
 
         def try_now() -> bool:
-            cause = self._no_place(where)
+            cause = self._no_place(where, handle.stream.label)
             if cause is not None:
                 # Known by the owner that it would have had, so that calls which
                 # mention it go out, and fail as they do for a lost one.
@@ -173,7 +191,10 @@ class Placing:
             if type(payload) is not bytes and not all(h.owner for h in payload.handles):
                 return False
             stream = handle.stream
-            self._runtime.caller.placed(stream, outbox)
+            if placed is None:
+                self._runtime.caller.placed(stream, outbox)
+            else:
+                placed(stream, outbox, options)
             self._made[outbox.incarnation] = self._made.get(outbox.incarnation, 0) + 1
             cls = class_data
             if type(cls) is not bytes:
@@ -187,7 +208,7 @@ class Placing:
             self._unplaced.append(try_now)
             self.place_waiting()
 
-    def _no_place(self, where: Any) -> Any:
+    def _no_place(self, where: Any, name: str) -> Any:
         """Why nothing can be made there; None if it can, now or later."""
         if where is self._runtime:
             return None
@@ -195,9 +216,13 @@ class Placing:
             return no_cluster(self._runtime.cluster_lost)
         if where is None:
             return None
+        at = where.owner if isinstance(where, Stream) else where.incarnation
+        refusal = self._runtime.leavers.refusal(at, name)
+        if refusal is not None:
+            return refusal
         if isinstance(where, Stream):
             return where.error
-        return self._runtime.causes.get(where.incarnation)
+        return self._runtime.causes.get(at)
 
     def _owner_in(self, where: Any) -> int:
         if where is None:
@@ -212,7 +237,7 @@ class Placing:
             return self._runtime.outbox(where.owner)
         if where is not None:
             return self._runtime.outbox(where.incarnation)
-        workers = self._runtime.of_kind("worker")
+        workers = self._runtime.leavers.open(self._runtime.of_kind("worker"))
         if not workers:
             return None
         return self._runtime.outbox(
@@ -222,6 +247,10 @@ class Placing:
     def later(self, attempt: Callable[[], bool]) -> None:
         """Try this whenever somebody has joined, until it says that it is done."""
         self._unplaced.append(attempt)
+
+    def any_held(self) -> bool:
+        """Some call of this runtime has not been sent yet."""
+        return any(stream.held for stream in self._all())
 
     def streams_to(self, owner: int) -> list[Stream]:
         """All that lead to a runtime."""
@@ -299,7 +328,7 @@ class Placing:
         """To ask a runtime for tasks that others made."""
         stream = self._foreign.get(owner)
         if stream is None:
-            stream = self._foreign[owner] = Stream(0, "task")
+            stream = self._foreign[owner] = Stream(0, FOREIGN)
         if stream.outbox is None and stream.error is None:
             self._aim(stream, owner)
         return stream

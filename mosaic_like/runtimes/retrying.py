@@ -66,6 +66,9 @@ class Runs(Protocol):
     def enter(self, task: Task, /) -> None:
         """From here on what this asyncio task runs is the call's."""
 
+    def hand_back(self, task: Task, later: Later, /) -> bool:
+        """Its submitter is to wait, and to choose where it runs next; False: not."""
+
     def put_off(self, task: Task, attempt: int, delay_s: float, /) -> bool:
         """The next attempt waits; False: the call is to end."""
 
@@ -180,6 +183,13 @@ class Retries:
             self._end(task, later, error)
 
     def _wait(self, task: Task, later: Later) -> None:
+        if task.tessera.options.stateless and task.cancelled is None:
+            del self._waiting[task.uid]
+            task.tessera.unpause(task)
+            if self._runs.hand_back(task, later):
+                return
+            self._waiting[task.uid] = later
+            task.tessera.pause()
         if not self._runs.put_off(task, later.attempt, later.delay_s):
             self._end(task, later, None)
             return

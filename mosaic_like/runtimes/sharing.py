@@ -82,6 +82,7 @@ class Sharing:
         self._runtime = runtime
         self.home = 0  # incarnation of the warehouse that adopts what is made here
         self._probe = -1
+        self._asked = 0  # incarnation of the one that is to open it
         self._stock = Stock(no_room=self._warn_of_room)
         self._reader = Reader(runtime, self.dropped)
         self.locate = self._reader.locate
@@ -113,6 +114,7 @@ class Sharing:
             return
         try:
             self._probe = create(1)
+            self._asked = warehouse.incarnation
             outbox.send(wire.Adopt(0, place_of(self._probe)))
         except OSError as error:
             self._end_probe()
@@ -120,9 +122,10 @@ class Sharing:
 
     def _known(self) -> tuple[int, ...]:
         """Of which nothing is to be asked; a warehouse keeps nothing of its own."""
-        return self.home, self._runtime.incarnation
+        return self.home, self._asked or self.home, self._runtime.incarnation
 
     def _end_probe(self) -> None:
+        self._asked = 0
         if self._probe >= 0:
             os.close(self._probe)
             self._probe = -1
@@ -304,6 +307,8 @@ class Sharing:
         self._reader.located(message, content.buffers)
 
     def _greeted(self, message: wire.Located, sender: int) -> None:
+        if sender != self._asked:
+            return  # it is not that of this runtime any more
         self._end_probe()
         warehouse = self._runtime.warehouse
         if message.why:

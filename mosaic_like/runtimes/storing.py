@@ -260,7 +260,7 @@ class Storing:
     def _a_worker(self) -> int | None:
         """On the loop: one of this host, by the strategy; else any."""
         runtime = self._runtime
-        workers = runtime.of_kind("worker")
+        workers = runtime.leavers.open(runtime.of_kind("worker"))
         if not workers:
             return None
         if self._strategy is None:

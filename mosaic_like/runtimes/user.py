@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ..proxies.memory import MemoryReport
     from ..proxies.task import TaskProxy
     from ..proxies.warehouse import Reading, WarehouseObject
+    from ..tasks.function import Task
+    from ..tasks.serving import ServedTask
 
 R = TypeVar("R")
 
@@ -31,6 +33,7 @@ _PUBLIC = (
     "async_for",
     "barrier",
     "config",
+    "drain",
     "drop",
     "exec",
     "get",
@@ -42,6 +45,9 @@ _PUBLIC = (
     "num_workers",
     "put",
     "register_barrier_task",
+    "serve",
+    "served",
+    "task",
     "uid",
     "wait_for_workers",
     "workers",
@@ -95,7 +101,7 @@ class UserRuntime(ActorRuntime):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.leases = Leases(lambda: self.of_kind("worker"))
+        self.leases = Leases(self._open_workers)
         self._quiescence = Quiescence(self)
         self._barrier_tasks: list[Callable[[], Awaitable[Any]]] = []
         # What the proxies of a tessera share in this runtime, by its uid.
@@ -120,6 +126,10 @@ class UserRuntime(ActorRuntime):
         super().member_joined(member)
         self.leases.changed()
 
+    def leaving_changed(self) -> None:
+        self.leases.changed()
+        self._membership_changed()
+
     def member_lost(self, member: Member, cause: str) -> None:
         super().member_lost(member, cause)
         self._quiescence.lost(member)
@@ -131,8 +141,11 @@ class UserRuntime(ActorRuntime):
 
     @property
     def workers(self) -> list[WorkerInfo]:
-        """All workers, by their indices."""
-        return [WorkerInfo(m) for m in self.of_kind("worker")]
+        """All workers, by their indices, but those that are being drained."""
+        return [WorkerInfo(m) for m in self._open_workers()]
+
+    def _open_workers(self) -> list[Member]:
+        return self.leavers.open(self.of_kind("worker"))
 
     @property
     def nodes(self) -> list[WorkerInfo]:
@@ -141,7 +154,7 @@ class UserRuntime(ActorRuntime):
 
     @property
     def num_workers(self) -> int:
-        return len(self.of_kind("worker"))
+        return len(self._open_workers())
 
     @property
     def num_nodes(self) -> int:
@@ -164,7 +177,7 @@ class UserRuntime(ActorRuntime):
         workers = self.of_kind("worker")
         for member in workers:
             if member.uid == uid:
-                return member
+                return self._open(member)
         for member, cause in self.causes.values():
             if member.uid == uid:
                 raise WorkerDied(f"{uid} is lost: {cause}; choose another", uid)
@@ -209,17 +222,23 @@ class UserRuntime(ActorRuntime):
             lost, cause = self.causes.get(incarnation, (None, "it is gone"))
             uid = name if lost is None else lost.uid
             raise WorkerDied(f"{uid} is lost: {cause}; choose another", uid)
+        return self._open(member)
+
+    def _open(self, member: Member) -> Member:
+        refusal = self.leavers.refusal(member.incarnation, "the tessera")
+        if refusal is not None:
+            raise refusal
         return member
 
     def _by_strategy(self, name: str) -> Member | None:
-        workers = self.of_kind("worker")
+        workers = self._open_workers()
         if not workers or name == self.config.monitor_strategy:
             return None
         return STRATEGIES[name]().choose(workers, self.placing.load_at)  # type: ignore[return-value]  # one of those it was given
 
     def deal(self, count: int) -> list[Any]:
         """Workers for so many tesserae, in turn; None where there is none."""
-        workers = self.of_kind("worker")
+        workers = self._open_workers()
         if not workers:
             return [None] * count
         return [workers[i % len(workers)] for i in range(count)]
@@ -319,6 +338,86 @@ class UserRuntime(ActorRuntime):
         """
         report: MemoryReport = await self.on_runtime_loop(self.inventory.ask())
         return report
+
+    # -- draining ----------------------------------------------------------------------
+
+    async def drain(
+        self, where: WorkerInfo | str, *, timeout: float | None = None
+    ) -> None:
+        """Take a worker, or a node with all its workers, out of the cluster in order.
+
+        At once nothing new is placed there any more, and calls on its tesserae that are
+        made from then on fail with RuntimeDisconnectedError; only those made inside of
+        calls that run there, or are on their way, go on. When all of these have ended
+        its tesserae close, the last made first, what it keeps and somebody holds goes
+        to a warehouse that stays, and it ends. It is not replaced. To cancel this call
+        does not stop the drain.
+
+        Args:
+            where: of ``runtime.workers`` or ``runtime.nodes``, or its uid.
+            timeout: seconds that calls there have. Those that have not ended by then
+                are cancelled, and the rest goes on as said.
+
+        Raises:
+            TimeoutError: it has left, and some calls were cancelled.
+            WorkerDied, NodeLost: it died before it was done: make again what you need.
+            LookupError: there is no such worker or node.
+            ValueError: it is the last one, or the node that has the keys; to end all of
+                the cluster call ``mosaic.stop()``.
+            RuntimeError: asked from what it would end: do it elsewhere.
+
+        >>> import mosaic_like as mosaic
+        >>> async def main(runtime):
+        ...     await runtime.drain(runtime.workers[0], timeout=10)
+        ...     return runtime.workers
+        >>> len(mosaic.run(main, num_workers=2))
+        1
+        """
+        from .draining import drain
+
+        await self.on_runtime_loop(drain(self, where, timeout))
+
+    # -- tasks by name -----------------------------------------------------------------
+
+    async def serve(self, *tasks: Task[..., Any]) -> None:
+        """Let other programs of the cluster call tasks by their keys.
+
+        They join by ``mosaic.connect`` and say ``runtime.task("module:name")``. A task
+        is served until the cluster ends; serving one of the same key replaces it.
+
+        Raises:
+            TypeError: not a task.
+            SerializationError: a function cannot travel.
+
+        >>> import mosaic_like as mosaic
+        >>> @mosaic.task
+        ... def double(x): return 2 * x
+        >>> async def main(runtime):  # here in one program
+        ...     await runtime.serve(double)
+        ...     return await runtime.task(double.key).submit(21).result()
+        >>> mosaic.run(main, num_workers=1)
+        42
+        """
+        from ..tasks.serving import serve
+
+        await serve(tasks)
+
+    async def served(self) -> list[str]:
+        """The keys of the tasks that are served in this cluster, in order."""
+        from ..tasks.serving import served
+
+        return await served()
+
+    def task(self, key: str) -> ServedTask:
+        """A task that is served in this cluster, by its key.
+
+        Raises:
+            ValueError: that is no key of a task. Whether it is served shows when a call
+                of it is awaited.
+        """
+        from ..tasks.serving import ServedTask
+
+        return ServedTask(key)
 
     # -- values ------------------------------------------------------------------------
 

@@ -22,12 +22,15 @@ from ..proxies.task import TaskHandle, TaskProxy
 from ..proxies.tessera import TesseraHandle, proxy_of
 from ..proxies.warehouse import WarehouseObject
 from .executor import ArgumentFailed, Raised
+from .failures import error_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .actor import ActorRuntime
 
+_WHOLE = ("task", "quoted", "allowed")  # how a task itself is mentioned
+_TOKENS = ("after", "done")  # how its end is
 _PUT = ("put",)  # with a mention of a task: it is a value of the warehouse
 
 
@@ -118,7 +121,10 @@ class Values:
             what = args[0]
             handle = handles[index]
             if what == "tessera":
-                if type(handle) is Grant:
+                if len(args) > 4:
+                    if type(handle) is Grant:
+                        handle = self._runtime.restarts.met(handle, *args[2:])
+                elif type(handle) is Grant:
                     handle = self._tessera(handle, args[2])
                     if len(args) > 3:
                         handle.stream.options = args[3]
@@ -127,12 +133,15 @@ class Values:
                 is_own = isinstance(handle, TaskHandle)
                 kind = WarehouseObject if args[1:] == _PUT else TaskProxy
                 proxy = handle.proxy if is_own else self._task(handle, kind)
-                return proxy if what == "task" else TaskOutput.rebuild(proxy, args)
-            if what == "after":
-                return AFTER
-            if what == "done":
-                return None
+                return proxy if what in _WHOLE else TaskOutput.rebuild(proxy, args)
+            if what in _TOKENS:
+                _payload_of(arguments[index])  # raises if it has failed
+                return AFTER if what == "after" else None
+            if what == "quoted":
+                return self._task(handle, TaskProxy)
             argument = arguments[index]
+            if what == "allowed":
+                return self._allowed(argument, args)
             if type(argument) is Parts:
                 if index not in picked:
                     picked[index] = self._picked(argument)
@@ -149,7 +158,7 @@ class Values:
 
     def _task(self, grant: Grant, kind: type[TaskProxy[Any]]) -> TaskProxy[Any]:
         """A proxy for a task that another runtime made."""
-        stream = self._runtime.placing.foreign(grant.owner)
+        stream = self._runtime.placing.foreign(self._runtime.grants.owner_now(grant.owner))
         method = "" if kind is TaskProxy else "put"
         call = Call(grant.uid, stream, method, None, 0, 0.0)
         rare(call).grant = grant
@@ -158,19 +167,24 @@ class Values:
     def _of_argument(self, argument: Task | Call) -> Any:
         if not isinstance(argument, Task):
             return self._load(argument.result)
-        payload = argument.raw if argument.result is None else argument.result
-        if type(payload) is Raised or argument.state > DONE:
-            # What was told counts, where a thread has found it to end otherwise.
-            ended = payload if argument.outcome is None else argument.outcome
-            cancelled = ended.reason == wire.CANCELLED
-            reason = wire.CANCELLED if cancelled else wire.UPSTREAM
-            raise ArgumentFailed(argument, reason)
+        payload = _payload_of(argument)
         if type(payload) is not Payload:
             data = argument.outcome.data if payload is None else payload
             return self._serializer.loads(data)
         return self._serializer.loads(
             payload.data, payload.inside, self._resolver(payload.handles, None)
         )
+
+    def _allowed(self, argument: Task | Call, args: tuple[Any, ...]) -> Any:
+        """The value of an argument that may have failed, or its error."""
+        if isinstance(argument, Task):
+            try:
+                return self._of_argument(argument)
+            except ArgumentFailed:
+                return load_error(error_of(argument), self._serializer)
+        if argument.state != DONE:
+            return load_error(argument.result, self._serializer)
+        return self._load(argument.result)
 
     def _picked(self, parts: Parts) -> dict[int | str, Any]:
         call = parts.call
@@ -188,3 +202,21 @@ class Values:
         return self._serializer.loads(
             result.data, result.buffers, self._resolver(result.grants, None)
         )
+
+
+def _payload_of(argument: Task | Call) -> Any:
+    """What an argument has given, as far as that is known where it is taken.
+
+    Raises:
+        ArgumentFailed: it has failed, and the loop had not heard of that when the call
+            was handed to this thread.
+    """
+    if not isinstance(argument, Task):
+        return argument.result
+    payload = argument.raw if argument.result is None else argument.result
+    if type(payload) is Raised or argument.state > DONE:
+        # What was told counts, where a thread has found it to end otherwise.
+        ended = payload if argument.outcome is None else argument.outcome
+        cancelled = ended.reason == wire.CANCELLED
+        raise ArgumentFailed(argument, wire.CANCELLED if cancelled else wire.UPSTREAM)
+    return payload

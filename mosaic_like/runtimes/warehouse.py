@@ -8,8 +8,10 @@ it when the workers are there, and again when it has died.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import signal
 from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
@@ -19,8 +21,11 @@ from ..comms.serialization import Payload
 from ..config import Config
 from ..core.caller import Arrived
 from ..core.shelf import Shelf
+from ..errors import MonitorLost
 from .actor import ActorRuntime
 from .copies import Copies
+from .departing import ANSWER_S, HAND_ON_S, Departing
+from .inheriting import Inheriting
 from .keeper import Keeper
 from .loops import new_own_loop, tune_collector
 from .spec import Spec, decode
@@ -41,6 +46,7 @@ class Warehouse(ActorRuntime):
         super().__init__(loop, Config.from_bytes(spec.config))
         self._spec = spec
         self.ended = loop.create_future()
+        self._leaving: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Join the cluster."""
@@ -53,6 +59,7 @@ class Warehouse(ActorRuntime):
         self.keeper = Keeper(self, self._spec.directory)
         self.shelf = self.worker.shelf = Shelf(self, self.worker, self.executor)
         self.copies = Copies(self)
+        self._inheriting = Inheriting(self)
         self.publish = self.copies.publish
         self.unpublish = self.copies.unpublish
 
@@ -63,6 +70,7 @@ class Warehouse(ActorRuntime):
     def member_lost(self, member: wire.Member, cause: str) -> None:
         super().member_lost(member, cause)
         self.copies.member_lost(member.incarnation)
+        self._inheriting.lost(member.incarnation)
 
     # -- values that are passed on as they came ----------------------------------------
 
@@ -126,11 +134,41 @@ class Warehouse(ActorRuntime):
 
     # -- the end -----------------------------------------------------------------------
 
+    def told_to_leave(self, message: wire.Leaving) -> None:
+        if self.departing is None and not self.stopping:
+            self.departing = Departing(self, self._membership_changed)
+            self._leaving = self.loop.create_task(self._leave(self.departing))
+
+    async def _leave(self, departing: Departing) -> None:
+        """When the workers have left: give what is here to the warehouse of another."""
+        index = self.uid.split(":")[1]
+        while any(m.uid.split(":")[1] == index for m in self.of_kind("worker")):
+            await self.membership()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_S):
+                while not departing.state.all_seen:
+                    await self.membership()
+        heir = await departing.hand_on()
+        await self.flushed(HAND_ON_S, "head", "worker", "warehouse")
+        how = "it was drained"
+        exited = wire.Exited(self.uid, self.me.pid, how, b"", wire.LEFT, heir)
+        with contextlib.suppress(MonitorLost):
+            self.monitor.send(exited)
+        await self.flushed(ANSWER_S, "monitor")
+        self._end()
+
     def on_stop(self, message: wire.Stop, buffers: Any, sender: int) -> None:
         """The workers have ended: nobody here reads anything any more."""
         if not self.stopping:
             self.stopping = True
+            if self._leaving is not None:
+                self._leaving.cancel()
             self._stopping = self.loop.create_task(self._stop())
+
+    def _end(self) -> None:
+        if not self.ended.done():
+            self.keeper.close()
+            self.ended.set_result(None)
 
     async def _stop(self) -> None:
         node = f"node:{self.uid.split(':')[1]}"
@@ -139,8 +177,7 @@ class Warehouse(ActorRuntime):
             if member.uid == node and outbox is not None:
                 outbox.send(wire.Stopped([]))
         await self.flushed(0.5, "node")
-        self.keeper.close()
-        self.ended.set_result(None)
+        self._end()
 
 
 class _Segments:
@@ -189,6 +226,7 @@ async def _run(loop: asyncio.AbstractEventLoop, spec: Spec) -> None:
 def main(argument: bytes, fds: list[int], control: int | None) -> None:
     """The entry of the forked process."""
     spec = decode(argument)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with its node, after all
     tune_collector(50_000)
     with asyncio.Runner(loop_factory=new_own_loop) as runner:
         runner.run(_run(runner.get_loop(), spec))

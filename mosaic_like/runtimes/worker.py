@@ -8,8 +8,10 @@ import contextlib
 import faulthandler
 import gc
 import logging
+import math
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -20,16 +22,27 @@ from .. import ids, session
 from ..comms import messages as wire
 from ..config import Config
 from ..core.limits import Orphaned
-from ..core.task import RUNNING, Task
+from ..core.reach import is_near
+from ..core.silence import FENCE_S, Presence
+from ..core.task import RUNNING, Task, function_name
 from ..core.tessera import Tessera, TesseraState
 from ..errors import MonitorLost
 from ..ids import short
 from ..text import printable
 from . import orders
-from .executor import CLOSE_TIMEOUT_S, CURRENT, Outcome
+from .checkpoints import Checkpoints
+from .departing import ANSWER_S, HAND_ON_S, Departing
+from .executor import CLOSE_TIMEOUT_S, CURRENT, Built, Outcome
 from .journal import Journal, paths
 from .loops import new_own_loop
-from .output import MESSAGE_CHARACTERS, LineStream, Printed, messages_of
+from .output import (
+    LOGGED,
+    MESSAGE,
+    MESSAGE_CHARACTERS,
+    LineStream,
+    Printed,
+    messages_of,
+)
 from .reports import RunningReports
 from .spec import Spec, decode
 from .streams import Paused, Yielded
@@ -50,6 +63,7 @@ HURRY_S = 1.0  # that running calls have when the program has died
 OUTPUT_BYTES = 1 << 20
 OUTPUT_RETRY_S = 0.01
 EXIT_S = 0.5  # that a process which ends itself has to send what it printed
+REST_S = 0.02  # between two looks at all tasks, while it leaves
 _PERF = 19
 
 
@@ -67,7 +81,12 @@ class Worker(UserRuntime):
         self.stderr = LineStream(lambda task, text: self._print(2, task, text), 2)
         self.talk = self.printed.lines, self.stdout.parts, self.stderr.parts
         self.ended = loop.create_future()
-        self._ended_some = asyncio.Event()  # calls, while all stops
+        self._ended_some = asyncio.Event()  # calls, while somebody looks
+        self._looks_at_ends = False
+        self._leave_at = math.inf  # when what has not ended is cancelled
+        self._leave_s = math.inf  # the time that it was given, for people
+        self._leaving: asyncio.Task[None] | None = None
+        self._terminated = 0  # how often it got SIGTERM
         self._reports = RunningReports(self.executor.running, self._report)
         self._running_s = self.config.stop_timeout_s  # that calls have when all stops
         self._ending = "the cluster is stopping"  # why calls end when all stops
@@ -77,6 +96,7 @@ class Worker(UserRuntime):
         self.executor.journal = Journal.create(paths(spec.directory, os.getpid())[0])
         path = orders.path_of(spec.directory, os.getpid())
         self.executor.interrupts.orders = lambda: orders.read(path)
+        self.checkpoints = Checkpoints(self, spec.directory, spec.monitor_token)
 
     async def start(self) -> None:
         """Join the cluster."""
@@ -90,7 +110,7 @@ class Worker(UserRuntime):
             lambda: self.beats,
         )
 
-    def _report(self, to: int, message: wire.Running) -> None:
+    def _report(self, to: int, message: wire.Message) -> None:
         outbox = self.outbox(to)
         if outbox is not None:
             outbox.send(message)
@@ -103,14 +123,26 @@ class Worker(UserRuntime):
 
     # -- output ------------------------------------------------------------------------
 
+    def finish_prints(self, task: Task) -> None:
+        self.stdout.finish(task)
+
     def _print(self, stream: int, task: Task | None, text: str) -> None:
+        if self.around.prints and task is not None and stream == 1:
+            logged = self.around.prints.get(task.uid)
+            if logged is False:
+                return
+            if logged:
+                stream = LOGGED
         self.printed.put(stream, task, text)
         self.executor.journal.say(text)
+        self._send_soon()
+        if not self.on_loop and not self.stopping:
+            self.printed.wait()
+
+    def _send_soon(self) -> None:
         if not self._awake and not self.ended.done():
             self._awake = True
             self.loop.call_soon_threadsafe(self._drain, context=self.context)
-        if not self.on_loop and not self.stopping:
-            self.printed.wait()
 
     def finish_lines(self, task: Task, outcome: Outcome) -> None:
         # The line of a stream goes on with its next item.
@@ -122,7 +154,7 @@ class Worker(UserRuntime):
 
     def _drain(self) -> None:
         super()._drain()
-        if self.stopping:
+        if self._looks_at_ends:
             self._ended_some.set()
         if self.printed:
             self._send_some()
@@ -144,10 +176,22 @@ class Worker(UserRuntime):
         while self.printed:
             self._send_lines(*self.printed.take())
 
-    def _send_lines(self, stream: int, task: Task | None, text: str) -> None:
+    def tell(self, task: Task, message: Any) -> None:
+        self.printed.put_message(task, message)
+        self._send_soon()
+
+    def _send_lines(self, stream: int, task: Task | None, text: Any) -> None:
+        if stream == MESSAGE:
+            assert task is not None, "put_message has one"
+            self._report(task.caller, text)
+            return
         label = short(self.uid)
         if task is not None:
-            label = f"{label} {task.tessera.options.name}"
+            options = task.tessera.options
+            function = function_name(task.method)
+            label = f"{label} {function if options.stateless else options.name}"
+            if stream == LOGGED:
+                label = function
         head = self._head_of(task)
         outbox = None if head is None else self.outbox(head)
         if outbox is not None:
@@ -206,7 +250,9 @@ class Worker(UserRuntime):
 
     def on_stop(self, message: wire.Stop, buffers: Any, sender: int) -> None:
         if not self.stopping:
-            self.stopping = True
+            self.stopping = self._looks_at_ends = True
+            if self._leaving is not None:
+                self._leaving.cancel()
             # Before all that may hold the loop: the node wants to know who can answer.
             self.loop.call_soon(self._acknowledge, sender)
             if message.orphaned:
@@ -226,6 +272,13 @@ class Worker(UserRuntime):
             lines = await self._close_all()
         except Exception:
             logger.exception("%s: while stopping", self.uid)
+        self.checkpoints.clear()
+        self._say_last(lines)
+        await self.flushed(0.5, "node", "head")
+        self.ended.set_result(None)
+
+    def _say_last(self, lines: list[str]) -> None:
+        """All is closed: what was printed, and to the node what could not be closed."""
         self.stdout.finish_all()
         self.stderr.finish_all()
         self.send_printed()
@@ -235,8 +288,112 @@ class Worker(UserRuntime):
         outbox = None if node is None else self.outbox(node.incarnation)
         if outbox is not None:
             outbox.send(wire.Stopped(lines))
-        await self.flushed(0.5, "node", "head")
+
+    # -- its node ----------------------------------------------------------------------
+
+    def member_joined(self, member: wire.Member) -> None:
+        super().member_joined(member)
+        monitor = self.members.get(ids.MONITOR_INCARNATION)
+        if monitor is None or is_near(self.me, monitor):
+            return  # which kills a node that stands still, and so its workers
+        if member.uid == f"node:{self._index}":
+            self.presence.follow(member, self.config.node_timeout_s - FENCE_S)
+
+    def presence_changed(self, member: wire.Member, presence: Presence) -> None:
+        """Its node is silent: others take both for lost soon, so nothing may run."""
+        if presence is Presence.SILENT and not self.stopping:
+            print(
+                f"mosaic: {self.uid} has not heard {member.uid} for "
+                f"{self.config.node_timeout_s - FENCE_S:g} s, and ends itself: the "
+                "others take it for lost",
+                file=sys.__stderr__,
+                flush=True,
+            )
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    # -- leaving -----------------------------------------------------------------------
+
+    def terminate(self) -> None:
+        """SIGTERM: leave in order; the second time at once, as far as that goes."""
+        self._terminated += 1
+        if self.stopping:
+            return
+        if not self.incarnation:
+            os._exit(128 + signal.SIGTERM)  # it has nothing yet
+        limit_s = self.config.drain_timeout_s if self._terminated == 1 else 0.0
+        with contextlib.suppress(MonitorLost):  # then the node ends all of it
+            self.monitor.send(wire.Drain(self.incarnation, limit_s, replace=True))
+
+    def told_to_leave(self, message: wire.Leaving) -> None:
+        if self.stopping:
+            return
+        if message.timeout_s is not None:
+            leave_at = self.loop.time() + message.timeout_s
+            if leave_at < self._leave_at:
+                self._leave_at, self._leave_s = leave_at, message.timeout_s
+        self._looks_at_ends = True
+        self._ended_some.set()
+        if self._leaving is None:
+            self.departing = Departing(self, self._ended_some.set)
+            self._leaving = self.loop.create_task(self._leave(self.departing))
+
+    async def _leave(self, departing: Departing) -> None:
+        """What is called here ends, all is closed and handed on, and so it ends."""
+        how, left = "it was drained", wire.LEFT
+        late = 0
+        if not await self._all_ended(departing):
+            late = sum(not task.settled for task in self.worker.tasks.values())
+            late += len(self.worker.abandoned)
+        if late:
+            left = wire.LEFT_LATE
+            how += (
+                f", and {late} call{'s' * (late > 1)} that had not ended in "
+                f"{self._leave_s:g} s {'were' if late > 1 else 'was'} cancelled"
+            )
+            self._ending = (
+                f"{short(self.uid)} is being drained, and its calls had "
+                f"{self._leave_s:g} s to end"
+            )
+        # What is built again elsewhere goes on from here.
+        saved = self.checkpoints.take_all(self.worker.tesserae.values())
+        deadline_s = self.loop.time() + CLOSE_TIMEOUT_S
+        await self._until(lambda: not any(t.active for t in saved), deadline_s)
+        departing.close()
+        lines = await self._close_all()
+        heir = await departing.hand_on()
+        self.stopping = True
+        self._say_last(lines)
+        # Who has not heard how its calls ended would take them for lost.
+        await self.flushed(HAND_ON_S, "head", "worker", "warehouse", "node")
+        with contextlib.suppress(MonitorLost):
+            exited = wire.Exited(self.uid, self.me.pid, how, b"", left, heir)
+            self.monitor.send(exited)
+        await self.flushed(ANSWER_S, "monitor")
         self.ended.set_result(None)
+
+    async def _all_ended(self, departing: Departing) -> bool:
+        """Wait until nothing runs or waits here; False: its time is over."""
+        answers_at = self.loop.time() + ANSWER_S
+        while not self._at_rest(departing, self.loop.time() >= answers_at):
+            self._ended_some.clear()
+            now_s = self.loop.time()
+            if now_s >= self._leave_at:
+                return False
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(self._leave_at - now_s, ANSWER_S)):
+                    await self._ended_some.wait()
+            await asyncio.sleep(REST_S)
+        return True
+
+    def _at_rest(self, departing: Departing, has_waited: bool) -> bool:
+        if not (departing.state.all_seen or has_waited):
+            return False
+        worker = self.worker
+        return (
+            all(task.settled for task in worker.tasks.values())
+            and not worker.abandoned
+            and not self.placing.any_held()
+        )
 
     @property
     def _index(self) -> str:
@@ -293,16 +450,29 @@ class Worker(UserRuntime):
         return True
 
     def _ended(self, task: Task, outcome: Outcome) -> None:
+        built = type(outcome) is Built and task.tessera.options.supervised is not None
+        if built:
+            self.checkpoints.building(task)
         super()._ended(task, outcome)
+        if built:
+            self.checkpoints.built(task.tessera)
         self._ended_some.set()
+
+    def checkpoint(self, task: Task) -> None:
+        self.checkpoints.take(task)
+
+    def restore(self, task: Task, instance: Any) -> None:
+        self.checkpoints.restore(task, instance)
 
     def tessera_gone(self, tessera: Tessera) -> None:
         super().tessera_gone(tessera)
+        if tessera.options.supervised is not None:
+            self.checkpoints.gone(tessera)
         self._ended_some.set()
 
     def delivered(self) -> None:
         super().delivered()
-        if self.stopping:
+        if self._looks_at_ends:
             self._ended_some.set()
 
 
@@ -342,6 +512,25 @@ async def _run(loop: asyncio.AbstractEventLoop, spec: Spec, start: _Start) -> No
     worker.close()
 
 
+def _take_sigterm(worker: Worker) -> None:
+    """Leave in order on SIGTERM, also while a C call keeps the main thread.
+
+    Python's handler runs only between its instructions; the byte in the socket is there
+    at once, and the loop has its own thread. A program may take both away again.
+    """
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+
+    def read() -> None:
+        if signal.SIGTERM in ours.recv(4096):
+            worker.terminate()
+
+    worker.loop.call_soon_threadsafe(worker.loop.add_reader, ours, read)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.set_wakeup_fd(theirs.detach(), warn_on_full_buffer=False)
+
+
 def _configure_logging(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
@@ -376,6 +565,7 @@ def main(argument: bytes, fds: list[int], control: int | None) -> None:
     thread.start()
     start.ready.wait()
     if start.worker is not None:
+        _take_sigterm(start.worker)
         os._exit = _exit_of(start.worker)  # type: ignore[assignment]  # it returns to nobody either
     if start.worker is not None and not start.failed:
         start.worker.executor.run_forever()

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import pickle
 import sys
 from typing import TYPE_CHECKING, Any
 
 from ..comms.definitions import MAIN_MODULES
-from ..errors import SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..comms.serialization import Payload, Serializer
     from .submission import Functions
 
 
@@ -27,11 +26,9 @@ class Code:
     Args:
         fn: what runs in the worker.
         name: for people.
-        of_task: module and qualified name under which the Task itself is found, if
-            there is one.
     """
 
-    __slots__ = ("__weakref__", "fn", "is_async", "method", "name", "sender", "task")
+    __slots__ = ("__weakref__", "fn", "is_async", "method", "name", "sender")
 
     def __init__(self, fn: Callable[..., Any], name: str) -> None:
         self.fn = fn
@@ -43,37 +40,19 @@ class Code:
         self.sender: Functions | None = None
         self.method = ""
 
-    def dumps(self) -> tuple[bytes, Any]:
-        """The function as bytes, or itself where it mentions a proxy.
+    def dumps(self, serializer: Serializer) -> bytes | Payload:
+        """The function as it travels.
 
         Raises:
             SerializationError: it cannot travel.
         """
         found = located(self.fn)
-        if found is not None:
-            return pickle.dumps(Located(*found)), None
-        from ..comms.by_value import dump_alone  # it is heavy
-
-        try:
-            return dump_alone(self.fn), None
-        except TypeError as error:
-            if "only in a payload" in str(error):
-                return b"", self.fn
-            raise _unsendable(self.name, error) from error
-        except Exception as error:
-            raise _unsendable(self.name, error) from error
+        value = self.fn if found is None else Located(*found)
+        return serializer.dumps(value, what=f"the function {self.name}")
 
     def __del__(self) -> None:
         if self.sender is not None:
             self.sender.drop(self.method, self.is_async)
-
-
-def _unsendable(name: str, error: Exception) -> SerializationError:
-    return SerializationError(
-        f"the function {name} cannot travel to a worker: {type(error).__name__}: "
-        f"{error}; put it into a module that workers can import, or pass what it "
-        "refers to as an argument"
-    )
 
 
 class Located:

@@ -1,18 +1,21 @@
 """Graphs of tasks as values: which tasks, in which states, and who waits for whom.
 
 A ``Graph`` is a picture of one moment and holds no tasks. How it is drawn is in ``dot``
-and ``svg``; where its nodes come from, in ``tracing`` and ``connections``.
+and ``svg``; where its nodes come from, in ``picture`` and ``tracing``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core.task import TaskState
 from . import layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from ..proxies.array import TaskArrayProxy
+    from ..proxies.task import TaskProxy
 
 
 class Node(NamedTuple):
@@ -96,6 +99,33 @@ class Graph:
         )
         """In the order of the nodes."""
 
+    @classmethod
+    def of(
+        cls, *proxies: TaskProxy[Any] | TaskArrayProxy[Any], follow: bool = False
+    ) -> Graph:
+        """A picture of tasks as they stand now, and of who waits for whom among them.
+
+        Args:
+            proxies: tasks, or arrays of tasks.
+            follow: all tasks that these wait for, and all that wait for one of them,
+                at any distance, as far as they were put together in this runtime.
+
+        Raises:
+            TypeError: not a task.
+
+        >>> import mosaic_like as mosaic
+        >>> @mosaic.task
+        ... def double(x): return 2 * x
+        >>> async def main():
+        ...     last = double.task(1).then(double)
+        ...     return mosaic.Graph.of(last, follow=True)
+        >>> mosaic.run(main, num_workers=1)
+        <Graph of 2 tasks, 1 edge>
+        """
+        from .picture import picture_of
+
+        return picture_of(proxies, follow)
+
     def dot(self, name: str = "tasks") -> str:
         """The graph in the language of Graphviz; the same graph, the same text.
 
@@ -119,4 +149,8 @@ class Graph:
         return len(self.nodes)
 
     def __repr__(self) -> str:
-        return f"<Graph of {len(self.nodes):,} tasks, {len(self.edges):,} edges>"
+        nodes, edges = len(self.nodes), len(self.edges)
+        return (
+            f"<Graph of {nodes:,} task{'' if nodes == 1 else 's'}, "
+            f"{edges:,} edge{'' if edges == 1 else 's'}>"
+        )

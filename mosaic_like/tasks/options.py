@@ -7,7 +7,6 @@ is not known here. ``UNSET`` keeps what was said before, None unsets it.
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import difflib
 import string
 from types import MappingProxyType
@@ -17,6 +16,9 @@ from ..proxies.limits import interrupt_of, timeout_of
 from ..proxies.outputs import TaskDone, TaskOutput
 from ..proxies.retries import check_retries, max_retries_of
 from ..proxies.task import TaskProxy
+from .caching import expiration_of, key_function
+from .concurrency import Concurrency, tags_of
+from .storage import serializer_of, store_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -124,7 +126,9 @@ def check_options(
     if len(errors) == 1:
         raise errors[0]
     if errors:
-        kind = TypeError if any(isinstance(e, TypeError) for e in errors) else ValueError
+        kind = (
+            TypeError if any(isinstance(e, TypeError) for e in errors) else ValueError
+        )
         raise kind("; ".join(str(error) for error in errors))
     return checked
 
@@ -171,27 +175,9 @@ def _text(name: str, value: Any) -> str:
     return value
 
 
-def _tags(name: str, value: Any) -> frozenset[str]:
-    if isinstance(value, str):
-        raise _wrong(name, value, f"several strings, such as {{{value!r}}}")
-    try:
-        tags = frozenset(value)
-    except TypeError:
-        raise _wrong(name, value, "strings") from None
-    if not all(isinstance(tag, str) for tag in tags):
-        raise _wrong(name, value, "strings")
-    return tags
-
-
 def _retry(name: str, value: Any) -> Any:
     check_retries({name: value})
     return value
-
-
-def _expiration(name: str, value: Any) -> float:
-    if isinstance(value, datetime.timedelta):
-        value = value.total_seconds()
-    return _seconds(name, value)
 
 
 def _seconds(name: str, value: Any, *, zero: bool = False) -> float:
@@ -222,23 +208,20 @@ def _hooks(name: str, value: Any) -> tuple[Any, ...]:
     return tuple(hooks)
 
 
-def _cache_key(name: str, value: Any) -> Any:
-    if value == "inputs" or callable(value):
+def _checked(check: Callable[[Any], Any]) -> Callable[[str, Any], Any]:
+    """For an option that stays as it was given, if that is right."""
+
+    def checked(name: str, value: Any) -> Any:
+        check(value)
         return value
-    raise _wrong(name, value, "'inputs' or a function of the context and parameters")
+
+    return checked
 
 
-def _store_key(name: str, value: Any) -> Any:
-    return value if callable(value) else _text(name, value)
-
-
-def _serializer(name: str, value: Any) -> Any:
-    if value in ("pickle", "json") or (
-        callable(getattr(value, "dumps", None))
-        and callable(getattr(value, "loads", None))
-    ):
-        return value
-    raise _wrong(name, value, "'pickle', 'json' or an object with dumps and loads")
+def _concurrency(name: str, value: Any) -> Concurrency:
+    if not isinstance(value, Concurrency):
+        raise _wrong(name, value, "mosaic.Concurrency(...)")
+    return value
 
 
 def _run_name(name: str, value: Any) -> Any:
@@ -256,7 +239,8 @@ def _run_name(name: str, value: Any) -> Any:
 def _after(name: str, value: Any) -> tuple[Any, ...]:
     tasks = value if isinstance(value, tuple | list | set | frozenset) else (value,)
     for task in tasks:
-        if not isinstance(task, TaskProxy | TaskDone | TaskOutput):
+        drawn = getattr(type(task), "__mosaic_drawn__", False)  # stands for a task
+        if not drawn and not isinstance(task, TaskProxy | TaskDone | TaskOutput):
             raise _wrong(name, task, "tasks, or their done tokens")
     return tuple(tasks)
 
@@ -278,19 +262,21 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = MappingProxyType(
     {
         "name": _text,
         "description": _text,
-        "tags": _tags,
+        "tags": lambda name, value: tags_of(value),
         "version": _text,
         "run_name": _run_name,
         "max_retries": lambda name, value: max_retries_of(value),
         **dict.fromkeys(_RETRIES, _retry),
         "timeout": lambda name, value: timeout_of(value),
         "interrupt": _interrupt,
-        "cache_key": _cache_key,
-        "cache_expiration": _expiration,
+        "cache_key": _checked(key_function),
+        "cache_expiration": _checked(expiration_of),
         "refresh_cache": _bool,
         "persist": _bool,
-        "store_key": _store_key,
-        "serializer": _serializer,
+        "store": lambda name, value: store_of(value),
+        "store_key": _text,
+        "serializer": _checked(serializer_of),
+        "concurrency": _concurrency,
         "cancel_if": _callable,
         "log_prints": _bool,
         "on_done": _hooks,

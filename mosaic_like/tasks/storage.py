@@ -16,7 +16,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from ..comms.by_value import dump_alone
 from ..errors import SerializationError
 
 if TYPE_CHECKING:
@@ -135,6 +134,8 @@ class PickleSerializer:
         try:
             return pickle.dumps(value, 5)
         except (pickle.PicklingError, AttributeError, TypeError):
+            from ..comms.by_value import dump_alone  # it is heavy, and seldom needed
+
             return dump_alone(value)
 
     def loads(self, data: bytes) -> Any:
@@ -200,16 +201,21 @@ class Kept:
 
     Args:
         store: where.
-        key: under which.
+        key: under which; None: to be set where the call runs, before it is used.
         serializer: as which bytes.
     """
 
     __slots__ = ("key", "serializer", "store")
 
-    def __init__(self, store: Store, key: str, serializer: Serializer) -> None:
+    def __init__(self, store: Store, key: str | None, serializer: Serializer) -> None:
         self.store = store
         self.key = key
         self.serializer = serializer
+
+    @property
+    def _name(self) -> str:
+        assert self.key is not None, "it is set by now"
+        return self.key
 
     def write(self, value: Any, name: str) -> None:
         """Keep a value.
@@ -227,16 +233,16 @@ class Kept:
                 f"serializer={kind!r} raised {type(error).__name__}: {error}; return "
                 "what it can say, or give the task another serializer"
             ) from error
-        self.store.put(self.key, data)
+        self.store.put(self._name, data)
 
     def is_there(self, now_s: float, expiration_s: float | None) -> bool:
         """Whether a value is there and not too old; what cannot be asked is not."""
         try:
-            if self.key not in self.store:
+            if self._name not in self.store:
                 return False
             if expiration_s is None:
                 return True
-            stored_s: float = self.store.stored_at(self.key)  # type: ignore[attr-defined]  # asked for at decoration
+            stored_s: float = self.store.stored_at(self._name)  # type: ignore[attr-defined]  # asked for at decoration
         except ValueError:
             raise  # the key is at fault
         except Exception:
@@ -245,7 +251,7 @@ class Kept:
 
     def read(self) -> Any:
         """The value; it raises whatever store and serializer raise."""
-        return self.serializer.loads(self.store.get(self.key))
+        return self.serializer.loads(self.store.get(self._name))
 
 
 class _Attributes(dict[str, Any]):

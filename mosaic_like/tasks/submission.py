@@ -9,26 +9,32 @@ for in ``function.py`` and ``code.py``: nothing of it is known here.
 from __future__ import annotations
 
 import contextvars
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..comms.messages import Options
-from ..core.caller import DROPPED, Call, rare
+from ..comms.exceptions import dump_error
+from ..comms.messages import Extra, Learn, Options, Recall
+from ..core.caller import HELD, extra_of, rare
 from ..core.dispatch import FunctionQueue, Window
 from ..core.retries import RetryPolicy
+from ..core.task import APART, FAILED
 from ..errors import Verdict
 from ..proxies.retries import load_retries
-from .host import FORGET, LEARN, CoroutineHost, FunctionHost
+from .connections import Connections
+from .host import FunctionHost
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
-    from ..comms.messages import Extra, Member
+    from ..comms.messages import Again, Member, Recalled
+    from ..comms.serialization import Payload
+    from ..core.caller import Call
     from ..core.dispatch import Entry
     from .code import Code
+    from .prepared import Prepared
 
 LOOK_S = 0.05  # between two looks at what lies behind a long call
 # Coroutine functions overlap: a worker is given many of them.
@@ -56,6 +62,7 @@ class Functions:
 
     def __init__(self, runtime: Any) -> None:
         self.runtime = runtime
+        self.guards: Any = None  # of calls with a policy: guarding.Guards
         caller = runtime.caller
         self.queues = (
             FunctionQueue(self, caller, "task"),
@@ -71,8 +78,11 @@ class Functions:
         self.targets = tuple(map(Target, self.queues))
         self._open = [False, False]  # hosts are wanted
         self._handles: dict[Window, Any] = {}  # of the hosts
-        self._codes: dict[str, tuple[bytes, Any]] = {}  # by name, as they are sent
+        self._keys: dict[Window, int] = {}  # under which functions are sent there
+        self._codes: dict[str, bytes | Payload] = {}  # by name, as they are sent
+        self._numbers: dict[str, int] = {}  # of the last one of a name
         self._timer: asyncio.TimerHandle | None = None
+        self.connections = Connections(self)
 
     # -- functions ---------------------------------------------------------------------
 
@@ -87,16 +97,15 @@ class Functions:
         return self.targets[code.is_async]
 
     def _take(self, code: Code) -> None:
-        sent = code.dumps()
+        sent = code.dumps(self.runtime.serializer)
         base = code.name.lstrip("_") or "function"
-        name, number = base, 1
-        while name in self._codes:
-            number += 1
-            name = f"{base}~{number}"
+        # Never the name of one that is forgotten: a host may still have that.
+        number = self._numbers[base] = self._numbers.get(base, 0) + 1
+        name = base if number == 1 else f"{base}{APART}{number}"
         self._codes[name] = sent
         code.method, code.sender = name, self
         if not self._open[code.is_async]:
-            self._on_loop(self._open_hosts, int(code.is_async))
+            self.on_loop(self._open_hosts, int(code.is_async))
 
     def drop(self, name: str, is_async: bool) -> None:
         """Nobody has the function any more; from any thread."""
@@ -104,38 +113,79 @@ class Functions:
             self.runtime.post(self._forget, name, is_async)
 
     def _forget(self, name: str, is_async: bool) -> None:
-        if any(call.method == name for call in self.runtime.caller.calls.values()):
+        calls = (*self.runtime.caller.calls.values(), *self.connections.calls.values())
+        if any(call.method == name for call in calls):
             return  # calls of it are under way; it is kept until this runtime ends
         self._codes.pop(name, None)
         for window in self.queues[is_async].windows.values():
-            if name in window.knows and window in self._handles:
+            if name in window.knows and window.stream.outbox is not None:
                 window.knows.discard(name)
-                self._aside(window, FORGET, name)
+                self._tell(window, name, b"")
 
     def teach(self, window: Window, function: str) -> None:
-        self._aside(window, LEARN, function, *self._codes[function])
+        self._tell(window, function, self._codes[function])
 
-    def _aside(self, window: Window, method: str, *args: Any) -> None:
-        """Call the host itself: that takes no room of its window."""
-        runtime = self.runtime
-        stream = window.stream
-        payload = runtime.serializer.dumps_call(args, {})
-        frame = sys._getframe()
-        call = Call(
-            next(runtime.uids), stream, method, frame.f_code, frame.f_lasti, time.time()
-        )
-        call.hold = DROPPED  # nobody has a proxy of it
-        call.waiters = [lambda: self._ended_aside(window)]
-        stream.credit += 1
-        runtime.caller.submit(call, payload, None, self._handles[window])
+    def _tell(self, window: Window, name: str, sent: bytes | Payload) -> None:
+        outbox = window.stream.outbox
+        assert outbox is not None, "it has room"
+        key = self._keys[window]
+        if type(sent) is bytes:
+            outbox.send(Learn(key, name, sent))
+        else:
+            extra = extra_of(sent, None)
+            outbox.send(Learn(key, name, sent.data, extra), sent)
 
-    def _ended_aside(self, window: Window) -> None:
-        window.stream.credit -= 1
+    # -- calls that are prepared: all but ``on_loop`` for the runtime's thread ----------
+
+    def send(self, prepared: Prepared) -> None:
+        """It goes into its queue."""
+        call = prepared.call
+        queue = self.queues[prepared.task.is_async]
+        queue.let_go(call)
+        batch_size = prepared.task._options.batch_size
+        if batch_size is not None:
+            queue.widen(batch_size)
+        if prepared.owner:
+            queue.place(call, prepared.owner)
+        target = self.targets[prepared.task.is_async]
+        self.runtime.caller.submit(call, prepared.payload, prepared.extra, target)
+
+    def hold(self, call: Call, then: Callable[[], Any] | None) -> None:
+        """Keep a call back; ``then`` is called if it is cancelled meanwhile."""
+        queue = call.stream.queue
+        assert queue is not None, "a function task that was not sent"
+        queue.hold(call, then)
+
+    def send_again(self, queue: FunctionQueue, entry: Entry) -> None:
+        """A call that had ended goes into its queue once more."""
+        call, payload, extra, _ = entry
+        queue.let_go(call)
+        target = self.targets[self.queues.index(queue)]
+        self.runtime.caller.submit(call, payload, extra, target)
+
+    def give(self, call: Call, value: Any, reason: str | None) -> None:
+        """A call that was not sent is done: this runtime has its value."""
+        self.give_data(call, self.runtime.serializer.dumps(value), reason)
+
+    def give_data(self, call: Call, data: bytes | Payload, reason: str | None) -> None:
+        """The same, of a value that is pickled."""
+        assert call.stream.queue is not None
+        call.stream.queue.let_go(call)
+        rare(call).reason = reason
+        self.runtime.give_here(call, data)
+
+    def refuse(self, call: Call, error: BaseException, reason: str, kind: int) -> None:
+        """A call that was not sent has failed."""
+        assert call.stream.queue is not None
+        call.stream.queue.let_go(call)
+        rare(call).reason = reason
+        data = dump_error(error, self.runtime.serializer)
+        self.runtime.caller.end_unsent(call, FAILED, kind, data)
 
     # -- workers -----------------------------------------------------------------------
 
-    def _on_loop(self, function: Any, *args: Any) -> None:
-        """In order with the calls, and not inside the one that runs."""
+    def on_loop(self, function: Any, *args: Any) -> None:
+        """Call it on the runtime's thread, in order with the calls, in no call."""
         if self.runtime.on_loop:
             contextvars.Context().run(function, *args)
         else:
@@ -154,21 +204,15 @@ class Functions:
             "task",
             is_async=kind == _ASYNC,
             max_concurrency=MOST_COROUTINES if kind == _ASYNC else None,
-            expose=[LEARN, FORGET],
             stateless=True,
         )
-        cls = CoroutineHost if kind == _ASYNC else FunctionHost
-        handle = self.runtime.create(cls, (), {}, options, member)
+        key = next(self.runtime.uids)
+        handle = self.runtime.create(FunctionHost, (key,), {}, options, member)
         queue = self.queues[kind]
-        stream = handle.stream
-        # The construction takes one, and gives it back when it has ended.
-        stream.credit = queue.least + (stream.outbox is None)
-        window = queue.open(member.incarnation, stream)
-        self._handles[window] = handle
-        self.runtime.when_settled(handle.call, lambda: self._built(window))
-
-    def _built(self, window: Window) -> None:
-        window.stream.credit -= 1
+        window = queue.open(member.incarnation, handle.stream)
+        self._handles[window], self._keys[window] = handle, key
+        if member.incarnation == self.runtime.incarnation:
+            queue.home = window
 
     def joined(self, member: Member) -> None:
         """A worker has come."""
@@ -182,7 +226,7 @@ class Functions:
         for queue in self.queues:
             for window in list(queue.windows.values()):
                 if window.owner == member.incarnation:
-                    del self._handles[window]
+                    del self._handles[window], self._keys[window]
                     queue.close(window)
 
     # -- Dispatching -------------------------------------------------------------------
@@ -207,7 +251,67 @@ class Functions:
             self.arm()
 
     def recall(self, owner: int, uids: list[int]) -> None:
-        """Ask a worker for those that have not started."""
+        outbox = self.runtime.outbox(owner)
+        if outbox is not None:
+            outbox.send(Recall(uids))
+
+    def recalled(self, message: Recalled, sender: int) -> None:
+        """A worker has answered."""
+        for queue in self.queues:
+            queue.given_back(sender, set(message.taken))
+
+    def again(self, message: Again, sender: int) -> None:
+        """A worker says that an attempt has failed, and when the next is to begin."""
+        for queue in self.queues:
+            entry = queue.handed_back(sender, message.uid)
+            if entry is not None:
+                extra = msgspec.structs.replace(
+                    entry.extra or Extra(), attempt=message.attempt
+                )
+                self._wait_again(queue, entry._replace(extra=extra), message.delay_s)
+
+    def _wait_again(self, queue: FunctionQueue, entry: Entry, delay_s: float) -> None:
+        call, payload, extra, _ = entry
+        item = rare(call)
+        item.running_s, item.reason = None, "retry"
+        runtime = self.runtime
+        assert extra is not None, "made by again"
+        runtime.limiting.begun(call, extra.attempt, delay_s)
+        guard = item.guard
+
+        def look() -> None:
+            if item.watched is not None:
+                item.watched.look(call)
+
+        def send() -> None:
+            queue.let_go(call)
+            item.reason = None
+            look()
+            runtime.caller.submit(call, payload, extra, self.targets[0])
+
+        def resume() -> None:
+            if guard is None:
+                send()
+            else:
+                guard.again(send)
+
+        look()
+        if guard is not None:
+            guard.between()
+        timer = runtime.loop.call_later(delay_s, resume, context=runtime.context)
+        queue.hold(call, timer.cancel)
+
+    def needed_here(self, call: Call) -> bool:
+        executor = self.runtime.executor
+        blocked = [task.uid for task in executor.stack[-1:]]
+        inside = call.inside
+        return bool(
+            inside and blocked and blocked[0] in inside and blocked[0] in executor.waits
+        )
+
+    def failed(self, queue: FunctionQueue, entry: Entry) -> None:
+        if entry.call.hold == HELD:  # else nobody can ask for it again
+            self.connections.failed(queue, entry)
 
     def survives(self, entry: Entry, cause: Any) -> Entry | None:
         """A call that has not started goes elsewhere; one that ran is run again."""
@@ -215,13 +319,16 @@ class Functions:
         if deaths.verdict(entry.call, cause) is Verdict.NOT_STARTED:
             return entry
         extra = entry.extra
-        if extra is None or not extra.max_retries or type(cause) is not tuple:
+        attempt = 1 if entry.call.rare is None else entry.call.rare.attempt
+        if extra is None or type(cause) is not tuple:
+            return None
+        if attempt > (extra.max_retries or 0):
             return None
         policy = RetryPolicy(load_retries(extra.retry))
         if not policy.concerns(deaths.error(entry.call, *cause)):
             return None
-        rare(entry.call).attempt += 1
-        extra = msgspec.structs.replace(extra, max_retries=extra.max_retries - 1)
+        rare(entry.call).attempt = attempt + 1
+        extra = msgspec.structs.replace(extra, attempt=attempt + 1)
         return entry._replace(extra=extra)
 
 

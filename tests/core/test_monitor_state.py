@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from mosaic_like.comms.messages import (
+    LEFT,
     PROTOCOL,
+    Drain,
     Hello,
     Joined,
+    Leaving,
     Lost,
     Member,
     Refused,
@@ -17,7 +20,7 @@ from mosaic_like.core.monitor import MemberState, MonitorState, following
 from mosaic_like.errors import InvalidTransitionError
 from mosaic_like.ids import INCARNATION_BITS, MONITOR_INCARNATION
 
-EVENTS = ("welcome", "refuse", "silent", "heard", "lost")
+EVENTS = ("welcome", "refuse", "silent", "heard", "lost", "left")
 MOVES = {
     ("joining", "welcome"): "up",
     ("joining", "refuse"): "lost",
@@ -25,6 +28,8 @@ MOVES = {
     ("up", "lost"): "lost",
     ("suspect", "heard"): "up",
     ("suspect", "lost"): "lost",
+    ("up", "left"): "left",
+    ("suspect", "left"): "left",
 }
 
 
@@ -156,3 +161,59 @@ def test_a_node_takes_its_own_workers_and_warehouse_with_it(
     assert monitor.of_uid("worker:0:0") is None
     assert monitor.of_uid("worker:1:0") == theirs
     assert other.incarnation in monitor.members
+
+
+def test_all_are_told_who_is_to_leave_and_later_only_that_one_to_hurry(
+    monitor: MonitorState,
+) -> None:
+    head, worker = join(monitor, "head"), join(monitor, "worker", "worker:0:0")
+    leaving = Leaving(worker.incarnation, None)
+    told = monitor.drain(Drain(worker.incarnation, None))
+    assert told == [(m.incarnation, leaving) for m in (head, worker)]
+    hurry = Leaving(worker.incarnation, 1.0)
+    told = monitor.drain(Drain(worker.incarnation, 1.0))
+    assert told == [(worker.incarnation, hurry)]
+
+
+def test_with_a_node_leaves_what_it_has_started_also_what_joins_later(
+    monitor: MonitorState,
+) -> None:
+    node = join(monitor, "node")
+    worker = join(monitor, "worker", "worker:0:0")
+    join(monitor, "worker", "worker:1:0")
+    told = monitor.drain(Drain(node.incarnation, None))
+    assert {m.incarnation for _, m in told} == {node.incarnation, worker.incarnation}  # type: ignore[attr-defined]  # all are Leaving
+    late, _, told = monitor.hello(hello("warehouse", "warehouse:0"))
+    assert late is not None
+    assert (worker.incarnation, Leaving(late.incarnation, None)) in told
+    assert (late.incarnation, Leaving(late.incarnation, None)) in told
+    assert (late.incarnation, Leaving(node.incarnation, None)) in told
+
+
+def test_who_joins_later_hears_of_the_heirs_of_those_that_have_left(
+    monitor: MonitorState,
+) -> None:
+    keeper = join(monitor, "warehouse", "warehouse:0")
+    worker = join(monitor, "worker", "worker:0:0")
+    monitor.lost(worker.incarnation, "it was drained", b"", LEFT, keeper.incarnation)
+    assert monitor.states[worker.incarnation] is MemberState.LEFT
+    newcomer, _, told = monitor.hello(hello("head"))
+    assert newcomer is not None
+    lost = Lost(
+        worker.incarnation,
+        worker.uid,
+        "it was drained",
+        b"",
+        LEFT,
+        keeper.incarnation,
+    )
+    assert (newcomer.incarnation, lost) in told
+
+
+@pytest.mark.parametrize("kind", ["head", "warehouse"])
+def test_only_workers_and_nodes_are_asked_to_leave(
+    monitor: MonitorState, kind: str
+) -> None:
+    member = join(monitor, kind, "warehouse:0" if kind == "warehouse" else "")
+    assert monitor.drain(Drain(member.incarnation, None)) == []
+    assert monitor.drain(Drain(99, None)) == []

@@ -1,4 +1,4 @@
-"""The table of slots: all or none, in order, and nothing leaks in any order of events."""
+"""The table of slots: all or none, in order, and none leaks in any order of events."""
 
 from __future__ import annotations
 
@@ -147,6 +147,7 @@ class SlotWorld(RuleBasedStateMachine):
 
     def _told(self, sends: Any) -> None:
         for sender, message in sends:
+            assert isinstance(message, TakenSlots)
             key = sender, message.number
             assert message.taken
             self.held[key] = self.waiting.pop(key)
@@ -160,7 +161,7 @@ class SlotWorld(RuleBasedStateMachine):
         self.last += 1
         wants = [Slot(name, OF_TAG) for name in sorted(names)]
         sends = self.table.take(sender, TakeSlots(self.last, wants, wait))
-        if sends and not sends[0][1].taken:
+        if sends == [(sender, TakenSlots(self.last, False))]:
             assert not wait
             return
         self.waiting[sender, self.last] = names

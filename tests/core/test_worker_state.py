@@ -398,6 +398,9 @@ def test_every_message_is_for_somebody() -> None:
     names = {"Claim", "Claimed", "Named", "Unnamed", "Share", "Shared"}
     names |= {"AskNames", "Names"}  # see NameTable
     chunks = {"Chunk", "Taken", "Unwanted"}  # see Transfers
+    leaving = {"Drain", "Leaving", "LeavingSeen"}  # see core.leaving
+    leaving |= {"Inherit", "HeldBy", "Inherited"}
     assert known == (
-        MEMBERSHIP | ACTORS | rest | copies | segments | names | memory | chunks
+        (MEMBERSHIP | ACTORS | rest | copies | segments | names | memory | chunks)
+        | leaving
     )

@@ -572,3 +572,27 @@ mosaic.run(main, num_workers=1)
         assert program.line() == "True\n"
         assert program.code() == 0
         assert program.left(1.0) == []
+
+
+def test_tasks_that_have_ended_are_waited_for_when_their_cluster_is_gone(
+    run_script: RunScript,
+) -> None:
+    result = run_script(
+        PREAMBLE
+        + """
+async def main(runtime):
+    global tasks
+    sleeper = Sleeper.remote()
+    tasks = [sleeper.ping(), sleeper.ping()]
+    await mosaic.gather(tasks)
+    tasks.append(sleeper.sleep(60))
+mosaic.run(main, num_workers=1)
+async def after():
+    done, pending = await mosaic.wait(tasks)
+    print(len(done), len(pending))
+    print(sum([task.state != "pending" async for task in mosaic.as_completed(tasks)]))
+asyncio.run(after())
+print(len(list(mosaic.as_completed(tasks))))
+"""
+    )
+    assert (result.stdout, result.code) == ("3 0\n3\n3\n", 0)

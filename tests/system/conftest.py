@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from shared_cluster import shared_cluster
-from specimens import RunIn, Warm
-
-import mosaic_like as mosaic
-from mosaic_like.comms import messages as wire
-from mosaic_like.comms.link import LinkState
+from shared_cluster import shared_cluster, warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from specimens import RunIn
 
 LIMIT_S = 25.0
-
-
-async def warm_up(runtime: Any) -> None:
-    """Make the links and threads that stay as long as the cluster."""
-    # Also the links to the warehouse.
-    await asyncio.wait_for(runtime.sharing.ready(), LIMIT_S)
-    warm = [Warm.options(runtime=w).remote() for w in runtime.workers]
-    # Large: the first one also starts pyzmq's thread for buffers.
-    for size in (200_000, 300_000):
-        await mosaic.gather(w.touch(bytes(size)) for w in warm)
-    del warm
-    # And those to the nodes, which calls that do not stop are told to.
-    for node in runtime.of_kind("node"):
-        peer = runtime.outbox(node.incarnation)
-        peer.send(wire.Interrupt(0, 0))
-        while peer.link.state is not LinkState.UP or peer.link.unacknowledged:  # noqa: ASYNC110 -- no event tells it
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture(scope="module")

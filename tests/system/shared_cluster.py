@@ -8,12 +8,35 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from specimens import Warm
+
 import mosaic_like as mosaic
+from mosaic_like.comms import messages as wire
+from mosaic_like.comms.link import LinkState
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from specimens import RunIn
+
+WARM_S = 25.0
+
+
+async def warm_up(runtime: Any) -> None:
+    """Make the links and threads that stay as long as the cluster."""
+    # Also the links to the warehouse.
+    await asyncio.wait_for(runtime.sharing.ready(), WARM_S)
+    warm = [Warm.options(runtime=w).remote() for w in runtime.workers]
+    # Large: the first one also starts pyzmq's thread for buffers.
+    for size in (200_000, 300_000):
+        await mosaic.gather(w.touch(bytes(size)) for w in warm)
+    del warm
+    # And those to the nodes, which calls that do not stop are told to.
+    for node in runtime.of_kind("node"):
+        peer = runtime.outbox(node.incarnation)
+        peer.send(wire.Interrupt(0, 0))
+        while peer.link.state is not LinkState.UP or peer.link.unacknowledged:  # noqa: ASYNC110 -- no event tells it
+            await asyncio.sleep(0.005)
 
 
 @contextlib.contextmanager

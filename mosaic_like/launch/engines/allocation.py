@@ -1,0 +1,133 @@
+"""What an engine says, in words that are the same for all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+# What a remote shell has to be told, so that the package is found as it is here.
+_PASSED_ON = ("PYTHONPATH",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """A host that may be used.
+
+    Args:
+        name: as the engine knows it.
+        cores: that are ours there; None: the host knows.
+        workers: that were asked for by whoever named the host; None: nobody did.
+        threads: of each worker, in the same way.
+    """
+
+    name: str
+    cores: int | None = None
+    workers: int | None = None
+    threads: int | None = None
+
+    def planned(self, workers: int | None, threads: int | None) -> Host:
+        """The same with what it is to have, where that is known.
+
+        Args:
+            workers: for hosts for which no other number was asked for.
+            threads: in the same way.
+
+        >>> Host("a", cores=8).planned(None, 4)
+        Host(name='a', cores=8, workers=2, threads=4)
+        """
+        threads = threads or self.threads
+        count = self.workers or workers
+        if self.cores is not None:
+            count = count or max(1, self.cores // (threads or 1))
+            threads = threads or max(1, self.cores // count)
+        return dataclasses.replace(self, workers=count, threads=threads)
+
+
+@dataclasses.dataclass(frozen=True)
+class Allocation:
+    """Hosts, and where they come from.
+
+    Args:
+        engine: its name; of ``engines.STARTERS``.
+        hosts: each once, that of the first process first.
+        job: its number there, for people.
+    """
+
+    engine: str
+    hosts: tuple[Host, ...]
+    job: str = ""
+
+    @property
+    def title(self) -> str:
+        """For people: ``slurm 118233``."""
+        return f"{self.engine} {self.job}".rstrip()
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A command, and the hosts on each of which it starts one process.
+
+    Args:
+        command: its arguments.
+        hosts: their names.
+        is_labelled: what they say has to be taken apart by ``slurm.Output``.
+    """
+
+    command: tuple[str, ...]
+    hosts: tuple[str, ...]
+    is_labelled: bool = False
+
+
+def collected(engine: str, names: Sequence[str], job: str = "") -> Allocation:
+    """Of hosts that are named once for each of their cores.
+
+    >>> collected("pbs", ["a", "b", "a"]).hosts
+    (Host(name='a', cores=2, workers=None, threads=None), \
+Host(name='b', cores=1, workers=None, threads=None))
+    """
+    counts: dict[str, int] = {}
+    for name in names:
+        counts[name] = counts.get(name, 0) + 1
+    hosts = tuple(Host(name, count) for name, count in counts.items())
+    return Allocation(engine, hosts, job)
+
+
+def counted(count: int, thing: str) -> str:
+    """For people.
+
+    >>> counted(1, "node"), counted(2, "node")
+    ('1 node', '2 nodes')
+    """
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
+def node_command(python: str, host: Host) -> list[str]:
+    """What is to run on a host; it reads the key from its standard input."""
+    words = [python, "-m", __name__.partition(".")[0], "node", "--key", "-"]
+    if host.workers is not None:
+        words += ["-nw", str(host.workers)]
+    if host.threads is not None:
+        words += ["-nth", str(host.threads)]
+    return words
+
+
+def shell_line(
+    words: Sequence[str], environ: Mapping[str, str], before: str = ""
+) -> str:
+    """A line for a shell that has nothing of our environment.
+
+    Args:
+        words: of the command.
+        environ: of this process.
+        before: what the user wants to be run there first.
+
+    >>> shell_line(["/my python", "-V"], {"PYTHONPATH": "/a"}, "module load x")
+    "module load x; exec env PYTHONPATH=/a '/my python' -V"
+    """
+    passed = [f"{name}={environ[name]}" for name in _PASSED_ON if environ.get(name)]
+    line = "exec " + shlex.join(["env", *passed, *words] if passed else words)
+    return f"{before}; {line}" if before else line

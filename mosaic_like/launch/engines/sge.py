@@ -1,0 +1,64 @@
+"""Grid Engine: a job in a parallel environment has the hosts in ``$PE_HOSTFILE``.
+
+``qrsh -inherit`` starts a process on one of them, inside the job; its words are joined
+and read by a shell there. The environment has to allow it (``control_slaves TRUE``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from .allocation import Allocation, Host, Step, shell_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+NAME: Final = "sge"
+VARIABLE: Final = "PE_HOSTFILE"
+
+
+def read(environ: Mapping[str, str], _: Any = None) -> Allocation:
+    """The allocation of this environment: see ``engines.find``."""
+    path = environ[VARIABLE]
+    return parse(Path(path).read_text(errors="replace"), environ.get("JOB_ID", ""))
+
+
+def parse(text: str, job: str = "") -> Allocation:
+    """What stands in the file: host, slots, queue and processors, a line each.
+
+    Raises:
+        ValueError: a line has no number of slots.
+
+    >>> parse("host1 4 main@host1 UNDEFINED").hosts
+    (Host(name='host1', cores=4, workers=None, threads=None),)
+    """
+    cores: dict[str, int] = {}
+    for line in text.splitlines():
+        words = line.split()
+        if not words:
+            continue
+        if len(words) < 2 or not words[1].isdigit() or int(words[1]) < 1:
+            raise ValueError(
+                f"{VARIABLE}: found {line[:80]!r}, expected a host and its slots"
+            )
+        # A host is there once for each queue from which it has slots.
+        cores[words[0]] = cores.get(words[0], 0) + int(words[1])
+    if not cores:
+        raise ValueError(f"{VARIABLE}: there is no host in it")
+    return Allocation(NAME, tuple(Host(name, n) for name, n in cores.items()), job)
+
+
+def steps(
+    hosts: Sequence[Host],
+    node: Callable[[Host], Sequence[str]],
+    environ: Mapping[str, str],
+) -> list[Step]:
+    """See ``engines.Steps``."""
+    return [
+        Step(
+            ("qrsh", "-inherit", host.name, shell_line(node(host), environ)),
+            (host.name,),
+        )
+        for host in hosts
+    ]

@@ -1,0 +1,377 @@
+"""The nodes of other hosts, as mrun starts them: commands, what they say, their end.
+
+Each step of an engine is a process here. It gets the key on its standard input, and
+says on its standard error which of its nodes have joined. A host that gets none is left
+out, with its cause; or, where all are wanted, the cluster does not start. What a host
+says later is shown with its name.
+
+Nothing waits here without a limit. The steps end when their nodes have; what does not
+is ended. If mrun itself is killed, so are they, and the nodes find no monitor and end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import signal
+import sys
+from collections import deque
+from typing import TYPE_CHECKING
+
+from ..errors import ConnectError
+from ..text import printable
+from .engines import STARTERS, slurm
+from .engines.allocation import counted, node_command
+from .engines.causes import cause
+from .engines.hostlist import fold
+from .program import prepared
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from ..config import Config
+    from ..runtimes.head import Head
+    from .engines.allocation import Host, Step
+    from .keys import Key
+    from .layout import Layout
+
+ENDED_TIMEOUT_S = 5.0  # from the end of the cluster to that of its steps
+TERMINATE_TIMEOUT_S = 3.0
+# srun may say that a process has ended before it passes on what that has said.
+LAST_WORDS_S = 0.3
+# What runtimes.lone_node says: both are of one version, or the key is refused.
+_JOINED = re.compile(
+    r"mosaic: node:([0-9]+) has joined, with ([0-9]+) workers? of ([0-9]+) threads?"
+)
+_LINES = 20  # of a host that are kept for its cause
+_LONGEST = 16 << 10  # bytes of one line
+
+
+@dataclasses.dataclass
+class Arrival:
+    """How far one host has come.
+
+    Args:
+        host: it.
+        node: the index of its node; -1: it has not joined.
+        workers: that the node is starting.
+        threads: of each.
+        cause: why there is no node; empty: there may be one yet.
+    """
+
+    host: Host
+    node: int = -1
+    workers: int = 0
+    threads: int = 0
+    cause: str = ""
+    lines: deque[str] = dataclasses.field(default_factory=lambda: deque(maxlen=_LINES))
+
+    @property
+    def is_settled(self) -> bool:
+        return self.node >= 0 or bool(self.cause)
+
+
+class Remote:
+    """See the module; on mrun's loop.
+
+    Args:
+        layout: the hosts.
+        python: the interpreter there.
+        environ: of the commands.
+        is_strict: no host may be left out.
+        mask: signals that are blocked in the commands.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        python: str,
+        environ: Mapping[str, str],
+        *,
+        is_strict: bool,
+        mask: set[signal.Signals | int] | set[signal.Signals],
+    ) -> None:
+        self.layout = layout
+        self._python = python
+        self._environ = environ
+        self._is_strict = is_strict
+        self._mask = mask
+        self.arrivals = {host.name: Arrival(host) for host in layout.others}
+        self._running: list[_Running] = []
+        self._settled = asyncio.Event()  # one more has come or failed
+        self._is_ready = False
+        self.is_ending = False
+
+    async def start(self, key: Key) -> None:
+        """Start all steps; who cannot be started is known by ``ready``."""
+        line = json.dumps(key.content()).encode() + b"\n"
+        starter = STARTERS[self.layout.allocation.engine]
+        steps = starter(
+            self.layout.others,
+            lambda host: node_command(self._python, host),
+            self._environ,
+        )
+        for step in steps:
+            running = _Running(self, step)
+            self._running.append(running)
+            await running.start(line, self._environ, self._mask)
+
+    async def ready(self, head: Head, timeout_s: float | None) -> None:
+        """Wait for the nodes and their workers, and say which hosts are left out.
+
+        Raises:
+            ConnectError: there is no worker at all; or a host has failed, and none may.
+        """
+        loop = asyncio.get_running_loop()
+        deadline_s = None if timeout_s is None else loop.time() + timeout_s
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                while not self._is_settled():
+                    self._settled.clear()
+                    await self._settled.wait()
+                while any(self._missing(head, a) for a in self._joined()):
+                    await self._change(head)
+        except TimeoutError:
+            self._too_late(head, timeout_s or 0.0)
+        self._report(head)
+        self._is_ready = True
+        for running in self._running:
+            # A host that comes too late would come as one that nobody waits for.
+            if not any(self.arrivals[name].node >= 0 for name in running.step.hosts):
+                running.terminate()
+
+    def _too_late(self, head: Head, timeout_s: float) -> None:
+        for arrival in self.arrivals.values():
+            if not arrival.is_settled:
+                last = f" ({arrival.lines[-1]!r})" if arrival.lines else ""
+                arrival.cause = f"no answer in {timeout_s:g} s{last}"
+            elif arrival.node >= 0 and (missing := self._missing(head, arrival)):
+                count = arrival.workers - missing
+                arrival.cause = (
+                    f"{count} of {arrival.workers} workers are there after "
+                    f"{timeout_s:g} s"
+                )
+
+    def _is_settled(self) -> bool:
+        arrivals = self.arrivals.values()
+        if self._is_strict and any(arrival.cause for arrival in arrivals):
+            return True
+        return all(arrival.is_settled for arrival in arrivals)
+
+    async def _change(self, head: Head) -> None:
+        """Wait for a member to come or to go, or for a command to end."""
+        self._settled.clear()
+        waiting = {
+            asyncio.ensure_future(head.membership()),
+            asyncio.ensure_future(self._settled.wait()),
+        }
+        try:
+            await asyncio.wait(waiting, return_when="FIRST_COMPLETED")
+        finally:
+            for task in waiting:
+                task.cancel()
+
+    def _joined(self) -> list[Arrival]:
+        return [a for a in self.arrivals.values() if a.node >= 0 and not a.cause]
+
+    def _missing(self, head: Head, arrival: Arrival) -> int:
+        """Workers that are still to come."""
+        here = sum(worker.indices[0] == arrival.node for worker in head.workers)
+        return max(0, arrival.workers - here)
+
+    def _report(self, head: Head) -> None:
+        by_cause: dict[str, list[str]] = {}
+        for arrival in self.arrivals.values():
+            if arrival.cause:
+                by_cause.setdefault(arrival.cause, []).append(arrival.host.name)
+        lines = [f"{fold(names)}: {why}" for why, names in by_cause.items()]
+        if not lines:
+            return
+        if self._is_strict or not head.num_workers:
+            why = "all hosts are wanted (--strict)" if self._is_strict else "no host"
+            raise ConnectError(
+                f"the cluster did not start: {why}\n  " + "\n  ".join(lines)
+            )
+        for line in lines:
+            print(f"mosaic: {line}", file=sys.stderr)
+        count = len(self.layout.hosts)
+        left = count - sum(map(len, by_cause.values()))
+        print(
+            f"mosaic: going on with {left} of {count} hosts (--strict stops instead)",
+            file=sys.stderr,
+        )
+
+    def start_line(self, config: Config) -> str:
+        """What people see when the cluster has started."""
+        from .. import __version__
+
+        shapes = [(a.workers, a.threads) for a in self._joined()]
+        names = [a.host.name for a in self._joined()]
+        if self.layout.here is not None:
+            shapes.insert(0, (config.num_workers, config.num_threads))
+            names.insert(0, self.layout.here.name)
+        text = ", " + counted(sum(workers for workers, _ in shapes), "worker")
+        if len(set(shapes)) == 1:
+            workers, threads = shapes[0]
+            text = f" x {counted(workers, 'worker')} x {counted(threads, 'thread')}"
+        nodes = counted(len(shapes), "node")
+        return (
+            f"mosaic {__version__.removesuffix('.0')} · "
+            f"{self.layout.allocation.title} · {nodes}{text} ({fold(names)})"
+        )
+
+    # -- what comes --------------------------------------------------------------------
+
+    def said(self, name: str, line: str, *, is_error: bool = True) -> None:
+        """A host has said something."""
+        arrival = self.arrivals.get(name)
+        if arrival is None:
+            return
+        found = _JOINED.fullmatch(line) if arrival.node < 0 else None
+        if found is not None:
+            arrival.node, arrival.workers, arrival.threads = map(int, found.groups())
+            self._settled.set()
+        elif arrival.node < 0:
+            arrival.lines.append(printable(line))
+        elif not self.is_ending:
+            print(
+                f"{name} | {printable(line)}",
+                file=sys.stderr if is_error else sys.stdout,
+                flush=True,
+            )
+
+    def ended(self, name: str, status: int, lines: list[str]) -> None:
+        """The command for a host has ended, or its own part of it."""
+        arrival = self.arrivals[name]
+        if not arrival.is_settled or not (arrival.cause or self._is_ready):
+            said = [*lines, *arrival.lines]
+            arrival.cause = cause(name, self._python, status, said)
+            self._settled.set()
+
+    # -- the end -----------------------------------------------------------------------
+
+    async def stopped(self) -> None:
+        """The cluster has stopped: wait for the steps, end those that stay."""
+        self.is_ending = True
+        for limit_s, end in (
+            (ENDED_TIMEOUT_S, _Running.terminate),
+            (TERMINATE_TIMEOUT_S, _Running.kill),
+            (TERMINATE_TIMEOUT_S, _Running.kill),
+        ):
+            left = [running.task for running in self._running if running.task]
+            if left:
+                await asyncio.wait(left, timeout=limit_s)
+            for running in self._running:
+                end(running)
+
+    def kill(self) -> None:
+        """Now; also in a signal handler."""
+        self.is_ending = True
+        for running in self._running:
+            running.terminate()
+
+
+class _Running:
+    """One step."""
+
+    def __init__(self, remote: Remote, step: Step) -> None:
+        self.step = step
+        self.task: asyncio.Task[None] | None = None
+        self._remote = remote
+        self._process: asyncio.subprocess.Process | None = None
+        self._lines: deque[str] = deque(maxlen=_LINES)  # of nobody in particular
+        self._ended: set[str] = set()  # hosts of which it has been said
+        self._output = slurm.Output() if step.is_labelled else None
+
+    async def start(
+        self,
+        key: bytes,
+        environ: Mapping[str, str],
+        mask: set[signal.Signals | int] | set[signal.Signals],
+    ) -> None:
+        pipe = asyncio.subprocess.PIPE
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *self.step.command,
+                stdin=pipe,
+                stdout=pipe,
+                stderr=pipe,
+                env=dict(environ),
+                # Ctrl-C at a terminal is for the program to answer.
+                start_new_session=True,
+                preexec_fn=prepared(mask, signal.SIGTERM),
+            )
+        except OSError as error:
+            why = os.strerror(error.errno or 0)
+            text = f"mrun: {self.step.command[0]} cannot be run here: {why}"
+            for name in self.step.hosts:
+                self._remote.ended(name, 1, [text])
+            return
+        self.task = asyncio.get_running_loop().create_task(self._follow(key))
+
+    async def _follow(self, key: bytes) -> None:
+        """To its end, which frees its pipes."""
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write(key)
+        process.stdin.close()
+        await asyncio.gather(
+            self._read(process.stdout, is_error=False),
+            self._read(process.stderr, is_error=True),
+        )
+        status = await process.wait()
+        codes = {} if self._output is None else self._output.codes
+        for name in self.step.hosts:
+            self._remote.ended(name, codes.get(name, status), list(self._lines))
+
+    async def _read(self, stream: asyncio.StreamReader, *, is_error: bool) -> None:
+        loop = asyncio.get_running_loop()
+        async for line in _lines(stream):
+            if self._output is None:
+                self._remote.said(self.step.hosts[0], line, is_error=is_error)
+                continue
+            said = self._output.line(line)
+            for name in self._output.codes.keys() - self._ended:
+                self._ended.add(name)
+                loop.call_later(LAST_WORDS_S, self._host_ended, name)
+            if said is not None and said[0]:
+                self._remote.said(*said, is_error=is_error)
+            elif said is not None:
+                self._lines.append(said[1])
+
+    def _host_ended(self, name: str) -> None:
+        if self._output is not None and name in self.step.hosts:
+            self._remote.ended(name, self._output.codes[name], [])
+
+    def terminate(self) -> None:
+        """srun and qrsh end what they have started, ssh closes its connection."""
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+
+async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
+    """Whole lines; one that is too long in pieces."""
+    rest = b""
+    while data := await stream.read(_LONGEST):
+        *whole, rest = (rest + data).split(b"\n")
+        for line in whole:
+            yield line.decode(errors="replace").rstrip("\r")
+        if len(rest) > _LONGEST:
+            yield rest.decode(errors="replace")
+            rest = b""
+    if rest:
+        yield rest.decode(errors="replace")

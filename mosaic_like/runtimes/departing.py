@@ -1,0 +1,167 @@
+"""The end of a runtime that leaves in order: it hears the others out, and hands on.
+
+What it has is given to a warehouse, with the counts of who holds it: see
+``core.leaving`` for the messages. Which calls end before, and how the tesserae close,
+is the worker's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ..comms import messages as wire
+from ..core.leaving import Departure, Drained
+from ..ids import short
+from .leavers import OWNERS
+from .peers import framed_message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..core.task import Task
+    from .actor import ActorRuntime
+    from .peers import Peer
+
+logger = logging.getLogger(__name__)
+
+ANSWER_S = 5.0  # that a runtime has to say that it has seen; more only if it is frozen
+HAND_ON_S = 30.0  # for an heir to have all that it is given
+_COUNTS = 1000  # objects in one message
+
+
+class Departing:
+    """See the module; made when a runtime is told to leave.
+
+    Args:
+        runtime: a worker or a warehouse.
+        changed: called when somebody has been heard or is lost.
+    """
+
+    def __init__(self, runtime: ActorRuntime, changed: Callable[[], object]) -> None:
+        self._runtime = runtime
+        self._changed = changed
+        members = [*runtime.of_kind("head"), *runtime.of_kind("worker")]
+        members += runtime.of_kind("warehouse")
+        self.state = Departure(
+            m.incarnation for m in members if m.incarnation != runtime.incarnation
+        )
+        self._closed: dict[int, bool] = {}  # of tesserae: they are built again
+        self._has_all: asyncio.Future[None] = runtime.loop.create_future()
+        self.why = Drained(
+            f"{short(runtime.uid)} is being drained and takes no new calls; make the "
+            "tessera again, elsewhere"
+        )
+        runtime.handlers.update(
+            {
+                wire.Inherited: self._on_inherited,
+                wire.Submit: self._submit,
+                wire.Create: self._create,
+            }
+        )
+        for incarnation, up_to in runtime.leavers.take_early().items():
+            self.state.seen(incarnation, up_to)
+        self._take_create = runtime._on_create
+        # One by one, since each call is looked at.
+        runtime.peers.deliver = runtime.deliver_singly
+
+    # -- what comes --------------------------------------------------------------------
+
+    def seen(self, sender: int, up_to: int) -> None:
+        """Somebody has heard it, and made its calls up to this one before."""
+        self.state.seen(sender, up_to)
+        self._changed()
+
+    def joined(self, uid: str, incarnation: int) -> None:
+        """Somebody has come."""
+        if uid.partition(":")[0] in OWNERS:
+            self.state.joined(incarnation)
+
+    def lost(self, incarnation: int) -> None:
+        """Somebody is lost."""
+        self.state.lost(incarnation)
+        self._changed()
+
+    def _submit(self, message: wire.Submit, buffers: Any, sender: int) -> None:
+        worker = self._runtime.worker
+        uid = message.tessera
+        is_known = uid in worker.tesserae or uid in self._closed
+        if is_known and self.state.refuses(message):
+            moves = self._closed.get(uid, False) or self._moves(uid)
+            # Who calls what is built again elsewhere waits for that.
+            worker.turn_away(message, sender, None if moves else self.why)
+        else:
+            worker.submit(message, buffers, sender)
+
+    def _moves(self, uid: int) -> bool:
+        tessera = self._runtime.worker.tesserae.get(uid)
+        return tessera is not None and tessera.options.supervised is not None
+
+    def close(self) -> None:
+        """All calls have ended, or had their time; from now on none runs."""
+        self._closed = {uid: self._moves(uid) for uid in self._runtime.worker.tesserae}
+        self.state.closing = True
+
+    def _create(self, message: wire.Create, buffers: Any, sender: int) -> None:
+        # Of one that comes later its maker hears when this runtime has left.
+        if not self.state.closing:
+            self._take_create(message, buffers, sender)
+
+    # -- handing on --------------------------------------------------------------------
+
+    async def hand_on(self) -> int:
+        """Give all that is held to another; its incarnation, 0 if there is none."""
+        runtime = self._runtime
+        heir = self._heir()
+        outbox = runtime.outbox(heir)
+        if outbox is None:
+            return 0
+        # With its node goes its warehouse, and with that all segments.
+        shares = outbox.uid.split(":")[1] == runtime.uid.split(":")[1]
+        worker = runtime.worker
+        tasks = [task for task in worker.tasks.values() if task.settled]
+        for task in tasks:
+            self._give(outbox, task, shares)
+        # Then who holds them: also those that the values above have mentioned.
+        holders = worker.holders
+        uids = [task.uid for task in tasks]
+        uids += [uid for uid in (*worker.tesserae, *worker.kept) if uid in holders]
+        for first in range(0, len(uids), _COUNTS):
+            some = uids[first : first + _COUNTS]
+            outbox.send(wire.HeldBy([(uid, holders.counted(uid)) for uid in some]))
+        outbox.send(wire.HeldBy([]))  # that was all
+        try:
+            async with asyncio.timeout(HAND_ON_S):
+                await self._has_all
+        except TimeoutError:
+            logger.warning(
+                "%s leaves, and what it kept is lost: %s did not take it in %g s",
+                *(short(runtime.uid), short(outbox.uid), HAND_ON_S),
+            )
+            return 0
+        return heir
+
+    def _heir(self) -> int:
+        """A warehouse that stays: that of this host, else any; 0: there is none."""
+        runtime = self._runtime
+        found = runtime.leavers.open(runtime.of_kind("warehouse"))
+        mine = runtime.uid.split(":")[1]
+        found.sort(key=lambda m: m.uid.split(":")[1] != mine)
+        return found[0].incarnation if found else 0
+
+    @staticmethod
+    def _give(outbox: Peer, task: Task, shares: bool) -> None:
+        outcome = task.outcome
+        if isinstance(outcome, wire.Failed):
+            outbox.send(wire.Inherit(task.uid, outcome.reason, outcome.data))
+            return
+        message = wire.Inherit(task.uid, wire.NO_FAILURE, outcome.data, outcome.extra)
+        payload = task.result
+        if payload is not None and payload.shared is not None and not shares:
+            message, payload = framed_message(message, payload)
+        outbox.send(message, payload)
+
+    def _on_inherited(self, message: wire.Inherited, buffers: Any, sender: int) -> None:
+        if not self._has_all.done():
+            self._has_all.set_result(None)

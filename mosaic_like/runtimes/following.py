@@ -1,0 +1,325 @@
+"""Calls on tesserae that are built again: kept until they end, and sent once more.
+
+Every runtime with a proxy follows the tessera: its calls that had not started when the
+worker died go to the next life in their order, those that may have run by the rule of
+``idempotent`` and ``retry_on``, and what has killed two workers goes nowhere. Where the
+tessera is, and in which order that is heard, is decided in ``core.restarts``.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from .. import ids
+from ..comms import messages as wire
+from ..comms.exceptions import dump_error
+from ..comms.messages import Submit
+from ..core.caller import Call, Stream, rare
+from ..core.retries import ON, RetryPolicy
+from ..core.task import DONE
+from ..errors import PoisonedCall, Verdict
+from ..proxies.restarts import CHECKPOINT
+from ..proxies.retries import load_retries
+from .seeking import Seeking
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..core.restarts import Follower
+    from ..proxies.monitoring import Monitor
+    from ..proxies.tessera import SupervisedHandle
+    from .actor import ActorRuntime
+    from .peers import Peer
+
+_SWEEP = 256  # calls kept, at least, before those that have ended are looked for
+_MOST_DEATHS = 2  # of workers that ran a call
+_LOST = wire.REASONS[wire.LOST]
+# What does no harm where it is done twice.
+_HARMLESS = frozenset((wire.GET_ATTRIBUTE, wire.CLOSE, wire.KILL))
+
+
+class Kept:
+    """The outbox of one life: it keeps the calls that go through until they end.
+
+    As long as there are any it holds a handle: the tessera may not be freed before.
+    """
+
+    __slots__ = ("_anchor", "_calls", "_handles", "_peer", "_stream", "_sweep", "sent")
+
+    def __init__(
+        self,
+        peer: Peer,
+        stream: Stream,
+        calls: Mapping[int, Call],
+        handles: weakref.WeakSet[SupervisedHandle],
+    ) -> None:
+        self._peer = peer
+        self._stream = weakref.ref(stream)  # which has this
+        self._calls = calls
+        self._handles = handles
+        self._anchor: SupervisedHandle | None = None
+        self._sweep = _SWEEP
+        self.sent: deque[tuple[Submit, Any]] = deque()  # and their payloads, in order
+
+    @property
+    def incarnation(self) -> int:
+        return self._peer.incarnation
+
+    @property
+    def shares_memory(self) -> bool:
+        return self._peer.shares_memory
+
+    @property
+    def releases(self) -> list[int]:
+        return self._peer.releases
+
+    @property
+    def bytes_out(self) -> int:
+        return self._peer.bytes_out
+
+    @bytes_out.setter
+    def bytes_out(self, nbytes: int) -> None:
+        self._peer.bytes_out = nbytes
+
+    def send(self, message: Any, payload: Any = None) -> None:
+        if type(message) is Submit:
+            extra = message.extra
+            # A stream of items cannot go on elsewhere: some have been consumed.
+            if extra is None or extra.kind != wire.STREAM:
+                self._keep(message, payload)
+        self._peer.send(message, payload)
+
+    def send_ends(self, messages: list[Any]) -> None:
+        self._peer.send_ends(messages)
+
+    def _keep(self, message: Submit, payload: Any) -> None:
+        item = self._calls[message.uid].rare
+        if item is not None and item.reason == _LOST:
+            item.reason = None
+        if not self.sent:
+            self._anchor = next(iter(self._handles), None)
+            self._watch()
+        elif len(self.sent) >= self._sweep:
+            calls = self._calls
+            self.sent = deque(one for one in self.sent if one[0].uid in calls)
+            self._sweep = 2 * len(self.sent) + _SWEEP
+        self.sent.append((message, payload))
+
+    def _watch(self) -> None:
+        """Be told when some have ended: with their credit."""
+        stream = self._stream()
+        if stream is not None and stream.error is None:
+            stream.watchers = (*stream.watchers, self.look)
+
+    def take(self) -> deque[tuple[Submit, Any]]:
+        """Its runtime is lost: what was sent, some of which may have ended."""
+        sent, self.sent = self.sent, deque()
+        self._anchor = None
+        return sent
+
+    def look(self) -> None:
+        """Forget those that have ended, as far as they ended in order."""
+        sent, calls = self.sent, self._calls
+        while sent and sent[0][0].uid not in calls:
+            sent.popleft()
+        if sent:
+            self._watch()
+        else:
+            self._anchor = None
+
+
+class Followed:
+    """A tessera with restarts as one runtime has it; its handles keep this alive.
+
+    Args:
+        uid: of the tessera, in all its lives.
+        stream: to the life there is, or without a place.
+        follower: decides.
+        policy: ``idempotent``, ``max_retries`` and ``retry`` of its options.
+    """
+
+    __slots__ = (
+        *("__weakref__", "follower", "handles", "idempotent", "leaving"),
+        *("max_retries", "monitors", "ran", "retry", "stream", "uid"),
+    )
+
+    def __init__(
+        self,
+        uid: int,
+        stream: Stream,
+        follower: Follower,
+        policy: tuple[bool, int, bytes],
+    ) -> None:
+        self.uid = uid
+        self.stream = stream
+        self.leaving: Stream | None = None  # to a life whose worker is about to leave
+        self.follower = follower
+        self.idempotent, self.max_retries, self.retry = policy
+        self.handles: weakref.WeakSet[SupervisedHandle] = weakref.WeakSet()
+        self.monitors: weakref.WeakSet[Monitor] = weakref.WeakSet()
+        # Of calls that go again although they may have run: how they ended, for when
+        # there is no further life.
+        self.ran: dict[int, bytes] = {}
+
+    @property
+    def policy(self) -> tuple[bool, int, bytes]:
+        return self.idempotent, self.max_retries, self.retry
+
+
+class Following:
+    """What a runtime does with its calls when a tessera that it follows moves."""
+
+    def __init__(self, runtime: ActorRuntime) -> None:
+        self._runtime = runtime
+        self.seeking = Seeking(runtime)  # for those who wait for these calls
+
+    def place(self, followed: Followed, stream: Stream, peer: Peer) -> None:
+        """A life has its place: what goes there is kept."""
+        calls = self._runtime.caller.calls
+        kept = Kept(peer, stream, calls, followed.handles)
+        self._runtime.caller.placed(stream, kept)
+        self.seeking.placed(stream)
+
+    def pause(self, followed: Followed) -> None:
+        """The worker of this life is about to leave: what is not sent waits here."""
+        if followed.leaving is None:
+            followed.leaving = followed.stream
+            held = self._runtime.caller.take_held(followed.stream)
+            self._runtime.caller.hold_again(self._renew(followed), held)
+
+    def detach(self, followed: Followed, cause: tuple[wire.Member, str]) -> None:
+        """The worker of this life is lost: take back what is to go to the next."""
+        caller = self._runtime.caller
+        self.pause(followed)
+        old, followed.leaving = followed.leaving, None
+        assert old is not None, "set by pause"
+        again = []
+        kept = old.outbox
+        if isinstance(kept, Kept):
+            anchor = next(iter(followed.handles), None)
+            for message, payload in kept.take():
+                call = caller.calls.get(message.uid)
+                if call is not None and self._goes(
+                    followed, call, message.extra, cause
+                ):
+                    data = message.data if payload is None else payload
+                    again.append((call, data, message.extra, anchor))
+        again += caller.take_held(followed.stream)
+        for call, *_ in again:
+            if call.state < DONE:
+                item = rare(call)
+                item.reason, item.running_s = _LOST, None
+        caller.hold_again(followed.stream, again)
+        caller.stream_failed(old, cause)
+
+    def _renew(self, followed: Followed) -> Stream:
+        """Another stream, without a place, takes the place of that of a life."""
+        runtime, old = self._runtime, followed.stream
+        new = followed.stream = Stream(0, old.label)
+        new.options = old.options
+        runtime.silence_as(old, new)
+        look = old.outbox.look if isinstance(old.outbox, Kept) else None
+        new.watchers = [w for w in old.watchers if w != look]
+        old.watchers = [w for w in old.watchers if w == look]
+        for handle in followed.handles:
+            handle.stream = new
+        runtime.placing.streams[followed.uid] = new
+        return new
+
+    def _goes(
+        self,
+        followed: Followed,
+        call: Call,
+        extra: wire.Extra | None,
+        cause: tuple[wire.Member, str],
+    ) -> bool:
+        """Whether a call that was sent goes again; else it has ended."""
+        runtime = self._runtime
+        is_ending = runtime.limiting.is_ending(call)
+        verdict = runtime.deaths.verdict(call, cause)
+        if verdict is Verdict.NOT_STARTED and not is_ending:
+            return True
+        error = runtime.deaths.error(call, *cause)
+        item = rare(call)
+        if runtime.deaths.ran(call, cause[0]):
+            item.deaths = (*item.deaths, f"{ids.short(cause[0].uid)} ({error.cause})")
+        if is_ending or not self._may_run_again(followed, call, extra, error):
+            runtime.caller.lose(call, error)
+            return False
+        if len(item.deaths) >= _MOST_DEATHS:
+            runtime.caller.lose(call, _poisoned(call, error))
+            return False
+        item.attempt += 1
+        followed.ran[call.uid] = dump_error(error, runtime.serializer)
+        return True
+
+    def _may_run_again(
+        self,
+        followed: Followed,
+        call: Call,
+        extra: wire.Extra | None,
+        error: BaseException,
+    ) -> bool:
+        """The rule for what may have run: at most once, unless its options say more."""
+        item = rare(call)
+        if followed.idempotent or item.idempotent or call.method == CHECKPOINT:
+            return True
+        retries, own = followed.max_retries, b""
+        if extra is not None:
+            if extra.kind in _HARMLESS:
+                return True
+            if extra.kind != wire.CALL:
+                return False
+            own = extra.retry
+            if extra.max_retries is not None:
+                retries = extra.max_retries
+        if item.attempt > retries:
+            return False
+        layers = load_retries(followed.retry), load_retries(own)
+        # Exception, where nothing is said, stands for what the method raises.
+        named = any(ON in layer for layer in layers)
+        policy = RetryPolicy(*layers)
+        # A condition is asked where the method runs, and that is gone.
+        return named and policy.condition is None and policy.concerns(error)
+
+    def end(self, followed: Followed, error: bytes, owner: int) -> None:
+        """There is no further life: what waits ends.
+
+        Args:
+            error: as bytes.
+            owner: of the last life, for who mentions what has ended.
+        """
+        caller, stream = self._runtime.caller, followed.stream
+        stream.owner = stream.owner or owner
+        for call, *_ in list(stream.held):
+            ran = followed.ran.get(call.uid)
+            if ran is not None:
+                caller.lose(call, ran)
+        followed.ran.clear()
+        caller.stream_failed(stream, error)
+
+
+def advice(call: Call) -> str:
+    """What to do about a call that is lost with its worker."""
+    if isinstance(call.stream.outbox, Kept):
+        return (
+            f"{call.stream.label} is built again while it has restarts left, but this "
+            "call is not made again: make it again if that does no harm, or let "
+            "idempotent=True do so"
+        )
+    return "Its tesserae are gone: make them again"
+
+
+def _poisoned(call: Call, last: BaseException) -> PoisonedCall:
+    error = PoisonedCall(
+        f"{call.stream.label}.{call.method} ran on two workers when they ended: "
+        f"{' and '.join(call.rare.deaths)}; it is not run a third time: see what it "
+        "does with its arguments, call it where it can do no harm, or make the tessera "
+        "without idempotent=True",
+        ids.task_name(call.uid),
+    )
+    for note in getattr(last, "__notes__", ()):
+        error.add_note(note)
+    return error

@@ -1,0 +1,319 @@
+"""Tesserae with restarts in one runtime: those that it has made, and those it follows.
+
+What is decided, by whom, and who is told stands in ``core.restarts``; what becomes of
+calls in ``following``. Here it is done: messages are sent and taken, lives are made by
+``placing`` after their delay, proxies are given the stream to the life there is.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from typing import TYPE_CHECKING, Any, assert_never
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from .. import ids
+from ..comms import messages as wire
+from ..comms.exceptions import dump_error
+from ..core.caller import DROPPED, Call, Stream, rare
+from ..core.references import Grant
+from ..core.restarts import Follower, Home, HomeState, Sends, Step
+from ..core.task import DONE
+from ..core.tessera import TesseraState
+from ..errors import ProtocolError, RuntimeDisconnectedError, Verdict, WorkerDied
+from ..proxies.monitoring import TesseraChange
+from ..proxies.tessera import SupervisedHandle, TesseraHandle
+from .following import Followed, Following
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from ..comms.messages import Member
+    from ..core.tessera import Tessera
+    from ..proxies.monitoring import Monitor
+    from .actor import ActorRuntime
+    from .peers import Peer
+
+logger = logging.getLogger(__name__)
+
+
+class Restarts:
+    """All of them; on the loop's thread, but for what says so."""
+
+    def __init__(self, runtime: ActorRuntime) -> None:
+        self._runtime = runtime
+        self._following = Following(runtime)
+        self._made: dict[int, Made] = {}
+        self._followed: WeakValueDictionary[int, Followed] = WeakValueDictionary()
+        # Handles are made on the thread that unpickles, too.
+        self._meeting = threading.Lock()
+
+    def joined(self) -> None:
+        """The runtime is a member: messages may come."""
+        self._runtime.handlers.update(
+            {
+                wire.Find: self._on_find,
+                wire.Moved: self._on_moved,
+                wire.Ended: self._on_ended,
+                wire.Closed: self._on_closed,
+            }
+        )
+        self._following.seeking.joined()
+
+    # -- making ------------------------------------------------------------------------
+
+    def new_handle(
+        self, inner: TesseraHandle, options: wire.Options
+    ) -> SupervisedHandle:
+        """For the proxy of what is about to be made; from any thread.
+
+        Args:
+            inner: of its first life.
+            options: of the construction; its own uid is filled in.
+        """
+        runtime = self._runtime
+        supervised = options.supervised
+        assert supervised is not None, "asked for"
+        supervised.uid = next(runtime.uids)
+        policy = supervised.idempotent, options.max_retries, options.retry
+        follower = Follower(runtime.is_lost)
+        followed = Followed(supervised.uid, inner.stream, follower, policy)
+        grant = runtime.grants.made(supervised.uid, runtime.incarnation)
+        return self._handle(followed, inner.call, grant)
+
+    def _handle(
+        self, followed: Followed, call: Call | None, grant: Grant
+    ) -> SupervisedHandle:
+        with self._meeting:
+            handle = SupervisedHandle(self._runtime, followed, call, grant)
+            self._followed[followed.uid] = followed
+            followed.handles.add(handle)
+        return handle
+
+    # -- losses ------------------------------------------------------------------------
+
+    def leaving(self, incarnation: int) -> None:
+        """A runtime will leave in order: calls from now on go to the next life."""
+        for followed in list(self._followed.values()):
+            if followed.follower.owner == incarnation:
+                with self._meeting:
+                    self._following.pause(followed)
+
+    def lost(self, member: Member, cause: str) -> None:
+        """A runtime is lost; before its calls and streams are."""
+        runtime = self._runtime
+        incarnation = member.incarnation
+        if runtime.cluster_lost:
+            return
+        for followed in list(self._followed.values()):
+            steps = followed.follower.lost(incarnation)
+            self._do(followed, steps, (member, cause))
+            if ids.maker(followed.uid) == incarnation:
+                orphaned = self._orphaned(member, cause)
+                self._do(followed, followed.follower.ended(orphaned), owner=incarnation)
+        for made in list(self._made.values()):
+            home = made.home
+            home.forget(incarnation)
+            if home.owner == incarnation and home.state is not HomeState.ENDED:
+                self._lost_life(made, member, cause)
+        self._following.seeking.lost(incarnation, (member, cause))
+
+    def _orphaned(self, member: Member, cause: str) -> bytes:
+        error = RuntimeDisconnectedError(
+            f"{ids.short(member.uid)} ({member.host}, pid {member.pid}), which made "
+            f"this tessera and built it again, is lost, and the tessera with it: "
+            f"{cause}; make it again",
+            member.uid,
+            Verdict.NOT_STARTED,
+            cause,
+        )
+        return dump_error(error, self._runtime.serializer)
+
+    # -- following ---------------------------------------------------------------------
+
+    def met(
+        self,
+        grant: Grant,
+        label: str,
+        options: dict[str, Any] | None,
+        policy: tuple[bool, int, bytes],
+    ) -> SupervisedHandle:
+        """A handle for a reference that has come; on the thread that unpickles."""
+        with self._meeting:
+            followed = self._followed.get(grant.uid)
+        if followed is not None:
+            return self._handle(followed, None, grant)
+        stream = Stream(0, label)
+        stream.options = options
+        follower = Follower(self._runtime.is_lost)
+        followed = Followed(grant.uid, stream, follower, policy)
+        handle = self._handle(followed, None, grant)
+        if self._runtime.on_loop:
+            self._find(followed)
+        else:
+            self._runtime.post(self._find, followed)
+        return handle
+
+    def current(self, tessera: Tessera) -> SupervisedHandle:
+        """For a method that wants a proxy of its own object; on any thread."""
+        runtime = self._runtime
+        supervised = tessera.options.supervised
+        assert supervised is not None, "asked for"
+        uid, home, me = supervised.uid, ids.maker(supervised.uid), runtime.incarnation
+
+        def retain() -> None:
+            outbox = runtime.outbox(home)
+            if home == me:
+                runtime.worker.holders.grant(uid, me, me)
+            elif outbox is not None:
+                outbox.send(wire.Retain(uid, me))
+
+        if runtime.on_loop:
+            retain()
+        else:
+            runtime.post(retain)
+        options = tessera.options
+        policy = supervised.idempotent, options.max_retries, options.retry
+        from ..proxies.limits import limits_of
+
+        grant = Grant(uid, home, me, runtime.grants)
+        return self.met(grant, options.name, limits_of(options), policy)
+
+    def _find(self, followed: Followed) -> None:
+        runtime = self._runtime
+        home = ids.maker(followed.uid)
+        runtime.placing.streams[followed.uid] = followed.stream
+        outbox = runtime.outbox(home)
+        if outbox is not None:
+            outbox.send(wire.Find(followed.uid))
+        elif not runtime.is_lost(home):
+            runtime.peers.expect(home, wire.Find(followed.uid))
+        else:
+            lost = runtime.causes.get(home, (runtime.me, "it is gone"))
+            steps = followed.follower.ended(self._orphaned(*lost))
+            self._do(followed, steps, owner=home)
+
+    def _on_moved(self, message: wire.Moved, buffers: Any, sender: int) -> None:
+        if sender != ids.maker(message.uid) or sender != ids.maker(message.tessera):
+            raise ProtocolError("it moves what another has made")
+        followed = self._followed.get(message.uid)
+        if followed is not None:
+            self._do(followed, followed.follower.moved(message))
+
+    def _on_ended(self, message: wire.Ended, buffers: Any, sender: int) -> None:
+        if sender != ids.maker(message.uid):
+            raise ProtocolError("it ends what another has made")
+        followed = self._followed.get(message.uid)
+        if followed is not None:
+            steps = followed.follower.ended(message.error, message.closed)
+            self._do(followed, steps, owner=sender)
+
+    def _do(
+        self,
+        followed: Followed,
+        steps: list[Step],
+        cause: tuple[Member, str] | None = None,
+        owner: int = 0,
+    ) -> None:
+        """Take the steps of a follower.
+
+        Args:
+            followed: whose.
+            steps: in order.
+            cause: of a DETACH.
+            owner: of the last life, for an END.
+        """
+        for step in steps:
+            match step:
+                case Step.DETACH:
+                    assert cause is not None, "it is told with the loss"
+                    with self._meeting:
+                        self._following.detach(followed, cause)
+                    owner = cause[0].incarnation
+                    self._tell(followed, TesseraChange.DOWN, *cause)
+                case Step.PLACE:
+                    self._aim(followed)
+                case Step.UP:
+                    followed.ran.clear()
+                    change = TesseraChange.UP
+                    if followed.follower.life:
+                        change = TesseraChange.RESTARTED
+                    self._tell(followed, change, self._at(followed), "")
+                case Step.END:
+                    error = followed.follower.error or b""
+                    self._following.end(followed, error, owner)
+                    self._over(followed)
+                case Step.OVER:
+                    self._over(followed)
+                case _:
+                    assert_never(step)
+
+    def _over(self, followed: Followed) -> None:
+        for monitor in list(followed.monitors):
+            monitor.end()
+        followed.monitors.clear()
+
+    def _aim(self, followed: Followed) -> None:
+        """The next life has its place; perhaps who is there is not announced yet."""
+        runtime, stream = self._runtime, followed.stream
+        owner = followed.follower.owner
+
+        def aim() -> bool:
+            if followed.stream is not stream:
+                return True
+            peer = runtime.outbox(owner)
+            if peer is not None:
+                self._following.place(followed, stream, peer)
+                runtime.caller.release_held(stream)
+            return peer is not None
+
+        stream.tessera = followed.follower.tessera
+        if not aim():
+            runtime.placing.later(aim)
+        runtime.placing.place_waiting()
+
+    # -- where it lives ----------------------------------------------------------------
+
+    def gone(self, tessera: Tessera) -> None:
+        """It was closed here, or could not be built, which its home knows."""
+        supervised = tessera.options.supervised
+        assert supervised is not None, "asked for"
+        departing = self._runtime.departing
+        moves = departing is not None and departing.state.closing
+        if tessera.state is TesseraState.STOPPED and not moves:
+            home = ids.maker(supervised.uid)
+            self._send([(home, wire.Closed(supervised.uid, supervised.life))])
+
+    # -- monitors ----------------------------------------------------------------------
+
+    def watch(self, followed: Followed, monitor: Monitor) -> None:
+        """Somebody wants to hear of its changes."""
+        if followed.follower.is_up:
+            at = self._at(followed).uid
+            monitor.put(TesseraChange.UP, at, "", self._life(followed))
+        if followed.follower.error is not None:
+            monitor.end()
+        else:
+            followed.monitors.add(monitor)
+
+    def _at(self, followed: Followed) -> Member:
+        runtime = self._runtime
+        return runtime.members.get(followed.follower.owner, runtime.me)
+
+    def _life(self, followed: Followed) -> int:
+        return max(followed.follower.life, 0)
+
+    def _tell(
+        self, followed: Followed, change: TesseraChange, member: Member, cause: str
+    ) -> None:
+        for monitor in list(followed.monitors):
+            monitor.put(change, member.uid, cause, self._life(followed))
+
+    def _send(self, sends: Sends) -> None:
+        for to, message in sends:
+            outbox = self._runtime.outbox(to)
+            if outbox is not None:
+                outbox.send(message)

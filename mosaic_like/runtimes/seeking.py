@@ -1,0 +1,176 @@
+"""Tasks that went elsewhere when the worker that had them was lost.
+
+Who waits for a task of another runtime asks its owner. When that is lost, the caller of
+the task may have sent it again: so it is asked, before the task is taken for lost too.
+
+    waits     Seek ->caller     your task was at one that is lost; where is it now?
+    caller    Resent ->waits    it is there, and you hold it; or: it is nowhere
+              Done, Failed      it has ended meanwhile
+
+A caller that has not heard of the loss answers when it has. Which calls go again is
+decided in ``following``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .. import ids
+from ..comms import messages as wire
+from ..comms.checks import check_extra
+from ..comms.serialization import Payload
+from ..core.caller import Call, Stream, rare
+from ..core.task import CANCELLED, DONE
+from ..errors import ProtocolError
+
+if TYPE_CHECKING:
+    from .actor import ActorRuntime
+
+
+class _Mention:
+    """A task of this runtime, as a payload has it."""
+
+    __slots__ = ("owner", "uid")
+    kind = wire.TASK
+
+    def __init__(self, call: Call) -> None:
+        self.uid = call.uid
+        self.owner = call.owner
+
+
+class Seeking:
+    """Both sides of it in one runtime; on its loop."""
+
+    def __init__(self, runtime: ActorRuntime) -> None:
+        self._runtime = runtime
+        # Tasks that are sought, by uid: who was asked, and what was lost.
+        self._sought: dict[int, tuple[int, Any]] = {}
+        self._asked: dict[int, set[int]] = {}  # own calls, and who has asked for them
+
+    def joined(self) -> None:
+        """The runtime is a member: messages may come."""
+        self._runtime.handlers.update(
+            {wire.Seek: self._on_seek, wire.Resent: self._on_resent}
+        )
+        self._runtime.caller.seek = self.seek
+
+    # -- who waits ---------------------------------------------------------------------
+
+    def seek(self, call: Call, cause: Any) -> bool:
+        """Ask the caller of a task that is awaited here; False: that is of no use.
+
+        Args:
+            call: whose owner is lost.
+            cause: of that.
+        """
+        runtime = self._runtime
+        lost, caller = call.owner, ids.maker(call.uid)
+        if caller == runtime.incarnation:
+            own = runtime.caller.calls.get(call.uid)
+            if own is None or own.owner == lost:
+                return False
+            call.stream = own.stream  # the end of that one is told to both
+            return True
+        outbox = runtime.outbox(caller)
+        if outbox is None or not lost:
+            return False
+        if call.uid not in self._sought:
+            awaited = runtime.caller.awaited
+            for uid in [uid for uid in self._sought if uid not in awaited]:
+                del self._sought[uid]  # answered by its end
+            self._sought[call.uid] = caller, cause
+            outbox.send(wire.Seek(call.uid, lost))
+        call.stream = Stream(0, call.stream.label)
+        return True
+
+    def lost(self, incarnation: int, cause: Any) -> None:
+        """A runtime is lost; before its calls are."""
+        caller = self._runtime.caller
+        for uid, (asked, why) in list(self._sought.items()):
+            if asked == incarnation:
+                del self._sought[uid]
+                self._lose(uid, why)
+        for waiting in list(caller.awaited.values()):
+            for call in waiting:
+                if call.owner == incarnation:
+                    self.seek(call, cause)
+        for askers in self._asked.values():
+            askers.discard(incarnation)
+
+    def _lose(self, uid: int, cause: Any) -> None:
+        for call in list(self._runtime.caller.awaited.get(uid, ())):
+            self._runtime.caller.lose(call, cause)
+
+    def _on_resent(self, message: wire.Resent, buffers: Any, sender: int) -> None:
+        runtime = self._runtime
+        if sender != ids.maker(message.uid):
+            raise ProtocolError("it tells of a task that another has made")
+        _, cause = self._sought.pop(message.uid, (0, "it is gone"))
+        waiting = runtime.caller.awaited.get(message.uid)
+        if message.extra is None or not waiting:
+            self._lose(message.uid, cause)
+            return
+        check_extra(message.extra, len(buffers))
+        references = message.extra.references
+        if [(r.kind, r.uid) for r in references] != [(wire.TASK, message.uid)]:
+            raise ProtocolError(f"it is not at {references}")
+        (grant,) = runtime.grants.delivered(references, sender)
+        stream = runtime.placing.foreign(grant.owner)
+        for call in waiting:
+            call.stream = stream
+            rare(call).grant = grant
+        if stream.outbox is not None:
+            stream.outbox.send(wire.Subscribe(message.uid))
+        elif stream.error is not None and not self.seek(waiting[0], stream.error):
+            self._lose(message.uid, stream.error)
+
+    # -- the caller --------------------------------------------------------------------
+
+    def _on_seek(self, message: wire.Seek, buffers: Any, sender: int) -> None:
+        runtime, uid = self._runtime, message.uid
+        if ids.maker(uid) != runtime.incarnation:
+            raise ProtocolError("it seeks a task that was not made here")
+        call = runtime.caller.calls.get(uid)
+        if call is None:
+            self._send(sender, wire.Resent(uid))
+        elif call.stream.outbox is not None and call.owner != message.lost:
+            self._redirect(call, sender)
+        elif uid in self._asked:
+            self._asked[uid].add(sender)
+        else:
+            self._asked[uid] = {sender}
+            runtime._watch(call, lambda: self._ended(call))
+
+    def placed(self, stream: Stream) -> None:
+        """A life has its place: so have the calls that wait for it."""
+        for uid in list(self._asked):
+            call = self._runtime.caller.calls.get(uid)
+            if call is not None and call.stream is stream:
+                for asker in self._asked.pop(uid):
+                    self._redirect(call, asker)
+
+    def _redirect(self, call: Call, asker: int) -> None:
+        mention = _Mention(call)
+        reference = wire.Reference(wire.TASK, call.uid, call.owner)
+        message = wire.Resent(call.uid, wire.Extra(references=[reference]))
+        outbox = self._runtime.outbox(asker)
+        if outbox is not None:
+            outbox.send(message, Payload(b"", (mention,)))
+
+    def _ended(self, call: Call) -> None:
+        askers = self._asked.pop(call.uid, ())
+        message: Any = wire.Resent(call.uid)
+        if call.state == DONE and type(call.result) is bytes:
+            message = wire.Done(call.uid, call.result)
+        elif call.state > DONE:
+            reason = wire.REASONS.index(rare(call).reason or wire.REASONS[wire.LOST])
+            if call.state == CANCELLED:
+                reason = wire.CANCELLED
+            message = wire.Failed(call.uid, reason, call.result)
+        for asker in askers:
+            self._send(asker, message)
+
+    def _send(self, to: int, message: Any) -> None:
+        outbox = self._runtime.outbox(to)
+        if outbox is not None:
+            outbox.send(message)

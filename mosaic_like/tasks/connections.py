@@ -1,0 +1,394 @@
+"""Tasks that wait for each other, in the runtime that put them together.
+
+``core/dependencies.py`` decides who is sent, who ends and who goes again; here that is
+done to the calls. Tasks come in when they are prepared, when others are to wait for
+them, and when they fail, so that they can be retried; one that is submitted by itself
+and ends well never comes here. Everything is for the runtime's thread.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..comms import messages as wire
+from ..comms.causes import Cause
+from ..comms.exceptions import dump_error
+from ..core.caller import HELD, Call, rare
+from ..core.dependencies import Dependencies, Rearm, Send, Settle, Stop, Wait
+from ..core.task import (
+    ABORT,
+    CANCELLED,
+    DONE,
+    FAILED,
+    PENDING,
+    PREPARE,
+    RETRY,
+    RUNNING,
+    STATES,
+    SUBMIT_EVENT,
+    following,
+)
+from ..errors import (
+    BlockedError,
+    InvalidTransitionError,
+    TaskAbortedError,
+    TaskCancelledError,
+    UpstreamError,
+)
+from ..ids import task_name
+from ..proxies.task import TaskProxy
+from .prepared import Prepared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ..core.dependencies import Effect
+    from ..core.dispatch import Entry, FunctionQueue
+    from .submission import Functions
+
+_NAMED = 5  # blockers that an error lists
+
+
+class Connections:
+    """Of one runtime; made with its ``Functions``."""
+
+    def __init__(self, functions: Functions) -> None:
+        self._functions = functions
+        self._runtime = functions.runtime
+        self.state = Dependencies()
+        # By the first uid, as all of these: those whose proxies are still held.
+        self.calls: dict[int, Call] = {}
+        # What may be sent, or sent again, and where.
+        self._kept: dict[int, Prepared | Entry] = {}
+        self._queues: dict[int, FunctionQueue] = {}
+        # What was required beside the arguments, which hold what they mention.
+        self._required: dict[int, list[TaskProxy[Any]]] = {}
+
+    # -- who comes in ------------------------------------------------------------------
+
+    def add(self, prepared: Prepared) -> None:
+        """A task that was prepared."""
+        call = prepared.call
+        if call.state >= DONE or call.hold != HELD:
+            return
+        uid = self._enlist(call)
+        self._kept[uid] = prepared
+        self._queues[uid] = self._functions.queues[prepared.task.is_async]
+        prepared.hold()
+        options = prepared.task._options
+        after = {t if isinstance(t, TaskProxy) else t._task for t in options.after}
+        for proxy, any_end in _needs(prepared.payload):
+            self._need(uid, proxy, any_end, proxy in after)
+
+    def failed(self, queue: FunctionQueue, entry: Entry) -> None:
+        """A task that was submitted has failed or was cancelled, or is about to be."""
+        call = entry.call
+        if call.first_uid in self._kept:
+            return
+        uid = self._enlist(call)
+        self._kept[uid], self._queues[uid] = entry, queue
+        for proxy, any_end in _needs(entry.payload):
+            self.state.know(uid, self._enlist(proxy._call), any_end)
+
+    def _enlist(self, call: Call) -> int:
+        """It is a member from now on."""
+        uid = call.first_uid
+        if uid in self.calls:
+            return uid
+        self.calls[uid] = call
+        rare(call).connected = True
+        member = self.state.members.get(uid)
+        if member is None:
+            member = self.state.add(uid, label_of(call), call.state)
+            member.reason = rare(call).reason
+        if call.state < DONE:
+            self._watch(uid, call)
+        return uid
+
+    def _watch(self, uid: int, call: Call) -> None:
+        def ended() -> None:
+            # After all who wait for it: it has ended before what follows from that.
+            waiters.append(lambda: self._ended(uid, call))
+
+        self._runtime._watch(call, ended)
+        waiters = call.waiters
+
+    def _need(
+        self, uid: int, proxy: TaskProxy[Any], any_end: bool, orders_only: bool
+    ) -> None:
+        other = self._enlist(proxy._call)
+        self._do(self.state.require(uid, other, any_end, orders_only))
+
+    # -- what users ask for ------------------------------------------------------------
+
+    def require(self, call: Call, others: Iterable[TaskProxy[Any]]) -> None:
+        """Let a task wait for others.
+
+        Raises:
+            InvalidTransitionError: it was sent or has ended.
+            CycleError: one of them waits for it.
+        """
+        uid = self._member(call)
+        for proxy in others:
+            try:
+                self._need(uid, proxy, False, True)
+            except InvalidTransitionError as error:
+                error.add_note(
+                    f"  {label_of(call)} was given to the workers, or has ended: what "
+                    "it waits for is said before it is submitted, see Task.task()"
+                )
+                raise
+            self._required.setdefault(uid, []).append(proxy)
+
+    def submit(self, call: Call, wait: bool) -> None:
+        """Send a prepared task as soon as nothing blocks it, with what it needs.
+
+        Raises:
+            InvalidTransitionError: it is not prepared.
+            BlockedError: it may not wait, and has to.
+        """
+        following(call.state, SUBMIT_EVENT)  # or it raises
+        uid = self._member(call)
+        blockers = () if wait else self.state.blockers(uid)
+        if blockers:
+            labels = [self.state.members[b] for b in blockers[:_NAMED]]
+            names = ", ".join(f"{m.label} ({STATES[m.state]})" for m in labels)
+            more = len(blockers) - len(labels)
+            raise BlockedError(
+                f"{label_of(call)} waits for {names}"
+                + (f" and {more} more" if more else "")
+                + "; submit() without wait=False sends it when they have ended",
+                task_name(uid),
+            )
+        self._do(self.state.submit(uid))
+
+    def want(self, call: Call) -> None:
+        """Somebody waits for a task: if it is only prepared, it is submitted."""
+        if call.state == PREPARE and call.first_uid in self._kept:
+            self.submit(call, True)
+
+    def retry(self, call: Call) -> None:
+        """Once more, with those that ended only because of it.
+
+        Raises:
+            InvalidTransitionError: it has neither failed nor was it cancelled.
+            TypeError: it is no function task of this runtime.
+        """
+        following(call.state, RETRY)
+        if call.first_uid not in self._kept:
+            for queue in self._functions.queues:
+                entry = queue.entry_of(call)
+                if entry is not None:
+                    self.failed(queue, entry)
+        if call.first_uid not in self._kept:
+            raise TypeError(
+                f"{label_of(call)} cannot be retried here: only function tasks that "
+                "this runtime has submitted can; a method of a tessera, whose state "
+                "may be another now, is called again"
+            )
+        self._do(self.state.retry(call.first_uid))
+
+    def abort(self, call: Call) -> None:
+        """Give a task up for good, with what needs it.
+
+        Raises:
+            InvalidTransitionError: it runs, is done or was aborted.
+        """
+        shown = call.rare is not None and call.rare.running_s is not None
+        following(RUNNING if shown and call.state == PENDING else call.state, ABORT)
+        self._do(self.state.abort(self._member(call)))
+
+    def then(
+        self,
+        task: TaskProxy[Any],
+        fn: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> TaskProxy[Any]:
+        """A task that takes the value of another, prepared; from any thread."""
+        from .function import Task
+        from .function import task as as_task
+
+        made = fn if isinstance(fn, Task) else as_task(fn)
+        return made.task(task, *args, **kwargs)
+
+    def required(self, call: Call) -> list[TaskProxy[Any]]:
+        """What it waits for, as far as that is held."""
+        member = self.state.members.get(call.first_uid)
+        return [] if member is None else self._proxies(member.needs)
+
+    def blocking(self, call: Call) -> list[TaskProxy[Any]]:
+        """What waits for it, as far as that is held."""
+        member = self.state.members.get(call.first_uid)
+        return [] if member is None else self._proxies(member.blocks)
+
+    def blockers(self, call: Call) -> list[TaskProxy[Any]]:
+        """What it still has to wait for."""
+        if call.first_uid not in self.calls:
+            return []
+        return self._proxies(self.state.blockers(call.first_uid))
+
+    def unfinished(self, calls: Iterable[Call]) -> list[TaskProxy[Any]]:
+        """These, and all they need that has not ended; each after what it needs."""
+        uids = [self._member(call) for call in calls]
+        return self._proxies(self.state.unfinished(uids))
+
+    def _member(self, call: Call) -> int:
+        """It may not have come in yet, if another thread has made it."""
+        return self._enlist(call)
+
+    def _proxies(self, uids: Iterable[int]) -> list[TaskProxy[Any]]:
+        """Of those that are held: further proxies of the same tasks."""
+        found: list[TaskProxy[Any]] = []
+        for uid in uids:
+            call = self.calls.get(uid)
+            if call is not None:
+                rare(call).proxies += 1
+                found.append(TaskProxy(self._runtime, call))
+        return found
+
+    # -- who goes ----------------------------------------------------------------------
+
+    def dropped(self, call: Call) -> None:
+        """Nobody holds a task that has not been submitted, or has ended."""
+        uid = call.first_uid
+        if self.calls.get(uid) is not call:
+            return
+        del self.calls[uid]
+        queue = self._queues.pop(uid, None)
+        if queue is not None:
+            queue.let_go(call)
+        self._kept.pop(uid, None)
+        self._required.pop(uid, None)
+        self.state.forget(uid, self.calls)
+
+    # -- what happens ------------------------------------------------------------------
+
+    def _ended(self, uid: int, call: Call) -> None:
+        member = self.state.members.get(uid)
+        if self.calls.get(uid) is not call or member is None:
+            return
+        if member.state != call.state:  # or it was ended by what stands below
+            self._do(self.state.ended(uid, call.state, rare(call).reason))
+        if call.state == DONE:
+            self._kept.pop(uid, None)  # with its arguments
+            self._required.pop(uid, None)
+        if call.hold != HELD:
+            self.dropped(call)
+
+    def _do(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(uid):
+                    self._send(uid)
+                case Wait(uid):
+                    self._wait(uid)
+                case Rearm(uid):
+                    self._rearm(uid)
+                case Stop(uid):
+                    self._runtime.cancel(self.calls[uid], "it was aborted")
+                case Settle(uid, state, because):
+                    self._settle(uid, state, because)
+
+    def _send(self, uid: int) -> None:
+        kept = self._kept[uid]
+        if not isinstance(kept, Prepared):
+            self._functions.send_again(self._queues[uid], kept)
+            return
+        (proxy,) = self._proxies([uid])
+        kept.submit(proxy)
+
+    def _wait(self, uid: int) -> None:
+        call = self.calls[uid]
+        call.state = PENDING
+        rare(call).reason = "arguments"
+        self._runtime.caller.calls[call.uid] = call  # on its way, as others are
+
+    def _rearm(self, uid: int) -> None:
+        """It has ended and is to be sent again, under another uid."""
+        call, runtime = self.calls[uid], self._runtime
+        kept = self._kept[uid]
+        item = rare(call)
+        item.first_uid = uid
+        runtime.release(call)  # the end that it had
+        call.hold = HELD
+        call.uid = next(runtime.uids)
+        call.stream = self._queues[uid].unplaced
+        call.state, call.result, call.settled_s = PENDING, None, 0.0
+        item.attempt += 1
+        item.reason = item.running_s = item.told = item.error = item.value = None
+        item.cached = item.fetched = item.unheard = False
+        if kept.extra is not None:  # which holds what was said of the attempt before
+            extra = msgspec.structs.replace(kept.extra, attempt=0)
+            if isinstance(kept, Prepared):
+                kept.extra = extra
+            else:
+                self._kept[uid] = kept._replace(extra=extra)
+        self._queues[uid].hold(call, None)
+        self._watch(uid, call)
+
+    def _settle(self, uid: int, state: int, because: int) -> None:
+        call = self.calls.get(uid)
+        if call is None:
+            return
+        error = self._error(call, state, because)
+        if call.state < DONE:
+            rare(call).reason = "upstream" if because else None
+            kind = wire.UPSTREAM if state == FAILED else wire.CANCELLED
+            self._queues[uid].let_go(call)
+            self._runtime.caller.end_unsent(call, state, kind, error)
+        else:  # it had failed, and is given up
+            call.state, call.result = state, error
+            call.settled_s = time.time()
+            rare(call).reason = "upstream" if because else None
+            rare(call).unheard = False
+
+    def _error(self, call: Call, state: int, because: int) -> bytes:
+        """What a task ends with that was not run."""
+        name, uid = label_of(call), task_name(call.first_uid)
+        serializer = self._runtime.serializer
+        if not because:
+            given_up = TaskAbortedError(f"{name} was given up: abort() was called", uid)
+            return dump_error(given_up, serializer)
+        other = self.state.members[because].label
+        culprit = self.calls.get(because)
+        cause = None
+        if culprit is not None and type(culprit.result) is bytes:
+            cause = Cause(culprit.result)
+        told = f" ({cause.kind}: {cause.message})" if cause is not None else ""
+        error: BaseException
+        if state == FAILED:
+            error = UpstreamError(
+                f"{name} was not called: {other}, which it waits for, failed{told}; "
+                f"retry() of that runs this one too",
+                uid,
+            )
+        elif state == CANCELLED:
+            error = TaskCancelledError(
+                f"{name} was not called: {other}, which it waits for, was cancelled",
+                uid,
+            )
+        else:
+            error = TaskAbortedError(
+                f"{name} was given up: {other}, which it waits for, was aborted", uid
+            )
+        if cause is None or state != FAILED:
+            return dump_error(error, serializer)
+        return cause.under(error, serializer)
+
+
+def label_of(call: Call) -> str:
+    """The name of a task, for people."""
+    return str(call.name)
+
+
+def _needs(payload: Any) -> Iterator[tuple[TaskProxy[Any], bool]]:
+    """The tasks among arguments whose ends are waited for, and if any end will do."""
+    for handle in getattr(payload, "handles", ()):
+        proxy = getattr(handle, "proxy", None)
+        # Nothing that was put into the warehouse, and none that stands for itself.
+        if type(proxy) is TaskProxy and handle.kind != wire.QUOTED:
+            yield proxy, handle.kind == wire.ALLOWED

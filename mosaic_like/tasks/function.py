@@ -1,0 +1,544 @@
+"""``@task``: a function whose calls can run in other processes.
+
+A ``Task`` is the function with its options. Calling it calls the function; everything
+remote has a verb. Which worker runs a call is decided in ``core/dispatch.py``; what
+options such as ``cache_key`` do is in ``policy.py``, which is asked only by tasks that
+have some.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import marshal
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar, overload
+
+import msgspec
+
+from .. import session
+from ..comms.frames import UNSEEN
+from ..comms.messages import Extra
+from ..comms.serialization import PLAIN, Payload
+from ..core.caller import COUNTED_BYTES
+from ..core.retries import OPTIONS as RETRY_OPTIONS
+from ..proxies.limits import put_limits
+from ..proxies.outputs import TaskDone
+from ..proxies.retries import dump_retries
+from ..proxies.schema import Method
+from ..proxies.task import PREPARING, TaskProxy
+from .code import Code, located
+from .concurrency import current_tags
+from .mapping import mapped_arguments, starmap_arguments
+from .options import UNSET, TaskOptions, check_options, merged
+from .picture import note_parents
+from .planning import Planner
+from .policy import check_against, code_of, is_needed, planner_of
+from .prepared import Prepared
+from .submission import functions_of
+from .tracing import DRAWING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
+
+    from ..proxies.array import TaskArrayProxy
+    from .caching import Cache, CacheInfo
+    from .submission import Functions
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+_SCALARS = PLAIN - {bytes}
+
+
+class Task(Generic[P, R]):
+    """A function with options, made by ``mosaic.task``; see there.
+
+    >>> import mosaic_like as mosaic
+    >>> @mosaic.task
+    ... def square(x): return x * x
+    >>> square(3)  # the function itself, here
+    9
+    >>> async def main():
+    ...     return await square.submit(square.submit(2)).result()
+    >>> mosaic.run(main, num_workers=1)
+    16
+    """
+
+    __mosaic_task__: ClassVar[bool] = True
+
+    def __init__(self, fn: Callable[P, R], options: TaskOptions, code: Code) -> None:
+        self._fn = fn
+        self._options = options
+        self._code = code
+        self._method = Method(code.name, fn, False)
+        self._low, self._high = self._method.low, self._method.high
+        self._extra = _extra_of(options, code.name)
+        self._planner = planner_of(options)
+        self._is_plain = self._extra is None and not is_needed(options)
+        if not self._is_plain:
+            self._low, self._high = 1, 0  # never the short way
+        functools.update_wrapper(self, fn, updated=())
+
+    # -- what it is --------------------------------------------------------------------
+
+    @property
+    def fn(self) -> Callable[P, R]:
+        """The function itself."""
+        return self._fn
+
+    @property
+    def name(self) -> str:
+        """The option, or the name of the function."""
+        return self._options.name or self._code.name
+
+    @property
+    def description(self) -> str | None:
+        """The option, or the first paragraph of the function's docstring."""
+        if self._options.description is not None:
+            return self._options.description
+        text = inspect.getdoc(self._fn)
+        return None if not text else text.partition("\n\n")[0].replace("\n", " ")
+
+    @property
+    def tags(self) -> frozenset[str]:
+        return self._options.tags
+
+    @property
+    def version(self) -> str | None:
+        return self._options.version
+
+    @property
+    def key(self) -> str:
+        """``module:qualname``: the same in all processes, for what is kept by it."""
+        fn = self._fn
+        module = getattr(fn, "__module__", None) or "builtins"
+        return f"{module}:{getattr(fn, '__qualname__', self._code.name)}"
+
+    @property
+    def is_async(self) -> bool:
+        """Its function is a coroutine function."""
+        return self._code.is_async
+
+    # -- calling -----------------------------------------------------------------------
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._fn(*args, **kwargs)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        if instance is None:
+            return self
+        raise TypeError(
+            f"{self.name} is a method: @task is for functions; mark the class with "
+            "@tessera and call the method on its proxy, or make it a staticmethod"
+        )
+
+    @overload
+    def submit(
+        self: Task[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> TaskProxy[T]: ...
+    @overload
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskProxy[R]: ...
+    def submit(self, *args: Any, **kwargs: Any) -> TaskProxy[Any]:
+        """Run it in some worker; returns at once.
+
+        The arguments are taken as they are now. Tasks among them, at any depth, stand
+        for their values: the call starts when they have ended. There is no order
+        between function tasks.
+
+        Raises:
+            TypeError: the arguments do not fit the signature.
+            SerializationError: an argument, or the function, cannot travel.
+            RuntimeError: there is no runtime.
+        """
+        if (
+            kwargs
+            or not self._low <= len(args) <= self._high
+            or current_tags()
+            or DRAWING.get() is not None
+        ):
+            with UNSEEN:
+                return self._submit(args, kwargs, 3)
+        runtime = session.current()
+        functions = runtime.functions or functions_of(runtime)
+        code = self._code
+        target = functions.target(code)
+        for arg in args:
+            if type(arg) not in _SCALARS:
+                with UNSEEN:
+                    return self._submit(args, kwargs, 3)
+        data = marshal.dumps(args, 2)
+        payload = data if len(data) <= COUNTED_BYTES else Payload(data)
+        return TaskProxy(runtime, runtime.submit(target, code.method, payload))
+
+    def _submit(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], depth: int
+    ) -> TaskProxy[Any]:
+        """Any call; ``depth``: of the frame of who asks."""
+        drawing = DRAWING.get()
+        if drawing is not None:
+            return drawing.call(self, args, kwargs)  # type: ignore[no-any-return]  # in place of a task
+        if self._is_plain and not current_tags():
+            runtime = session.current()
+            functions: Functions = runtime.functions or functions_of(runtime)
+            self._check(args, kwargs)
+            target = functions.target(self._code)
+            payload = runtime.dump_call(self, args, kwargs)
+            extra = _unordered(payload, None)
+            call = runtime.submit(target, self._code.method, payload, extra, depth + 1)
+            if extra is not None:  # it takes tasks: pictures show that
+                functions.on_loop(note_parents, call, payload)
+            return TaskProxy(runtime, call)
+        prepared = self.prepare(args, kwargs, depth + 1)
+        proxy = prepared.proxy()
+        prepared.functions.on_loop(prepared.submit, proxy)
+        return proxy
+
+    def task(self, *args: Any, **kwargs: Any) -> TaskProxy[Any]:
+        """A call that is made and not sent: state prepare.
+
+        It is sent by ``submit()``, by awaiting it, or when a call that is sent takes
+        it as an argument. Until then ``require``, ``block`` and ``then`` say what it
+        waits for; tasks among its arguments it waits for by itself.
+
+        Raises:
+            TypeError: the arguments do not fit the signature.
+            SerializationError: an argument, or the function, cannot travel.
+
+        >>> import mosaic_like as mosaic
+        >>> @mosaic.task
+        ... def double(x): return 2 * x
+        >>> async def main():
+        ...     task = double.task(2)
+        ...     return task.state, await task.result()
+        >>> mosaic.run(main, num_workers=1)
+        (<TaskState.PREPARE: 'prepare'>, 4)
+        """
+        with UNSEEN:
+            drawing = DRAWING.get()
+            if drawing is not None:
+                return drawing.call(self, args, kwargs)  # type: ignore[no-any-return]  # in place of a task
+            token = PREPARING.set(True)
+            try:
+                prepared = self.prepare(args, kwargs, 3)
+            finally:
+                PREPARING.reset(token)
+            functions = prepared.functions
+            proxy = prepared.proxy()
+            functions.on_loop(functions.connections.add, prepared)
+            return proxy
+
+    def prepare(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], depth: int = 2
+    ) -> Prepared:
+        """A call that is made and not sent, for graphs and policies.
+
+        Args:
+            args, kwargs: of the call.
+            depth: of the frame of who asks, where the call is said to be made.
+
+        Raises:
+            TypeError: the arguments do not fit the signature.
+            SerializationError: an argument, or the function, cannot travel.
+        """
+        runtime = session.current()
+        functions: Functions = runtime.functions or functions_of(runtime)
+        self._check(args, kwargs)
+        where = runtime.resolve_worker(self._options.runtime)
+        # Of a tessera that has no place yet it is the stream to it.
+        owner = 0 if where is None else getattr(where, "incarnation", 0) or where.owner
+        target = functions.target(self._code)
+        after = tuple(_token(task) for task in self._options.after)
+        plan, sent = None, kwargs
+        planner = self._planner
+        if planner is None and current_tags():
+            planner = Planner(self._options)
+        if planner is not None:
+            plan = planner.plan(self, args, kwargs, runtime.uid)
+            sent = plan.with_hidden(kwargs)
+        payload = runtime.dump_call(self, (*args, *after), sent)
+        extra = _unordered(payload, self._extra_now())
+        call, extra = runtime.prepare(target, self._code.method, extra, depth + 1)
+        prepared = Prepared(functions, self, args, kwargs, call, payload, extra, plan)
+        prepared.owner = owner
+        return prepared
+
+    def map(self, *args: Any, **kwargs: Any) -> TaskArrayProxy[Any]:
+        """Submit a call for each item of the arguments that are iterable.
+
+        Strings, bytes, mappings and what stands in ``unmapped(...)`` go to each call as
+        they are, and so does a single task; of an array of tasks call i takes task i,
+        and waits for no other.
+
+        Raises:
+            ValueError: their lengths differ; the text has all of them.
+            TypeError: nothing is iterable, or a call does not fit the signature.
+
+        >>> import mosaic_like as mosaic
+        >>> @mosaic.task
+        ... def add(x, y): return x + y
+        >>> async def main():
+        ...     return await add.map(add.map([1, 2, 3], 10), y=[1, 2, 3]).result()
+        >>> mosaic.run(main, num_workers=1)
+        [12, 14, 16]
+        """
+        from ..proxies.array import TaskArrayProxy
+
+        with UNSEEN:
+            drawing = DRAWING.get()
+            if drawing is not None:
+                drawn = drawing.mapped(self, args, kwargs)
+                if drawn is not UNSET:
+                    return drawn  # type: ignore[no-any-return]  # in place of the tasks
+            calls = mapped_arguments(self._method, args, kwargs)
+            tasks = []
+            for a, k in calls:  # no comprehension: that is a frame of its own
+                tasks.append(self._submit(a, k, 2))
+            return TaskArrayProxy(tasks)
+
+    def starmap(
+        self,
+        params: Iterable[tuple[Any, ...] | dict[str, Any]],
+        /,
+        common: Mapping[str, Any] | None = None,
+    ) -> TaskArrayProxy[Any]:
+        """Submit a call for each tuple of positional, or dict of keyword, arguments.
+
+        Args:
+            params: of each call.
+            common: keyword arguments of all calls; each must then be a dict.
+
+        Raises:
+            TypeError: something else is among them; the text has its index.
+        """
+        from ..proxies.array import TaskArrayProxy
+
+        with UNSEEN:
+            tasks = []
+            for a, k in starmap_arguments(self.name, params, common):
+                tasks.append(self._submit(a, k, 2))
+            return TaskArrayProxy(tasks)
+
+    # -- what is cached ----------------------------------------------------------------
+
+    def cache_info(self) -> CacheInfo:
+        """How often values were there already; of this process.
+
+        ``hits``: they were there; ``reused``: they were being made; ``misses``: they
+        were made; ``size``: how many are there now.
+        """
+        return self._cache().info
+
+    def cache_clear(self) -> None:
+        """Forget the values that this process knows; those in a ``store`` stay."""
+        self._cache().clear()
+
+    def _cache(self) -> Cache:
+        from .guarding import guards_of
+        from .planning import namespace
+
+        return guards_of(session.current()).cache(namespace(self))
+
+    # -- options -----------------------------------------------------------------------
+
+    def options(self, **options: Any) -> Task[P, R]:
+        """The same function with other options; this one stays as it is.
+
+        Args:
+            options: those of ``mosaic.task``; UNSET keeps one, None unsets it. And of
+                the calls: ``after``: tasks that must have ended well before; ``delay``:
+                seconds before a call may start; ``batch_size``: calls that go
+                together.
+
+        Raises:
+            TypeError: unknown options, or values of the wrong type.
+            ValueError: a value out of range.
+        """
+        new = merged(self._options, options)
+        return Task(self._fn, new, code_of(self._code, self._options, new))
+
+    def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        signature = self._method.signature
+        if signature is None:
+            return
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}{signature}: {error}") from None
+
+    # -- by name -----------------------------------------------------------------------
+
+    async def serve(self) -> None:
+        """Let other programs of the cluster call it; see ``runtime.serve``."""
+        await session.current().serve(self)
+
+    def to_json(self) -> str:
+        """Its name and options, for ``from_json`` in another program.
+
+        Raises:
+            ValueError: its function, or what an option has, is in no module.
+        """
+        from .jsonable import to_json
+
+        return to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Task[..., Any]:
+        """The task that ``to_json`` has written. It imports the module that is named.
+
+        Raises:
+            LookupError: there is no such module or function here.
+            ValueError: the text is no task.
+
+        >>> import shutil, mosaic_like as mosaic
+        >>> text = mosaic.task(shutil.copy, max_retries=2).to_json()
+        >>> text
+        '{"task": "shutil:copy", "options": {"max_retries": 2}}'
+        >>> mosaic.Task.from_json(text)
+        <task copy>
+        """
+        from .jsonable import from_json
+
+        return from_json(text)
+
+    def _extra_now(self) -> Extra | None:
+        """For one call, which may change it."""
+        return None if self._extra is None else msgspec.structs.replace(self._extra)
+
+    def describe(self) -> tuple[str, list[str]]:
+        """What is called and the names of its positional arguments, for errors."""
+        signature = self._method.signature
+        names = [] if signature is None else list(signature.parameters)
+        return self.name, names
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        found = located(self._fn)
+        if found is not None and _found(*found) is self:
+            return _found, found
+        return _rebuilt, (self._fn, self._options.given(), self._code.name)
+
+    def __repr__(self) -> str:
+        return f"<task {self.name}>"
+
+
+@overload
+def task(fn: Callable[P, R], /, **options: Any) -> Task[P, R]: ...
+@overload
+def task(
+    fn: None = None, /, **options: Any
+) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+def task(fn: Any = None, /, **options: Any) -> Any:
+    """Make a function one whose calls can run in other processes.
+
+    Args:
+        fn: a function or coroutine function, or anything that can be called.
+        name: for people; else the function's own.
+        description: for people; else the first paragraph of its docstring.
+        tags: strings, for limits and records.
+        version: what is kept of another version is not used.
+        run_name: of each call: a format string of its parameters, such as
+            ``"{path}"``, or a function of the dict of them.
+        max_retries: how often a call runs again that raises, whose time is over, or
+            whose worker was lost while it ran.
+        retry_on, retry_if, retry_delay, retry_jitter: after which errors, and when; see
+            ``proxy.method.options``.
+        timeout: seconds that each attempt has, from when it is sent to a worker.
+        interrupt: how a plain function that runs is stopped; see
+            ``proxy.method.options``.
+        cache_key: ``"inputs"``, or a function of the context and the parameters that
+            gives a string: calls with the same one run once.
+        cache_expiration: seconds, or a timedelta, that a value is used for.
+        refresh_cache: True: run it, and keep what it gives.
+        persist: keep values in ``store``.
+        store: a directory, or an object with ``get``, ``put``, ``delete``, ``in``.
+        store_key: under which a value is kept there, a format string.
+        serializer: ``"pickle"``, ``"json"``, or an object with ``dumps`` and ``loads``.
+        concurrency: a ``Concurrency``: how many calls may run at once.
+        cancel_if: a function of the value; if it says so, the task is cancelled.
+        log_prints: what it prints becomes log lines of the program.
+        on_done, on_failed: called where it ran, with info and value or exception.
+        on_state: called with info and transition.
+        runtime: a worker, or its uid, where all calls run.
+        viz_value: what a call gives in ``visualize``.
+
+    Raises:
+        TypeError: unknown options, all of which are named, a value of the wrong type,
+            or ``fn`` cannot be called.
+        ValueError: a value out of range.
+
+    >>> import mosaic_like as mosaic
+    >>> @mosaic.task(max_retries=2)
+    ... def half(x: int) -> float: return x / 2
+    >>> async def main():
+    ...     return await half.map([2, 4]).result()
+    >>> mosaic.run(main, num_workers=1)
+    [1.0, 2.0]
+    """
+    made = TaskOptions(**check_options(options))
+
+    def mark(function: Callable[P, R]) -> Task[P, R]:
+        _check_function(function)
+        given = made
+        if isinstance(function, Task):
+            given = merged(function._options, options)
+            function = function.fn
+        name = given.name or getattr(function, "__name__", type(function).__name__)
+        check_against(given, function)
+        return Task(function, given, code_of(Code(function, name), None, given))
+
+    return mark if fn is None else mark(fn)
+
+
+def _check_function(function: Any) -> None:
+    if isinstance(function, type) or not callable(function):
+        hint = "; of a class @tessera makes remote objects"
+        what = hint if isinstance(function, type) else ""
+        raise TypeError(f"@task marks a function, not {function!r}{what}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"@task: {function.__qualname__} is a generator, which gives no value to "
+            "send: return a list, or make it a method of a @tessera, which streams"
+        )
+
+
+def _found(module: str, name: str) -> Any:
+    """The Task of a module, where it is unpickled."""
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _rebuilt(fn: Any, options: dict[str, Any], name: str) -> Task[..., Any]:
+    made = TaskOptions(**options)
+    return Task(fn, made, code_of(Code(fn, name), None, made))
+
+
+def _token(task: Any) -> TaskDone:
+    """What only waits for a task, among the arguments."""
+    if isinstance(task, TaskProxy):
+        return task.done
+    return task if isinstance(task, TaskDone) else task._task.done
+
+
+def _unordered(payload: Any, extra: Extra | None) -> Extra | None:
+    """A call that takes tasks may be overtaken while these are fetched."""
+    if type(payload) is bytes or not payload.handles:
+        return extra
+    extra = extra or Extra()
+    extra.ordered = False
+    return extra
+
+
+def _extra_of(options: TaskOptions, name: str) -> Extra | None:
+    """What goes with each call of a task that has retries or a time."""
+    extra: Extra | None = None
+    if options.max_retries:
+        extra = Extra(max_retries=options.max_retries)
+    given = {n: v for n, v in options.given().items() if n in RETRY_OPTIONS}
+    if given:
+        extra = extra or Extra()
+        extra.retry = dump_retries(given, name)
+    limits = {"timeout": options.timeout, "interrupt": options.interrupt}
+    return put_limits(limits, extra)

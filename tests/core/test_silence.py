@@ -1,0 +1,69 @@
+"""When a runtime of another host counts as lost."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mosaic_like.core.silence import BEAT_S, LOST_S, SUSPECT_S, Presence, Silence
+
+
+def looked(silence: Silence, begin_s: float, end_s: float) -> list[Presence]:
+    """Look once in BEAT_S."""
+    count = int((end_s - begin_s) / BEAT_S)
+    return [silence.look(begin_s + (n + 1) * BEAT_S) for n in range(count)]
+
+
+def test_who_is_silent_is_suspect_and_then_lost() -> None:
+    seen = looked(Silence(100.0), 100.0, 120.0)
+    assert seen[int(SUSPECT_S) - 2 : int(SUSPECT_S)] == [
+        Presence.HEARD,
+        Presence.SUSPECT,
+    ]
+    assert seen[int(LOST_S) - 2 :] == [Presence.SUSPECT, *[Presence.SILENT] * 6]
+
+
+def test_who_is_heard_again_in_time_is_suspect_no_more() -> None:
+    silence = Silence(0.0)
+    assert looked(silence, 0.0, 10.0)[-1] is Presence.SUSPECT
+    silence.heard(10.5)
+    assert silence.look(11.0) is Presence.HEARD
+
+
+def test_who_is_lost_stays_lost_whatever_is_heard() -> None:
+    silence = Silence(0.0)
+    looked(silence, 0.0, 20.0)
+    silence.heard(20.5)
+    assert silence.look(21.0) is Presence.SILENT
+
+
+def test_the_end_of_a_process_is_known_by_two_refusals_in_a_row() -> None:
+    silence = Silence(0.0)
+    assert silence.refused() is Presence.HEARD
+    silence.answered()
+    assert silence.refused() is Presence.HEARD
+    assert silence.refused() is Presence.ENDED
+    assert silence.look(1.0) is Presence.ENDED
+
+
+def test_who_stood_still_itself_blames_no_other_for_it() -> None:
+    silence = Silence(0.0)
+    assert silence.look(1.0) is Presence.HEARD
+    assert silence.look(60.0) is Presence.HEARD
+    assert looked(silence, 60.0, 80.0)[-1] is Presence.SILENT
+
+
+def test_a_node_that_stood_still_too_long_ends_itself() -> None:
+    silence = Silence(0.0, 13.0, excuses_itself=False)
+    assert silence.look(1.0) is Presence.HEARD
+    assert silence.look(30.0) is Presence.SILENT
+
+
+@given(st.lists(st.floats(0.05, 4.9), min_size=1, max_size=60))
+def test_who_is_heard_often_enough_is_never_suspect(pauses: list[float]) -> None:
+    silence = Silence(0.0)
+    now_s = 0.0
+    for pause_s in pauses:
+        now_s += pause_s
+        assert silence.look(now_s) is Presence.HEARD
+        silence.heard(now_s)

@@ -1,0 +1,110 @@
+"""Whatever ends a cluster in order, ``__close__`` of every tessera has run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from programs import PREAMBLE, ROOT, Program
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TESSERAE = 5
+MAKE = f"""
+async def make():
+    made = [Sleeper.remote() for _ in range({TESSERAE})]
+    await asyncio.gather(*(one.ping() for one in made))
+    return made
+"""
+ENDS = {
+    "run": """
+async def main(runtime):
+    kept.extend(await make())
+kept = []
+mosaic.run(main, num_workers=2)
+""",
+    "async with": """
+async def main():
+    async with mosaic.init(num_workers=2):
+        kept.extend(await make())
+kept = []
+asyncio.run(main())
+""",
+    "stop": """
+mosaic.init(num_workers=2)
+kept = [Sleeper.remote() for _ in range(5)]
+[one.ping().get() for one in kept]
+mosaic.stop()
+""",
+    "never stopped": """
+mosaic.init(num_workers=2)
+kept = [Sleeper.remote() for _ in range(5)]
+[one.ping().get() for one in kept]
+""",
+}
+WAITS = """
+async def main(runtime):
+    kept = await make()
+    busy = kept[0].sleep(60)
+    ready(runtime)
+    await busy
+mosaic.run(main, num_workers=2)
+"""
+
+
+def closed(path: Path) -> int:
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_a_program_that_ends_closes_every_tessera(how: str, tmp_path: Path) -> None:
+    path = tmp_path / "closed"
+    run(PREAMBLE + MAKE + ENDS[how], path)
+    assert closed(path) == TESSERAE
+
+
+def test_a_program_that_mrun_has_run_closes_every_tessera(tmp_path: Path) -> None:
+    path = tmp_path / "closed"
+    run(PREAMBLE + MAKE + ENDS["run"], path, "-m", "mosaic_like", "-nw", "2")
+    assert closed(path) == TESSERAE
+
+
+def run(script: str, path: Path, *before: str) -> None:
+    words = [*before, sys.executable] if before else []
+    found = subprocess.run(
+        [sys.executable, *words, "-W", "error", "-c", script],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "CLOSED": str(path)},
+        timeout=30,
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 0, found.stderr
+    assert "did not end" not in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("who", "number", "code"),
+    [
+        ("head", signal.SIGINT, 130),
+        ("head", signal.SIGTERM, 143),
+        ("node:0", signal.SIGTERM, 1),
+        ("monitor", signal.SIGTERM, 1),
+    ],
+)
+def test_a_signal_that_ends_a_cluster_closes_every_tessera(
+    who: str, number: int, code: int, tmp_path: Path
+) -> None:
+    """Also where a call runs, which is cancelled; a node gives it its time first."""
+    path = tmp_path / "closed"
+    env = {"CLOSED": str(path), "MOSAIC_DRAIN_TIMEOUT_S": "0.3"}
+    with Program(MAKE + WAITS, **env).ready() as program:
+        pid = program.about["members"].get(who, program.process.pid)
+        os.kill(pid, number)
+        assert program.code() == code, program.errors()
+        assert program.left(5.0) == []
+    assert closed(path) == TESSERAE

@@ -1,0 +1,113 @@
+"""A producer that is faster than its tessera: memory stays bounded, orders still pass.
+
+The short form makes 100,000 calls with 4 KiB each; a million plain ones by
+
+    MOSAIC_TEST_LONG=1 python -m pytest -s tests/system/test_back_pressure.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mosaic_like as mosaic
+from mosaic_like.core.caller import BYTE_CREDIT, CALL_CREDIT
+
+LONG = bool(os.environ.get("MOSAIC_TEST_LONG"))
+CALLS = 1_000_000 if LONG else 100_000
+ARGUMENT = bytes(4096)
+WORKER_BYTES = 300 << 20
+# What a call is for its caller until it has ended: records, and in the short form its
+# arguments, which nobody else has.
+CALL_BYTES = 1500
+ORDER_S = 2.0  # in which an order passes, on a machine that does other things too
+
+
+class Slow:
+    """Takes its calls when it is let go."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.count = 0
+
+    def take(self, argument: bytes) -> None:
+        assert self.gate.wait(300)
+        self.count += 1
+
+    async def wait(self) -> None:
+        await asyncio.Event().wait()
+
+
+class Gate:
+    """What passes beside: another tessera of the same worker."""
+
+    async def open(self, slow: Any) -> None:
+        for tessera in mosaic.runtime().worker.tesserae.values():
+            if isinstance(tessera.instance, Slow):
+                tessera.instance.gate.set()
+
+    async def ping(self) -> int:
+        return resident_bytes()
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.timeout(900 if LONG else 90)
+def test_a_flood_of_calls_is_held_by_its_caller_and_orders_pass() -> None:
+    async def main(runtime: Any) -> None:
+        (worker,) = runtime.workers
+        slow = mosaic.remote(Slow, runtime=worker)()
+        gate = mosaic.remote(Gate, runtime=worker)()
+        waiting = mosaic.remote(Slow, runtime=worker)()
+        doomed = waiting.wait()
+        at_rest = await gate.ping().result()
+        before = resident_bytes()
+        began_s = time.monotonic()
+        argument = b"" if LONG else ARGUMENT
+        for _ in range(CALLS):
+            slow.take(argument)
+        last = slow.take(argument)
+        made_s = time.monotonic() - began_s
+        grown = resident_bytes() - before
+        # All of them stand: what passes now passes them.
+        orders = []
+        for order in (gate.ping, runtime.memory, gate.ping):
+            began_s = time.monotonic()
+            await order()
+            orders.append(time.monotonic() - began_s)
+        began_s = time.monotonic()
+        doomed.cancel()
+        with pytest.raises(mosaic.TaskCancelledError):
+            await doomed
+        orders.append(time.monotonic() - began_s)
+        full = await gate.ping().result()
+        stream = slow._mosaic_handle.stream
+        assert len(stream.held) >= CALLS - CALL_CREDIT
+        assert stream.outbox.bytes_out <= BYTE_CREDIT
+        print(
+            f"\n{CALLS:,} calls made in {made_s:.1f} s; caller +{grown >> 20} MiB, "
+            f"worker {at_rest >> 20} -> {full >> 20} MiB; orders took "
+            + ", ".join(f"{s * 1e3:.0f} ms" for s in orders)
+        )
+        assert full < WORKER_BYTES
+        assert grown < CALLS * (CALL_BYTES + len(argument))
+        assert max(orders) < ORDER_S
+        began_s = time.monotonic()
+        await gate.open(slow)
+        await last
+        count = await slow.count
+        assert count == CALLS + 1
+        at_end = await gate.ping().result()
+        print(f"run in {time.monotonic() - began_s:.1f} s; worker {at_end >> 20} MiB")
+        assert at_end < WORKER_BYTES
+
+    mosaic.run(main, num_workers=1)

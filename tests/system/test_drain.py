@@ -1,0 +1,284 @@
+"""Workers and nodes that leave in order: calls end, all closes, values go elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import mosaic_like as mosaic
+from mosaic_like.runtimes.spec import Spec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mosaic_like.runtimes.head import Head
+
+LARGE = 150_000  # characters: more than travels with the news of the end
+
+
+class Closing:
+    """Notes in a file that it was closed."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def wait(self, name: str) -> str:
+        """Until a file of this name is there."""
+        path = os.path.join(self._folder, name)
+        for _ in range(3000):
+            if os.path.exists(path):
+                return name
+            time.sleep(0.01)
+        raise TimeoutError(name)
+
+    def large(self, k: int) -> dict[str, str]:
+        return {"text": str(k) * LARGE}
+
+    def array(self) -> np.ndarray[Any, Any]:
+        return np.arange(LARGE)
+
+    def last(self, array: np.ndarray[Any, Any]) -> int:
+        return int(array[-1])
+
+    def fail(self) -> None:
+        raise ValueError("on purpose")
+
+    def length(self, value: Any) -> int:
+        return len(value["text"])
+
+    def ask(self, other: Any) -> list[Any]:
+        """Tasks of another worker, whose values are not looked at."""
+        return [other.large(3), other.fail()]
+
+    async def ask_after(self, other: Any, name: str) -> int:
+        """A call inside this one, made when that file is there."""
+        await asyncio.to_thread(self.wait, name)
+        pid: int = await other.pid().result()
+        return pid
+
+    def __close__(self) -> None:
+        with open(os.path.join(self._folder, f"closed-{os.getpid()}"), "a") as file:
+            file.write("closed\n")
+
+
+def closed(folder: Path, pid: int) -> int:
+    path = folder / f"closed-{pid}"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def run(main: Any, workers: int) -> None:
+    async def bounded(runtime: Any) -> None:
+        async with asyncio.timeout(50):
+            await main(runtime)
+
+    mosaic.run(bounded, num_workers=workers)
+
+
+def make(where: Any, folder: Path) -> Any:
+    return mosaic.remote(Closing, runtime=where)(str(folder))
+
+
+async def nothing_kept(runtime: Any) -> None:
+    """Wait until no large value is left."""
+    while True:
+        gc.collect()
+        report = await runtime.memory()
+        if not report.values:
+            return
+        await asyncio.sleep(0.05)
+
+
+def test_a_drained_worker_ends_its_calls_closes_and_hands_on(tmp_path: Path) -> None:
+    async def main(runtime: Any) -> None:
+        leaver, other = runtime.workers
+        await runtime.sharing.ready()
+        one, two = make(leaver, tmp_path), make(leaver, tmp_path)
+        beside = make(other, tmp_path)
+        unread, read = one.large(1), one.large(2)
+        await read.result()
+        array, other_array = one.array(), one.array()
+        await mosaic.gather(one.array())
+        passed, failed = await beside.ask(one).result()
+        running = two.wait("go")
+        queued = [two.pid() for _ in range(3)]
+        inner = beside.ask_after(two, "go")
+        draining = asyncio.ensure_future(runtime.drain(leaver))
+        while leaver in runtime.workers:
+            await runtime.membership()
+        # Made after it was told: refused there, or by this runtime.
+        with pytest.raises(mosaic.RuntimeDisconnectedError, match="being drained"):
+            await one.pid()
+        with pytest.raises(mosaic.RuntimeDisconnectedError, match="being drained"):
+            make(leaver, tmp_path)
+        assert await make(None, tmp_path).pid().result() == other.pid
+        assert not draining.done()
+        (tmp_path / "go").touch()
+        await draining
+        # What was called before runs, and what those calls have called.
+        assert await running.result() == "go"
+        assert await mosaic.gather(queued) == [leaver.pid] * 3
+        assert await inner.result() == leaver.pid
+        assert closed(tmp_path, leaver.pid) == 2
+        with pytest.raises(mosaic.RuntimeDisconnectedError) as caught:
+            await one.pid()
+        assert "has left the cluster: it was drained" in str(caught.value)
+        assert caught.value.verdict is mosaic.Verdict.NOT_STARTED
+        # Values, whoever holds them, whether they were read or not.
+        assert len((await unread.result())["text"]) == LARGE
+        assert await beside.length(read).result() == LARGE
+        assert await beside.length(passed).result() == LARGE
+        assert len((await passed.result())["text"]) == LARGE
+        assert await beside.last(array).result() == LARGE - 1
+        assert int((await other_array.result())[-1]) == LARGE - 1
+        with pytest.raises(ValueError, match="on purpose"):
+            await failed.result()
+        del unread, read, passed, failed, array, other_array, caught
+        await nothing_kept(runtime)
+        assert [w.uid for w in runtime.workers] == [other.uid]
+
+    run(main, 2)
+
+
+def test_a_tessera_with_restarts_goes_on_elsewhere(tmp_path: Path) -> None:
+    async def main(runtime: Any) -> None:
+        leaver, other = runtime.workers
+        moving = mosaic.remote(Closing, runtime=leaver, max_restarts=1)(str(tmp_path))
+        await moving
+        before = [moving.wait("go"), moving.pid()]
+        draining = asyncio.ensure_future(runtime.drain(leaver))
+        while leaver in runtime.workers:
+            await runtime.membership()
+        later = [moving.pid() for _ in range(3)]
+        (tmp_path / "go").touch()
+        await draining
+        assert await mosaic.gather(before) == ["go", leaver.pid]
+        assert await mosaic.gather(later) == [other.pid] * 3
+        assert closed(tmp_path, leaver.pid) == 1
+
+    run(main, 2)
+
+
+def test_what_has_not_ended_in_time_is_cancelled(tmp_path: Path) -> None:
+    async def main(runtime: Any) -> None:
+        leaver, _ = runtime.workers
+        one = make(leaver, tmp_path)
+        await one
+        calls = [one.wait("never"), one.pid()]
+        with pytest.raises(TimeoutError, match="2 calls that had not ended"):
+            await runtime.drain(leaver, timeout=0.2)
+        for call in calls:
+            with pytest.raises(mosaic.TaskCancelledError, match="being drained"):
+                await call
+        assert closed(tmp_path, leaver.pid) == 1
+
+    run(main, 2)
+
+
+def test_what_cannot_be_drained_is_refused_at_once(tmp_path: Path) -> None:
+    async def main(runtime: Any) -> None:
+        (only,) = runtime.workers
+        for wrong, error, text in (
+            (only, ValueError, "worker:0:0 is the last worker"),
+            ("node:0", ValueError, "node:0 is the last node"),
+            ("worker:0:7", LookupError, "there are: node:0, worker:0:0"),
+            (5, TypeError, "expected a worker"),
+        ):
+            with pytest.raises(error, match=text):
+                await runtime.drain(wrong)
+        with pytest.raises(ValueError, match="at least 0"):
+            await runtime.drain(only, timeout=-1)
+        one = make(only, tmp_path)
+        assert await one.pid().result() == only.pid  # nothing has happened
+
+    run(main, 1)
+
+
+def test_a_worker_that_gets_sigterm_leaves_in_order_and_is_replaced(
+    tmp_path: Path,
+) -> None:
+    async def main(runtime: Any) -> None:
+        leaver, other = runtime.workers
+        one = make(leaver, tmp_path)
+        await one
+        running = one.wait("go")
+        os.kill(leaver.pid, signal.SIGTERM)
+        while leaver in runtime.workers:
+            await runtime.membership()
+        (tmp_path / "go").touch()
+        assert await running.result() == "go"
+        while len(runtime.workers) < 2:
+            await runtime.membership()
+        assert closed(tmp_path, leaver.pid) == 1
+        assert {w.uid for w in runtime.workers} == {leaver.uid, other.uid}
+        assert leaver.pid not in {w.pid for w in runtime.workers}
+
+    run(main, 2)
+
+
+def test_a_second_sigterm_does_not_wait_for_calls(tmp_path: Path) -> None:
+    async def main(runtime: Any) -> None:
+        leaver, _ = runtime.workers
+        one = make(leaver, tmp_path)
+        await one
+        running = one.wait("never")
+        os.kill(leaver.pid, signal.SIGTERM)
+        while leaver in runtime.workers:
+            await runtime.membership()
+        os.kill(leaver.pid, signal.SIGTERM)
+        with pytest.raises(mosaic.TaskCancelledError):
+            await running
+        while any(m.pid == leaver.pid for m in runtime.members.values()):
+            await runtime.membership()
+        assert closed(tmp_path, leaver.pid) == 1
+
+    run(main, 2)
+
+
+def add_node(runtime: Head) -> Any:
+    """Another node on this machine."""
+    cluster = runtime.hold.cluster
+    spec = Spec(
+        config=cluster.config.to_bytes(),
+        directory=str(cluster.directory.path),
+        monitor_address=cluster.monitor_address,
+        monitor_token=cluster.monitor_token,
+        path=list(sys.path),
+    )
+    return cluster._server.spawn(
+        "mosaic_like.runtimes.node:main", spec.encode(), attach=True, owner_pidfd=True
+    )
+
+
+def test_a_drained_node_leaves_with_all_that_is_on_it(tmp_path: Path) -> None:
+    async def main(runtime: Any) -> None:
+        child = add_node(runtime)
+        await runtime.wait_for_workers(2)
+        node = runtime.get_worker("worker:1:0")
+        while not any(m.uid == "warehouse:1" for m in runtime.members.values()):
+            await runtime.membership()
+        with pytest.raises(ValueError, match="values with a key"):
+            await runtime.drain("node:0")
+        one = make(node, tmp_path)
+        value = one.large(4)
+        await value
+        await runtime.drain("node:1")
+        assert closed(tmp_path, node.pid) == 1
+        assert await child.exited() == 0
+        assert len((await value.result())["text"]) == LARGE
+        assert [n.uid for n in runtime.nodes] == ["node:0"]
+        assert [w.uid for w in runtime.workers] == ["worker:0:0"]
+        beside = make(None, tmp_path)
+        assert await beside.length(value).result() == LARGE
+
+    run(main, 1)

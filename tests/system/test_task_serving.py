@@ -1,0 +1,101 @@
+"""Tasks that another program of the cluster calls by name."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import mosaic_like as mosaic
+
+if TYPE_CHECKING:
+    from specimens import RunIn
+
+LIMIT_S = 20.0
+CALLER = """
+import asyncio, sys
+import mosaic_like as mosaic
+
+async def main():
+    async with mosaic.connect(sys.argv[1]) as runtime:
+        key = sys.argv[2]
+        print(await runtime.served() == [key])
+        print(await runtime.task(key).submit(20, by=2).result())
+        print(await mosaic.gather(runtime.task(key).submit(i) for i in range(3)))
+
+asyncio.run(main())
+"""
+
+
+@mosaic.task
+def scale(x: int, *, by: int = 10) -> int:
+    return by * x
+
+
+@mosaic.task
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
+def test_serve_lets_another_program_submit_by_name(cluster: RunIn) -> None:
+    async def main(runtime: Any) -> None:
+        # As a function of a program, which the other one cannot import.
+        scale.fn.__module__ = "__main__"
+        try:
+            await runtime.serve(scale)
+        finally:
+            scale.fn.__module__ = __name__
+        (key,) = await runtime.served()
+        assert key == "__main__:scale"
+        where = str(runtime.hold.cluster.key)
+        other = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-W", "error", "-c", CALLER, where, key),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                out, err = await other.communicate()
+        except TimeoutError:
+            other.kill()
+            await other.wait()
+            raise
+        assert (out.decode().split("\n"), err) == (
+            ["True", "40", "[0, 10, 20]", ""],
+            b"",
+        )
+
+    cluster(main)
+
+
+def test_a_name_that_is_not_served_is_a_lookup_error_with_those_that_are(
+    cluster: RunIn,
+) -> None:
+    async def main(runtime: Any) -> None:
+        await scale.serve()
+        with pytest.raises(
+            LookupError, match=f"'a:b' is not|there are: .*'{scale.key}'"
+        ):
+            await runtime.task("a:b").submit(1)
+        with pytest.raises(ValueError, match="module:function"):
+            runtime.task("scale")
+        with pytest.raises(TypeError, match="takes tasks"):
+            await runtime.serve(len)
+        with pytest.raises(TypeError, match="by"):
+            await runtime.task(scale.key).submit(1, bye=2)
+        assert "served task" in repr(runtime.task(scale.key))
+
+    cluster(main)
+
+
+def test_a_served_task_is_cancelled_with_the_call_of_it(cluster: RunIn) -> None:
+    async def main(runtime: Any) -> None:
+        await runtime.serve(forever)
+        call = runtime.task(forever.key).submit()
+        call.cancel()
+        assert isinstance(await call.exception(), mosaic.TaskCancelledError)
+        await runtime.barrier(LIMIT_S)
+
+    cluster(main)

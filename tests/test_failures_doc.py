@@ -1,0 +1,315 @@
+"""Each text of docs/failures.md is what a user sees: it is brought about here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import mosaic_like as mosaic
+from mosaic_like.comms.messages import PROTOCOL, Hello
+from mosaic_like.core.monitor import MonitorState
+from mosaic_like.runtimes.base import PYTHON
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+PAGE = Path(__file__).parent.parent / "docs" / "failures.md"
+LIMIT_S = 40.0
+# What is different each time, and what the page has instead.
+PLACEHOLDERS = (
+    (r"\bpid \d+", "pid <pid>"),
+    (re.escape(socket.gethostname()), "<host>"),
+    (r"Solver#\d+", "Solver#1"),
+    (r"\bh\.\d+\b", "<task>"),
+    (re.escape(str(Path(__file__).parent)), "<folder>"),
+    (r"\.py:\d+", ".py:<line>"),
+    (r"\bprotocol \d+", "protocol <number>"),
+    (r"this cluster \d+:", "this cluster <number>:"),
+    (r"ipc://\S+", "<address>"),
+)
+
+
+class Solver:
+    """The object of the page's examples."""
+
+    def __init__(self, fails: bool = False) -> None:
+        if fails:
+            raise ValueError("no such model")
+
+    def run(self, started: str = "") -> None:
+        if started:
+            Path(started).touch()
+        time.sleep(30)
+
+    async def wait(self, started: str = "") -> None:
+        if started:
+            Path(started).touch()  # noqa: ASYNC240 -- one call
+        await asyncio.Event().wait()
+
+    def model(self) -> Any:
+        return [str(number) for number in range(50_000)]
+
+    def lock(self) -> Any:
+        return threading.Lock()
+
+    def image(self, value: Any = None) -> Any:
+        return value
+
+    def scale(self, array: Any) -> None:
+        array *= 2
+
+    def fail(self) -> None:
+        raise ValueError("no such image")
+
+    def leave(self) -> None:
+        os._exit(3)
+
+    def crash(self) -> None:
+        os.kill(os.getpid(), signal.SIGSEGV)
+        time.sleep(30)
+
+    def ask_itself(self, me: Any) -> Any:
+        return me.image().get(20)
+
+    def exits(self) -> None:
+        raise SystemExit(1)
+
+
+def shown(text: str) -> str:
+    """A text as the page has it."""
+    for pattern, placeholder in PLACEHOLDERS:
+        text = re.sub(pattern, placeholder, text)
+    return text.strip()
+
+
+def on_the_page() -> dict[str, str]:
+    """The text under each heading that has one."""
+    parts = re.split(r"^### (.+)$", PAGE.read_text(), flags=re.MULTILINE)
+    found = {}
+    for heading, body in zip(parts[1::2], parts[2::2], strict=True):
+        blocks = re.findall(r"^```text\n(.*?)^```$", body, re.MULTILINE | re.DOTALL)
+        if blocks:
+            found[heading] = "".join(blocks).strip()
+    return found
+
+
+async def error_of(task: Any) -> str:
+    """What the call ended by, as its traceback ends."""
+    error = await task.exception()
+    return line_of(error)
+
+
+def line_of(error: BaseException | None) -> str:
+    assert error is not None
+    kind = type(error)
+    name = kind.__qualname__
+    if kind.__module__.startswith("mosaic_like"):
+        name = f"mosaic_like.{name}"
+    return shown(f"{name}: {error}")
+
+
+def raised_by(function: Callable[[], Any]) -> str:
+    try:
+        function()
+    except Exception as error:
+        return line_of(error)
+    raise AssertionError("nothing was raised")
+
+
+async def there(path: Path) -> None:
+    async with asyncio.timeout(20):
+        while not path.exists():  # noqa: ASYNC110, ASYNC240 -- made by a method
+            await asyncio.sleep(0.005)
+
+
+def make(runtime: Any, index: int) -> Any:
+    return mosaic.remote(Solver, runtime=runtime.workers[index])()
+
+
+async def of_deaths(runtime: Any, tmp_path: Path) -> dict[str, str]:
+    """A worker dies, in several ways; each is replaced, at most five in a minute."""
+    texts = {}
+    first = runtime.workers[0]
+    solver = mosaic.remote(Solver, runtime=first)()
+    kept = solver.model()
+    await kept
+    running = solver.run(str(tmp_path / "killed"))
+    queued = solver.image()
+    using = make(runtime, 1).image(running)
+    await there(tmp_path / "killed")
+    os.kill(first.pid, signal.SIGKILL)
+    texts["A worker was killed while it ran the call"] = await error_of(running)
+    texts["A worker was killed before it ran the call"] = await error_of(queued)
+    error = None
+    try:
+        await kept.result()
+    except mosaic.WorkerDied as caught:
+        error = caught
+    texts["A worker was killed that had the result"] = line_of(error)
+    texts["An argument of the call failed"] = await error_of(using)
+    for heading, method in (
+        ("A method ended its process", "leave"),
+        ("A worker crashed", "crash"),
+    ):
+        async with asyncio.timeout(20):
+            while runtime.num_workers < 2:
+                await runtime.membership()
+        texts[heading] = await error_of(getattr(make(runtime, 0), method)())
+    async with asyncio.timeout(20):
+        while runtime.num_workers < 2:
+            await runtime.membership()
+    return texts
+
+
+async def of_cancelling(runtime: Any, tmp_path: Path) -> dict[str, str]:
+    texts = {}
+    solver = make(runtime, 0)
+    running = solver.wait(str(tmp_path / "runs"))
+    queued = solver.image()
+    await there(tmp_path / "runs")
+    queued.cancel()
+    texts["The call was cancelled before it started"] = await error_of(queued)
+    running.cancel("it is not needed")
+    texts["The call was cancelled while it ran"] = await error_of(running)
+    running = solver.wait.options(timeout=0.2)()
+    texts["The call took too long"] = await error_of(running)
+    running = solver.run(str(tmp_path / "slow"))
+    await there(tmp_path / "slow")
+    queued = solver.image.options(timeout=0.2)()
+    texts["The call waited too long"] = await error_of(queued)
+    running.cancel()
+    await running.exception()
+    frozen = runtime.workers[1]
+    other = make(runtime, 1)
+    await other.image()
+    os.kill(frozen.pid, signal.SIGSTOP)
+    silent = other.image.options(timeout=0.2)()
+    texts["A worker does not answer"] = await error_of(silent)
+    os.kill(frozen.pid, signal.SIGCONT)
+    return texts
+
+
+async def of_values(runtime: Any) -> dict[str, str]:
+    texts = {}
+    solver = make(runtime, 0)
+    texts["An argument cannot travel"] = raised_by(
+        lambda: solver.image([1, threading.Lock()])
+    )
+    texts["A result cannot travel"] = await error_of(solver.lock())
+    texts["An array that came from elsewhere was changed"] = await error_of(
+        solver.scale(np.ones(100_000))
+    )
+    texts["A method raised SystemExit"] = await error_of(solver.exits())
+    return texts
+
+
+async def of_use(runtime: Any) -> dict[str, str]:
+    texts = {}
+    solver = make(runtime, 0)
+    texts["Calls wait for each other in a circle"] = await error_of(
+        solver.ask_itself(solver)
+    )
+    closed = make(runtime, 0)
+    await closed.image()
+    await mosaic.close(closed)
+    texts["The object was closed"] = await error_of(closed.image())
+    broken = mosaic.remote(Solver, runtime=runtime.workers[0])(fails=True)
+    texts["The object could not be made"] = await error_of(broken.image())
+    return texts
+
+
+def of_versions() -> dict[str, str]:
+    state = MonitorState(PYTHON, b"")
+
+    def refusal(protocol: int, python: str) -> str:
+        hello = Hello(protocol, python, "node", "", b"12345678", "ipc:///x", "far", 1)
+        _, answer, _ = state.hello(hello)
+        return shown(f"mosaic_like.ConnectError: {answer.why}")  # type: ignore[attr-defined]  # it is refused
+
+    return {
+        "Another version of the library": refusal(PROTOCOL + 1, PYTHON),
+        "Another version of Python": refusal(PROTOCOL, "3.9"),
+    }
+
+
+def of_programs() -> dict[str, str]:
+    return {
+        "There is no runtime": raised_by(mosaic.runtime),
+        "There is no such cluster": raised_by(lambda: mosaic.connect("/tmp/no-key")),
+    }
+
+
+def of_the_monitor(tmp_path: Path) -> dict[str, str]:
+    """It is killed: so in a cluster of its own."""
+    texts = {}
+
+    async def main(runtime: Any) -> None:
+        solver = make(runtime, 0)
+        running = solver.wait(str(tmp_path / "monitored"))
+        await there(tmp_path / "monitored")
+        (monitor,) = [m for m in runtime.members.values() if m.uid == "monitor"]
+        os.kill(monitor.pid, signal.SIGKILL)
+        texts["The monitor has ended"] = await error_of(running)
+        texts["Something is made when the monitor has ended"] = await error_of(
+            mosaic.remote(Solver)().image()
+        )
+
+    mosaic.run(bounded(main), num_workers=1)
+    return texts
+
+
+def of_restarts() -> dict[str, str]:
+    """Three workers die: in a cluster of its own, which replaces them."""
+    texts = {}
+
+    async def main(runtime: Any) -> None:
+        solver = mosaic.remote(Solver, max_restarts=2, idempotent=True)()
+        texts["A call has ended two workers"] = await error_of(solver.crash())
+        await solver.image()
+        worker = runtime.get_worker(mosaic.info(solver).runtime_id)
+        os.kill(worker.pid, signal.SIGKILL)
+        while (error := await solver.image().exception()) is None:
+            pass  # until it is known here
+        texts["An object has no restarts left"] = line_of(error)
+
+    mosaic.run(bounded(main), num_workers=2)
+    # Where each life is made is not what the page is about.
+    return {name: re.sub(r"\bw0:\d", "w0:<n>", text) for name, text in texts.items()}
+
+
+def bounded(main: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Any]:
+    async def inside(runtime: Any) -> None:
+        async with asyncio.timeout(LIMIT_S):
+            await main(runtime)
+
+    return inside
+
+
+def collected(tmp_path: Path) -> dict[str, str]:
+    """Every text, brought about."""
+    texts = {**of_versions(), **of_programs(), **of_the_monitor(tmp_path)}
+    texts.update(of_restarts())
+
+    async def main(runtime: Any) -> None:
+        texts.update(await of_deaths(runtime, tmp_path))
+        texts.update(await of_cancelling(runtime, tmp_path))
+        texts.update(await of_values(runtime))
+        texts.update(await of_use(runtime))
+
+    mosaic.run(bounded(main), num_workers=2)
+    return texts
+
+
+def test_each_text_of_the_page_is_what_a_user_sees(tmp_path: Path) -> None:
+    page, texts = on_the_page(), collected(tmp_path)
+    assert {heading: page.get(heading) for heading in texts} == texts
+    assert page.keys() == texts.keys()
