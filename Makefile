@@ -8,7 +8,7 @@ COUNT ?= 1000000
 SEED ?= 1
 SEEDS ?= 3
 
-.PHONY: demo test check format bench fuzz faults clean
+.PHONY: demo test check format bench fuzz faults ci-cluster clean
 
 demo: $(BASE)
 	$(BIN)/python examples/docsearch.py --workers 2 $(ARGS)
@@ -36,6 +36,11 @@ fuzz: $(READY)
 # Every fault at every moment; with SEEDS=50 it takes the night. ARGS="--only F1" for some.
 faults: $(READY)
 	$(BIN)/python tests/faults/matrix.py --seeds $(SEEDS) $(ARGS)
+
+# All of tests/clusters, with hosts that are lost: minutes. As root, with the scripts
+# that tests/clusters/testbed.py names.
+ci-cluster: $(READY)
+	MOSAIC_TEST_CLUSTERS_ALL=1 $(BIN)/python -m pytest tests/clusters $(ARGS)
 
 # Some systems have python3 without ensurepip; then its own pip, if any, serves .venv.
 $(BASE): setup.cfg pyproject.toml

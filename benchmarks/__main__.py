@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import calls, chunks, memory, start, tesserae, values
+from . import calls, chunks, functions, memory, start, tesserae, values
 from .baseline import Baseline, baseline
 from .bench import Bench, spread
 from .row import Result, format_row, header
@@ -47,7 +47,7 @@ BASELINE: dict[str, Callable[[Bench], Result]] = {
     "baseline-pipelined": pipelined,
 }
 # In one runtime with two workers.
-INSIDE = {**calls.ROWS, **tesserae.ROWS, **values.ROWS}
+INSIDE = {**calls.ROWS, **tesserae.ROWS, **values.ROWS, **functions.ROWS}
 # Each starts programs, or a cluster, of its own.
 OUTSIDE = {**start.ROWS, **memory.ROWS, **chunks.ROWS}
 ROW_TIMEOUT_S = 120.0

@@ -71,3 +71,25 @@ class Arrays:
 def _sharing() -> Any:
     runtime: Any = mosaic.runtime()
     return runtime.sharing
+
+
+def same(x: int) -> int:
+    return x
+
+
+nothing = mosaic.task(same)
+
+
+@mosaic.task
+def increment(x: int) -> int:
+    return x + 1
+
+
+@mosaic.task
+def plus(x: int, y: int) -> int:
+    return x + y
+
+
+def nap(x: int) -> int:
+    sleep(0.001)
+    return x

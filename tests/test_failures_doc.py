@@ -28,8 +28,7 @@ LIMIT_S = 40.0
 PLACEHOLDERS = (
     (r"\bpid \d+", "pid <pid>"),
     (re.escape(socket.gethostname()), "<host>"),
-    (r"Solver#\d+", "Solver#1"),
-    (r"\bh\.\d+\b", "<task>"),
+    (r"(Solver|Stubborn)#\d+", "Solver#1"),
     (re.escape(str(Path(__file__).parent)), "<folder>"),
     (r"\.py:\d+", ".py:<line>"),
     (r"\bprotocol \d+", "protocol <number>"),
@@ -82,6 +81,11 @@ class Solver:
 
     def exits(self) -> None:
         raise SystemExit(1)
+
+
+@mosaic.tessera(max_restarts=5, idempotent=True)
+class Stubborn(Solver):
+    """Is built again."""
 
 
 def shown(text: str) -> str:
@@ -160,13 +164,9 @@ async def of_deaths(runtime: Any, tmp_path: Path) -> dict[str, str]:
         ("A method ended its process", "leave"),
         ("A worker crashed", "crash"),
     ):
-        async with asyncio.timeout(20):
-            while runtime.num_workers < 2:
-                await runtime.membership()
+        await runtime.wait_for_workers(2, 20)
         texts[heading] = await error_of(getattr(make(runtime, 0), method)())
-    async with asyncio.timeout(20):
-        while runtime.num_workers < 2:
-            await runtime.membership()
+    await runtime.wait_for_workers(2, 20)
     return texts
 
 
@@ -227,6 +227,16 @@ async def of_use(runtime: Any) -> dict[str, str]:
     return texts
 
 
+async def of_draining(runtime: Any) -> dict[str, str]:
+    """Last: a worker less is there afterwards."""
+    texts = {}
+    solver = make(runtime, 1)
+    await solver.image()
+    await runtime.drain(runtime.workers[1], timeout=20)
+    texts["The worker was drained"] = await error_of(solver.image())
+    return texts
+
+
 def of_versions() -> dict[str, str]:
     state = MonitorState(PYTHON, b"")
 
@@ -249,10 +259,13 @@ def of_programs() -> dict[str, str]:
 
 
 def of_the_monitor(tmp_path: Path) -> dict[str, str]:
-    """It is killed: so in a cluster of its own."""
+    """It is killed, so in a cluster of its own; before that, a call kills workers."""
     texts = {}
 
     async def main(runtime: Any) -> None:
+        deadly = mosaic.remote(Stubborn)().crash()
+        texts["A call has killed two workers"] = await error_of(deadly)
+        await runtime.wait_for_workers(1, 20)
         solver = make(runtime, 0)
         running = solver.wait(str(tmp_path / "monitored"))
         await there(tmp_path / "monitored")
@@ -304,6 +317,7 @@ def collected(tmp_path: Path) -> dict[str, str]:
         texts.update(await of_cancelling(runtime, tmp_path))
         texts.update(await of_values(runtime))
         texts.update(await of_use(runtime))
+        texts.update(await of_draining(runtime))
 
     mosaic.run(bounded(main), num_workers=2)
     return texts

@@ -42,11 +42,13 @@ DRAIN_BUDGET: Final = 64  # packets received before other callbacks of the loop 
 IPC_PATH_BYTES: Final = 107  # sockaddr_un, without its final zero
 _ZAP: Final = "inproc://zeromq.zap.01"  # where libzmq asks who is let in
 _STRANGER: Final = "a stranger"  # for people
-# Connections of the network. libzmq's own thread asks a silent peer, also while Python
-# stands still; without this a connection that was cut is missed after a quarter of an
-# hour only.
+# Connections of the network. libzmq's own thread asks a silent peer, so that there is
+# always something for the other kernel to acknowledge; if it does not, the connection
+# was cut, which would else be found out after a quarter of an hour. Not the answer is
+# waited for, or not for long: on a slow way it comes behind all else.
 _BEAT_MS: Final = 2_000
-_SILENT_MS: Final = 6_000
+_ANSWER_MS: Final = 60_000
+_UNACKNOWLEDGED_MS: Final = 6_000
 _CONNECT_MS: Final = 3_000
 _AROUND: Final = 256  # bytes of CURVE around a frame
 _OLDEST_LIBZMQ: Final = (4, 3, 5)  # CVE-2019-13132 and CVE-2019-6250 are of older ones
@@ -58,7 +60,8 @@ _MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
 _NETWORK_OPTIONS: Final = MappingProxyType(
     {
         zmq.HEARTBEAT_IVL: _BEAT_MS,
-        zmq.HEARTBEAT_TIMEOUT: _SILENT_MS,
+        zmq.HEARTBEAT_TIMEOUT: _ANSWER_MS,
+        zmq.TCP_MAXRT: _UNACKNOWLEDGED_MS,
         zmq.CONNECT_TIMEOUT: _CONNECT_MS,
         zmq.IPV6: 1,
     }

@@ -139,6 +139,7 @@ class Rare:
         "connected",
         "copy",
         "deaths",
+        "earlier",
         "error",
         "fetched",
         "first_uid",
@@ -148,6 +149,7 @@ class Rare:
         "idempotent",
         "interrupt",
         "items",
+        "lost_s",
         "nbytes",
         "origin",
         "pending_fetch",
@@ -183,8 +185,10 @@ class Rare:
         self.heir: Any = None  # has its value, since the runtime that had it is lost
         self.idempotent = False  # it may run again when its worker was lost
         self.deaths: tuple[str, ...] = ()  # of workers that ran it
+        self.lost_s = 0.0  # when its worker was lost, and it was to go to another
         self.connected = False  # it waits for others, or others wait for it
         self.first_uid = 0  # before it was retried
+        self.earlier = 0  # attempts before it was retried
         self.proxies = 0  # further ones, beside the first
 
 

@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 _AWAITED = (TASK, ALLOWED)
 LEAST_WINDOW = 2  # one runs, the next is there
 MOST_WINDOW = 1024
-SOON_S = 0.01  # from sending to the end: the window may grow
-LATE_S = 0.05  # it shrinks
+SOON_S = 0.03  # from sending to the end: the window may grow
+LATE_S = 0.1  # it shrinks
 STUCK_S = 0.05  # nothing has ended for so long: the others are called back
+STEAL_S = 0.004  # by then a worker that is free is to have some of another's
 SHUN_S = 0.2  # a worker that gave all back gets no more for so long
 NEAR_BYTES = 256 << 10  # of arguments that stayed at a worker: worth a look
 
@@ -66,6 +67,7 @@ class Window:
         "sent",
         "size",
         "stream",
+        "took_s",
     )
 
     def __init__(self, owner: int, stream: Stream, size: int) -> None:
@@ -79,6 +81,7 @@ class Window:
         self.recalled: set[int] = set()
         self.asked_s = 0.0
         self.ended_s = 0.0  # when one has ended last
+        self.took_s = 0.0  # from its sending on
 
     @property
     def has_room(self) -> bool:
@@ -272,7 +275,10 @@ class FunctionQueue:
             return False
         calls = arguments_of(entry.payload)
         unsettled = [call for call in calls if call.state < DONE]
-        has_owners = all(handle.owner for handle in entry.payload.handles)
+        # Those that are pinned have their place by the time that this one is sent.
+        has_owners = all(
+            handle.owner or handle.uid in self._pins for handle in entry.payload.handles
+        )
         if not unsettled:
             if not has_owners:
                 self._unowned.append(entry)
@@ -441,14 +447,36 @@ class FunctionQueue:
         if last is not None:
             window.recalled.clear()
             window.ended_s = self._caller.now_s
-            self._adapt(window, self._caller.now_s - last.sent_s)
+            window.took_s = self._caller.now_s - last.sent_s
+            self._adapt(window)
         if window.stream in self._pinned:
             self._send_pinned(window)
         if self.ready or self._unowned:
             self.dispatch()
+        elif window.is_idle and not self._overlaps:
+            self._steal()
 
-    def _adapt(self, window: Window, took_s: float) -> None:
-        size = window.size
+    def _steal(self) -> None:
+        """A worker has run out of tasks: half of those of another are called back."""
+        fullest = max(self.windows.values(), key=lambda window: window.load)
+        if (
+            fullest.load > self.least
+            and fullest.took_s > STEAL_S
+            and not fullest.recalled
+        ):
+            open_uids = [e.call.uid for e in fullest.sent if e.call.state < DONE]
+            later = open_uids[(len(open_uids) + 1) // 2 :]
+            self._ask(fullest, later, self._caller.now_s)
+
+    def _ask(self, window: Window, uids: list[int], now_s: float) -> None:
+        uids = [uid for uid in uids if uid not in self._places]
+        if uids:
+            window.recalled.update(uids)
+            window.asked_s = now_s
+            self._port.recall(window.owner, uids)
+
+    def _adapt(self, window: Window) -> None:
+        size, took_s = window.size, window.took_s
         if took_s < SOON_S:
             if not window.full or size >= self.most:
                 return
@@ -511,13 +539,9 @@ class FunctionQueue:
                 if entry.call.state < DONE
                 and now_s - max(entry.sent_s, window.ended_s) > STUCK_S
                 and entry.call.uid not in window.recalled
-                and entry.call.uid not in self._places
                 and (is_any_idle or self._may_take_home(window, entry.call))
             ]
-            if uids:
-                window.recalled.update(uids)
-                window.asked_s = now_s
-                self._port.recall(window.owner, uids)
+            self._ask(window, uids, now_s)
 
     def _may_take_home(self, window: Window, call: Call) -> bool:
         home = self.home

@@ -43,9 +43,8 @@ class Recalls:
         Returns:
             Those that do not run here, and never will.
         """
-        for uid, task in list(self._racing.items()):
-            if task.settled:
-                del self._racing[uid]
+        for uid in [u for u, racing in self._racing.items() if racing.settled]:
+            del self._racing[uid]
         tasks = self._worker.tasks
         taken = []
         # The last first: what it takes may be before it, and is then free of it.

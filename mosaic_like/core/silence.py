@@ -5,7 +5,13 @@ BEAT_S, while all is well. One that is not heard for SUSPECT_S is suspect, which
 and changes nothing; after LOST_S it is lost, and will not be heard any more, whatever
 it goes on to do. It knows that itself: a node that has not heard the monitor for so
 long less FENCE_S ends what it runs, so that nothing of it runs when something takes its
-place. That a process has ended is known earlier: where it listened, its kernel refuses.
+place.
+
+That a process has ended is known earlier: its kernel closes its connections, and then
+refuses those to where it listened. A refusal alone proves nothing, since where there is
+no way to a host any more something between may refuse in its place; but that does not
+close connections at once. So refusals count only from one whose connection ended while
+it was still heard.
 
 ``Silence`` is one other runtime, as one that listens knows it. Beats and probes are
 made elsewhere, and the clock is an argument.
@@ -19,6 +25,7 @@ BEAT_S = 1.0
 SUSPECT_S = 5.0
 LOST_S = 15.0
 FENCE_S = 2.0
+FRESH_S = 3.0  # less than it takes to miss a peer that is cut off (``comms.zeromq``)
 REFUSALS = 2  # of so many connections one after the other: nothing listens there
 
 
@@ -69,6 +76,10 @@ class Silence:
         """A beat has come."""
         self._heard_s = now_s
         self._refusals = 0
+
+    def may_have_ended(self, now_s: float) -> bool:
+        """A connection to it has ended now: whether its kernel is to be asked."""
+        return now_s - self._heard_s < FRESH_S
 
     def refused(self) -> Presence:
         """Its host refused a connection to where it listened."""

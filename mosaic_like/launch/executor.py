@@ -14,8 +14,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..proxies.task import BlockingFuture, TaskProxy, settle_future
 from ..core.task import RUNNING, STATES
+from ..proxies.task import BlockingFuture, TaskProxy, settle_future
 from ..tasks.calling import Caller, ChunkCaller
 from ..tasks.function import task
 from .hosting import on_a_thread
@@ -33,7 +33,7 @@ class CallFuture(BlockingFuture):
 
     def cancel(self) -> bool:
         """Cancel the call if it does not run yet, as far as that is known here."""
-        if self._task._call.state >= 0 and self.running():
+        if self.running():
             return False
         cancelled = super().cancel()
         if cancelled:
@@ -85,7 +85,7 @@ class Executor(concurrent.futures.Executor):
         self._call = task(Caller(initializer, initargs), name="call")
         self._chunk = task(ChunkCaller(initializer, initargs), name="map")
         self._lock = threading.Lock()
-        self._pending: set[CallFuture] = set()
+        self._pending: set[concurrent.futures.Future[Any]] = set()
         self._is_shut = False
         self._broken: BaseException | None = None
         # Calls that nobody has waited for end before the program does: this is called
@@ -121,7 +121,7 @@ class Executor(concurrent.futures.Executor):
 
     def _ended(self, future: concurrent.futures.Future[Any]) -> None:
         with self._lock:
-            self._pending.discard(future)  # type: ignore[arg-type]  # it is one of ours
+            self._pending.discard(future)
         if not future.cancelled():
             self._see(future.exception(0))
 
@@ -155,8 +155,7 @@ class Executor(concurrent.futures.Executor):
         rows = zip(*iterables, strict=False)
         proxies: list[TaskProxy[Any]] = []
         if chunksize == 1:
-            for row in rows:
-                proxies.append(self._call._submit((fn, *row), {}, 2))
+            proxies.extend(self._call._submit((fn, *row), {}, 3) for row in rows)
         else:
             while chunk := tuple(itertools.islice(rows, chunksize)):
                 proxies.append(self._chunk._submit((fn, chunk), {}, 2))

@@ -22,7 +22,7 @@ class MosaicBackend(ParallelBackendBase):  # type: ignore[misc]  # joblib has no
     """Runs the batches of ``joblib.Parallel`` as function tasks."""
 
     supports_retrieve_callback = False
-    supports_timeout = True  # type: ignore[assignment]  # a property of the base
+    supports_timeout = True
     supports_sharedmem = False
     uses_threads = False
 

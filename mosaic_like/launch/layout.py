@@ -19,7 +19,7 @@ from ..comms.addresses import own_address
 from . import engines
 from .engines import slurm, ssh
 from .engines.allocation import counted
-from .engines.hostlist import fold
+from .engines.hostlist import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,7 +53,7 @@ class Layout:
     @property
     def options(self) -> dict[str, Any]:
         """Those of the cluster that follow from it."""
-        options: dict[str, Any] = {"address": self.address}
+        options: dict[str, Any] = {"address": self.address} if self.others else {}
         if self.here is not None:
             options["num_workers"] = self.here.workers
             options["num_threads"] = self.here.threads
@@ -68,7 +68,7 @@ class Layout:
             if cores and workers and threads and workers * threads > cores:
                 short.setdefault((cores, workers, threads), []).append(host.name)
         return [
-            f"{fold(names)}: {counted(cores, 'core')} for {counted(workers, 'worker')} "
+            f"{shown(names)}: {counted(cores, 'core')} for {counted(workers, 'worker')} "
             f"with {counted(threads, 'thread')} each: they will wait for each other"
             for (cores, workers, threads), names in short.items()
         ]
@@ -138,9 +138,9 @@ def lay_out(
         allocation: of which hosts.
         environ: of this process.
         num_nodes: how many of them; None: all.
-        num_workers: of each for which no other number was asked for; None: as many as
-            it has cores for us.
-        num_threads: of each worker, in the same way.
+        num_workers: of each that was not named with a number of its own; None: as the
+            job says, else as many as it has cores for us.
+        num_threads: of each worker; None: the same.
         address: of this host, for the others; None: what leads to them.
         free_head: this host is to have no node.
 
@@ -156,7 +156,7 @@ def lay_out(
         left_out = " beside this one" if free_head and any(is_here) else ""
         raise ValueError(
             f"-n {num_nodes}: {allocation.title} has {counted(available, 'host')}"
-            f"{left_out} ({fold(host.name for _, host in marked)})"
+            f"{left_out} ({shown(host.name for _, host in marked)})"
         )
     if not marked:
         raise ValueError(
@@ -217,7 +217,7 @@ def _address(allocation: Allocation, others: Sequence[Host]) -> str:
         except OSError as error:
             why = str(error)
     raise ValueError(
-        f"the address of this machine for {fold(h.name for h in others)} cannot be "
+        f"the address of this machine for {shown(h.name for h in others)} cannot be "
         f"told, since {why}: name it by --address"
     )
 

@@ -31,6 +31,7 @@ _ELSEWHERE = (
     *("local", "cluster", "hosts", "hostfile", "num_nodes", "free_head"),
     *("strict", "python"),
 )
+_OF_HOSTS = ("num_workers", "num_threads", "address")
 LEVELS = ("debug", "perf", "info", "error")
 # Words that will be sub-commands: a program of such a name is run by `mrun -- NAME`.
 LATER = (
@@ -40,7 +41,6 @@ LATER = (
     "logs",
     "ls",
     "report",
-    "script",
     "stack",
     "timeline",
     "top",
@@ -62,9 +62,9 @@ that it was given.
 
 In the program, mosaic.run(main) and mosaic.init() join this cluster instead of starting
 one; the environment variable MOSAIC_CLUSTER names its key file. The exit code is the
-program's own, 128 + N if signal N ended it (130 after Ctrl-C, 143 after SIGTERM), 126 or
-127 if it cannot be run, 2 for wrong usage, 1 if there was no cluster. When the program
-has ended, or mrun is killed, nothing is left.
+program's own, 128 + N if signal N ended it (130 after Ctrl-C, 143 after SIGTERM), 126
+or 127 if it cannot be run, 2 for wrong usage, 1 if there was no cluster. When the
+program has ended, or mrun is killed, nothing is left.
 """
 
 _RUN = "Cluster"
@@ -343,14 +343,19 @@ def _elsewhere(asked: dict[str, Any], options: dict[str, Any]) -> Elsewhere | No
             found,
             os.environ,
             num_nodes=asked["num_nodes"],
-            num_workers=options["num_workers"],
-            num_threads=options["num_threads"],
-            address=options["address"],
+            **{name: _given(options, name) for name in _OF_HOSTS},
             free_head=asked["free_head"],
         )
     except ValueError as error:
         raise click.UsageError(str(error), ctx=_root()) from None
     return Elsewhere(layout, asked["python"] or sys.executable, asked["strict"])
+
+
+def _given(options: dict[str, Any], name: str) -> Any:
+    """An option, or what the environment says of it; None: neither says anything."""
+    option = next(each for each in Config.options() if each.name == name)
+    text = os.environ.get(option.environment)
+    return option.parse(text) if options[name] is None and text else options[name]
 
 
 def _refuse_hosts(asked: dict[str, Any]) -> None:
@@ -475,6 +480,71 @@ def node(
         return run_node(key, {k: v for k, v in asked.items() if v is not None}, address)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+
+
+@cli.command(short_help="A job script for Slurm, Grid Engine or PBS.")
+@click.argument("engine", type=click.Choice(["slurm", "sge", "pbs"]))
+@click.argument("name")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.option(
+    "-n",
+    "--nnodes",
+    type=int,
+    callback=_at_least_1,
+    default=1,
+    metavar="N",
+    help="Hosts [default: 1]",
+)
+@click.option("-m", "--memory", metavar="SIZE", help="On each host, such as '8 GiB'")
+@click.option("-t", "--time", metavar="H:MM:SS", default="", help="Limit of the job")
+@click.option(
+    "--pe",
+    metavar="NAME",
+    default="mpi",
+    help="Grid Engine's parallel environment [default: mpi]",
+)
+@_workers
+@click.pass_obj
+def script(
+    options: dict[str, Any],
+    /,
+    engine: str,
+    name: str,
+    command: tuple[str, ...],
+    nnodes: int,
+    memory: str | None,
+    time: str,
+    pe: str,
+    **own: Any,
+) -> int:
+    """Write a job script, which can be read and changed, to standard output.
+
+    It runs COMMAND, or else python NAME.py, with one worker of one thread on each host
+    if no other numbers are given.
+
+    \b
+      mrun script slurm fwi -n 4 -nw 8 -nth 4 >job.sh
+      sbatch job.sh
+    """
+    from ..sizes import parse_size
+    from .scripts import ENGINES, Job
+
+    try:
+        job = Job(
+            name,
+            command or ("python", f"{name}.py"),
+            nodes=nnodes,
+            workers=own["num_workers"] or options["num_workers"] or 1,
+            threads=own["num_threads"] or options["num_threads"] or 1,
+            memory=None if memory is None else parse_size(memory),
+            time=time,
+            environment=pe,
+            path=os.path.dirname(sys.executable),
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    click.echo(ENGINES[engine](job), nl=False)
+    return 0
 
 
 @cli.command(short_help="Stop a cluster of mine.")

@@ -27,7 +27,7 @@ from ..text import printable
 from .engines import STARTERS, slurm
 from .engines.allocation import counted, node_command
 from .engines.causes import cause
-from .engines.hostlist import fold
+from .engines.hostlist import shown
 from .program import prepared
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Arrival:
         workers: that the node is starting.
         threads: of each.
         cause: why there is no node; empty: there may be one yet.
+        missing: what there is to say of workers that have not come.
     """
 
     host: Host
@@ -68,6 +69,7 @@ class Arrival:
     workers: int = 0
     threads: int = 0
     cause: str = ""
+    missing: str = ""
     lines: deque[str] = dataclasses.field(default_factory=lambda: deque(maxlen=_LINES))
 
     @property
@@ -104,7 +106,7 @@ class Remote:
         self._running: list[_Running] = []
         self._settled = asyncio.Event()  # one more has come or failed
         self._is_ready = False
-        self.is_ending = False
+        self._is_ending = False
 
     async def start(self, key: Key) -> None:
         """Start all steps; who cannot be started is known by ``ready``."""
@@ -151,7 +153,7 @@ class Remote:
                 arrival.cause = f"no answer in {timeout_s:g} s{last}"
             elif arrival.node >= 0 and (missing := self._missing(head, arrival)):
                 count = arrival.workers - missing
-                arrival.cause = (
+                arrival.missing = (
                     f"{count} of {arrival.workers} workers are there after "
                     f"{timeout_s:g} s"
                 )
@@ -184,11 +186,12 @@ class Remote:
         return max(0, arrival.workers - here)
 
     def _report(self, head: Head) -> None:
-        by_cause: dict[str, list[str]] = {}
+        told: dict[str, list[str]] = {}
         for arrival in self.arrivals.values():
-            if arrival.cause:
-                by_cause.setdefault(arrival.cause, []).append(arrival.host.name)
-        lines = [f"{fold(names)}: {why}" for why, names in by_cause.items()]
+            if arrival.cause or arrival.missing:
+                names = told.setdefault(arrival.cause or arrival.missing, [])
+                names.append(arrival.host.name)
+        lines = [printable(f"{shown(names)}: {why}") for why, names in told.items()]
         if not lines:
             return
         if self._is_strict or not head.num_workers:
@@ -199,7 +202,7 @@ class Remote:
         for line in lines:
             print(f"mosaic: {line}", file=sys.stderr)
         count = len(self.layout.hosts)
-        left = count - sum(map(len, by_cause.values()))
+        left = count - sum(bool(arrival.cause) for arrival in self.arrivals.values())
         print(
             f"mosaic: going on with {left} of {count} hosts (--strict stops instead)",
             file=sys.stderr,
@@ -221,7 +224,7 @@ class Remote:
         nodes = counted(len(shapes), "node")
         return (
             f"mosaic {__version__.removesuffix('.0')} · "
-            f"{self.layout.allocation.title} · {nodes}{text} ({fold(names)})"
+            f"{self.layout.allocation.title} · {nodes}{text} ({shown(names)})"
         )
 
     # -- what comes --------------------------------------------------------------------
@@ -235,9 +238,9 @@ class Remote:
         if found is not None:
             arrival.node, arrival.workers, arrival.threads = map(int, found.groups())
             self._settled.set()
-        elif arrival.node < 0:
-            arrival.lines.append(printable(line))
-        elif not self.is_ending:
+            return
+        arrival.lines.append(printable(line))
+        if arrival.node >= 0 and not self._is_ending:
             print(
                 f"{name} | {printable(line)}",
                 file=sys.stderr if is_error else sys.stdout,
@@ -247,7 +250,7 @@ class Remote:
     def ended(self, name: str, status: int, lines: list[str]) -> None:
         """The command for a host has ended, or its own part of it."""
         arrival = self.arrivals[name]
-        if not arrival.is_settled or not (arrival.cause or self._is_ready):
+        if not arrival.cause and (arrival.node < 0 or not self._is_ready):
             said = [*lines, *arrival.lines]
             arrival.cause = cause(name, self._python, status, said)
             self._settled.set()
@@ -256,7 +259,8 @@ class Remote:
 
     async def stopped(self) -> None:
         """The cluster has stopped: wait for the steps, end those that stay."""
-        self.is_ending = True
+        self._is_ending = True
+        left: list[asyncio.Task[None]] = []
         for limit_s, end in (
             (ENDED_TIMEOUT_S, _Running.terminate),
             (TERMINATE_TIMEOUT_S, _Running.kill),
@@ -267,10 +271,12 @@ class Remote:
                 await asyncio.wait(left, timeout=limit_s)
             for running in self._running:
                 end(running)
+        for task in left:
+            task.cancel()  # something that is no child of ours has its pipe open
 
     def kill(self) -> None:
         """Now; also in a signal handler."""
-        self.is_ending = True
+        self._is_ending = True
         for running in self._running:
             running.terminate()
 
@@ -352,15 +358,15 @@ class _Running:
 
     def terminate(self) -> None:
         """srun and qrsh end what they have started, ssh closes its connection."""
-        self._send(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self._send(signal.SIGKILL)
-
-    def _send(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(number)
+                self._process.terminate()
+
+    def kill(self) -> None:
+        """With what it has started here, such as a ProxyCommand of ssh."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:

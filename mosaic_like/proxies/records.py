@@ -190,7 +190,7 @@ def info_of(runtime: Any, call: Call) -> TaskInfo:
         execution=attempts[-1] if attempts else None,
         state=STATES[call.shown_state],
         reason=call.reason,
-        attempt=1 if rare is None else rare.attempt,
+        attempt=1 if rare is None else rare.earlier + rare.attempt,
         tags=list(about.tags),
         runtime_id=str(runtime.uid_of(call.stream.owner)),
         attempts=attempts,

@@ -430,7 +430,7 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
     def attempt(self) -> int:
         """1 at the first try, as far as its worker has told."""
         rare = self._call.rare
-        return 1 if rare is None else rare.attempt
+        return 1 if rare is None else rare.earlier + rare.attempt
 
     @property
     def history(self) -> tuple[Transition, ...]:
@@ -439,6 +439,8 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
         if call.rare is not None and call.rare.watched is not None:
             return tuple(call.rare.watched.transitions)
         moves = [Transition(call.submitted_s, TaskState.PENDING, None)]
+        if call.rare is not None and call.rare.lost_s:
+            moves.append(Transition(call.rare.lost_s, TaskState.PENDING, "lost"))
         if call.rare is not None and call.rare.running_s:
             moves.append(Transition(call.rare.running_s, TaskState.RUNNING, None))
         if call.state >= DONE:

@@ -114,7 +114,10 @@ class Beats:
         incarnation, me = peer.incarnation, self._runtime.me
         if self._runtime.stopping:
             return
-        if incarnation in self._followed and incarnation not in self._probes:
+        silence = self._followed.get(incarnation)
+        if silence is None or not silence.may_have_ended(self._runtime.loop.time()):
+            return
+        if incarnation not in self._probes:
             member = self._runtime.members.get(incarnation)
             # Of one on this machine the kernel tells, and how it ended.
             if member is not None and member.tcp and not is_near(me, member):

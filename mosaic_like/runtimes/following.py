@@ -211,6 +211,9 @@ class Following:
             if call.state < DONE:
                 item = rare(call)
                 item.reason, item.running_s = _LOST, None
+                item.lost_s = caller.now_s
+                if item.watched is not None:
+                    item.watched.look(call)
         caller.hold_again(followed.stream, again)
         caller.stream_failed(old, cause)
 

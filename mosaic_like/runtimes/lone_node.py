@@ -99,9 +99,11 @@ class LoneNode(Node):
         # Not closed: from now on its end means that this node is to end too.
         self.loop.remove_reader(owner)
         self.loop.add_reader(owner, self._end_with_owner, owner)
+        workers = _count(self.config.num_workers, "worker")
+        threads = _count(self.config.num_threads, "thread")
+        # Whoever has started it, also from another host, waits for this line.
         print(
-            f"mosaic: {self.uid} has joined, with {self.config.num_workers} workers "
-            f"of {self.config.num_threads} threads",
+            f"mosaic: {self.uid} has joined, with {workers} of {threads}",
             file=sys.stderr,
         )
 
@@ -121,6 +123,10 @@ class LoneNode(Node):
         if self._is_orphan:  # the cluster goes on
             return wire.Exited(self.uid, self.me.pid, LEFT)
         return super()._last_word()
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def main(argument: bytes, fds: list[int], control: int | None) -> None:

@@ -115,7 +115,7 @@ class Placing:
         elif options.supervised is not None:
             restarts = self._runtime.restarts
             given = restarts.new_handle(handle, options)
-            place = functools.partial(restarts.place, given.followed)
+            place = functools.partial(restarts.homes.place, given.followed)
         if self._runtime.on_loop:
             self._runtime.catch_up()
             place(handle, class_data, payload, options, where, extra)

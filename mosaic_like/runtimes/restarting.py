@@ -1,43 +1,38 @@
-"""Tesserae with restarts in one runtime: those that it has made, and those it follows.
+"""Tesserae with restarts in one runtime: where they are, for all that has a proxy.
 
-What is decided, by whom, and who is told stands in ``core.restarts``; what becomes of
-calls in ``following``. Here it is done: messages are sent and taken, lives are made by
-``placing`` after their delay, proxies are given the stream to the life there is.
+What is decided, by whom, and who is told stands in ``core.restarts``. Here messages are
+taken, handles are made, and streams lead to the life there is; what becomes of calls is
+in ``following``, and what the maker does in ``homes``.
 """
 
 from __future__ import annotations
 
-import functools
-import logging
 import threading
 from typing import TYPE_CHECKING, Any, assert_never
 from weakref import WeakValueDictionary
 
-import msgspec
-
 from .. import ids
 from ..comms import messages as wire
 from ..comms.exceptions import dump_error
-from ..core.caller import DROPPED, Call, Stream, rare
+from ..core.caller import Stream
 from ..core.references import Grant
-from ..core.restarts import Follower, Home, HomeState, Sends, Step
-from ..core.task import DONE
+from ..core.restarts import Follower, Step
 from ..core.tessera import TesseraState
-from ..errors import ProtocolError, RuntimeDisconnectedError, Verdict, WorkerDied
+from ..errors import ProtocolError, RuntimeDisconnectedError, Verdict
+from ..proxies.limits import limits_of
 from ..proxies.monitoring import TesseraChange
-from ..proxies.tessera import SupervisedHandle, TesseraHandle
+from ..proxies.tessera import SupervisedHandle
+from .failures import no_cluster
 from .following import Followed, Following
+from .homes import Homes
 
 if TYPE_CHECKING:
-    import asyncio
-
     from ..comms.messages import Member
+    from ..core.caller import Call
     from ..core.tessera import Tessera
     from ..proxies.monitoring import Monitor
+    from ..proxies.tessera import TesseraHandle
     from .actor import ActorRuntime
-    from .peers import Peer
-
-logger = logging.getLogger(__name__)
 
 
 class Restarts:
@@ -46,7 +41,7 @@ class Restarts:
     def __init__(self, runtime: ActorRuntime) -> None:
         self._runtime = runtime
         self._following = Following(runtime)
-        self._made: dict[int, Made] = {}
+        self.homes = Homes(runtime, self._following, self._take)
         self._followed: WeakValueDictionary[int, Followed] = WeakValueDictionary()
         # Handles are made on the thread that unpickles, too.
         self._meeting = threading.Lock()
@@ -55,15 +50,15 @@ class Restarts:
         """The runtime is a member: messages may come."""
         self._runtime.handlers.update(
             {
-                wire.Find: self._on_find,
+                wire.Find: self.homes.on_find,
                 wire.Moved: self._on_moved,
                 wire.Ended: self._on_ended,
-                wire.Closed: self._on_closed,
+                wire.Closed: self.homes.on_closed,
             }
         )
         self._following.seeking.joined()
 
-    # -- making ------------------------------------------------------------------------
+    # -- handles -----------------------------------------------------------------------
 
     def new_handle(
         self, inner: TesseraHandle, options: wire.Options
@@ -107,24 +102,35 @@ class Restarts:
         runtime = self._runtime
         incarnation = member.incarnation
         if runtime.cluster_lost:
+            self._lost_all(incarnation)
             return
         for followed in list(self._followed.values()):
             steps = followed.follower.lost(incarnation)
-            self._do(followed, steps, (member, cause))
+            self._take(followed, steps, (member, cause))
             if ids.maker(followed.uid) == incarnation:
                 orphaned = self._orphaned(member, cause)
-                self._do(followed, followed.follower.ended(orphaned), owner=incarnation)
-        for made in list(self._made.values()):
-            home = made.home
-            home.forget(incarnation)
-            if home.owner == incarnation and home.state is not HomeState.ENDED:
-                self._lost_life(made, member, cause)
+                self._take(
+                    followed, followed.follower.ended(orphaned), owner=incarnation
+                )
+        self.homes.lost(member, cause)
         self._following.seeking.lost(incarnation, (member, cause))
+
+    def _lost_all(self, incarnation: int) -> None:
+        """Nothing is built again, so what waits for the word of the lost one ends.
+
+        What has a place is lost as any tessera is.
+        """
+        runtime = self._runtime
+        error = dump_error(no_cluster(runtime.cluster_lost), runtime.serializer)
+        for followed in list(self._followed.values()):
+            if ids.maker(followed.uid) == incarnation and not followed.follower.owner:
+                self._take(followed, followed.follower.ended(error), owner=incarnation)
+        self._following.seeking.lost(incarnation, no_cluster(runtime.cluster_lost))
 
     def _orphaned(self, member: Member, cause: str) -> bytes:
         error = RuntimeDisconnectedError(
             f"{ids.short(member.uid)} ({member.host}, pid {member.pid}), which made "
-            f"this tessera and built it again, is lost, and the tessera with it: "
+            "this tessera and built it again, is lost, and the tessera with it: "
             f"{cause}; make it again",
             member.uid,
             Verdict.NOT_STARTED,
@@ -144,16 +150,17 @@ class Restarts:
         """A handle for a reference that has come; on the thread that unpickles."""
         with self._meeting:
             followed = self._followed.get(grant.uid)
-        if followed is not None:
-            return self._handle(followed, None, grant)
-        stream = Stream(0, label)
-        stream.options = options
-        follower = Follower(self._runtime.is_lost)
-        followed = Followed(grant.uid, stream, follower, policy)
+            is_new = followed is None
+            if followed is None:
+                stream = Stream(0, label)
+                stream.options = options
+                follower = Follower(self._runtime.is_lost)
+                followed = Followed(grant.uid, stream, follower, policy)
+                self._followed[grant.uid] = followed
         handle = self._handle(followed, None, grant)
-        if self._runtime.on_loop:
+        if is_new and self._runtime.on_loop:
             self._find(followed)
-        else:
+        elif is_new:
             self._runtime.post(self._find, followed)
         return handle
 
@@ -177,8 +184,6 @@ class Restarts:
             runtime.post(retain)
         options = tessera.options
         policy = supervised.idempotent, options.max_retries, options.retry
-        from ..proxies.limits import limits_of
-
         grant = Grant(uid, home, me, runtime.grants)
         return self.met(grant, options.name, limits_of(options), policy)
 
@@ -194,14 +199,14 @@ class Restarts:
         else:
             lost = runtime.causes.get(home, (runtime.me, "it is gone"))
             steps = followed.follower.ended(self._orphaned(*lost))
-            self._do(followed, steps, owner=home)
+            self._take(followed, steps, owner=home)
 
     def _on_moved(self, message: wire.Moved, buffers: Any, sender: int) -> None:
         if sender != ids.maker(message.uid) or sender != ids.maker(message.tessera):
             raise ProtocolError("it moves what another has made")
         followed = self._followed.get(message.uid)
         if followed is not None:
-            self._do(followed, followed.follower.moved(message))
+            self._take(followed, followed.follower.moved(message))
 
     def _on_ended(self, message: wire.Ended, buffers: Any, sender: int) -> None:
         if sender != ids.maker(message.uid):
@@ -209,9 +214,9 @@ class Restarts:
         followed = self._followed.get(message.uid)
         if followed is not None:
             steps = followed.follower.ended(message.error, message.closed)
-            self._do(followed, steps, owner=sender)
+            self._take(followed, steps, owner=sender)
 
-    def _do(
+    def _take(
         self,
         followed: Followed,
         steps: list[Step],
@@ -284,8 +289,9 @@ class Restarts:
         departing = self._runtime.departing
         moves = departing is not None and departing.state.closing
         if tessera.state is TesseraState.STOPPED and not moves:
-            home = ids.maker(supervised.uid)
-            self._send([(home, wire.Closed(supervised.uid, supervised.life))])
+            outbox = self._runtime.outbox(ids.maker(supervised.uid))
+            if outbox is not None:
+                outbox.send(wire.Closed(supervised.uid, supervised.life))
 
     # -- monitors ----------------------------------------------------------------------
 
@@ -311,9 +317,3 @@ class Restarts:
     ) -> None:
         for monitor in list(followed.monitors):
             monitor.put(change, member.uid, cause, self._life(followed))
-
-    def _send(self, sends: Sends) -> None:
-        for to, message in sends:
-            outbox = self._runtime.outbox(to)
-            if outbox is not None:
-                outbox.send(message)

@@ -92,7 +92,7 @@ class Seeking:
                 self._lose(uid, why)
         for waiting in list(caller.awaited.values()):
             for call in waiting:
-                if call.owner == incarnation:
+                if call.owner == incarnation and incarnation not in caller.heirs:
                     self.seek(call, cause)
         for askers in self._asked.values():
             askers.discard(incarnation)

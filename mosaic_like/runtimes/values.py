@@ -158,7 +158,8 @@ class Values:
 
     def _task(self, grant: Grant, kind: type[TaskProxy[Any]]) -> TaskProxy[Any]:
         """A proxy for a task that another runtime made."""
-        stream = self._runtime.placing.foreign(self._runtime.grants.owner_now(grant.owner))
+        runtime = self._runtime
+        stream = runtime.placing.foreign(runtime.grants.owner_now(grant.owner))
         method = "" if kind is TaskProxy else "put"
         call = Call(grant.uid, stream, method, None, 0, 0.0)
         rare(call).grant = grant

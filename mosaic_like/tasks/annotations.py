@@ -129,4 +129,5 @@ def _checked(name: str, task: Any) -> TaskProxy[Any]:
     drawn = getattr(type(task), "__mosaic_drawn__", False)
     if not isinstance(task, TaskProxy) and not drawn:
         raise TypeError(f"{name}() takes a task, not {task!r}")
-    return task
+    found: TaskProxy[Any] = task
+    return found

@@ -39,6 +39,7 @@ from ..errors import (
     UpstreamError,
 )
 from ..ids import task_name
+from ..proxies.records import About, parents_of
 from ..proxies.task import TaskProxy
 from .prepared import Prepared
 
@@ -74,23 +75,34 @@ class Connections:
         call = prepared.call
         if call.state >= DONE or call.hold != HELD:
             return
+        item, task, plan = rare(call), prepared.task, prepared.plan
+        if item.about is None:
+            run_name = task.name if plan is None else plan.run_name or task.name
+            tags = () if plan is None else plan.tags
+            item.about = About(run_name, tags, parents_of(prepared.payload))
         uid = self._enlist(call)
         self._kept[uid] = prepared
-        self._queues[uid] = self._functions.queues[prepared.task.is_async]
+        self._queues[uid] = self._functions.queues[task.is_async]
         prepared.hold()
-        options = prepared.task._options
+        options = task._options
         after = {t if isinstance(t, TaskProxy) else t._task for t in options.after}
         for proxy, any_end in _needs(prepared.payload):
             self._need(uid, proxy, any_end, proxy in after)
 
     def failed(self, queue: FunctionQueue, entry: Entry) -> None:
         """A task that was submitted has failed or was cancelled, or is about to be."""
-        call = entry.call
-        if call.first_uid in self._kept:
-            return
-        uid = self._enlist(call)
-        self._kept[uid], self._queues[uid] = entry, queue
-        for proxy, any_end in _needs(entry.payload):
+        if entry.call.first_uid not in self._kept:
+            self._keep(entry, queue)
+
+    def keep(self, prepared: Prepared) -> None:
+        """The same, of one with a policy, which is asked again."""
+        if not isinstance(self._kept.get(prepared.call.first_uid), Prepared):
+            self._keep(prepared, self._functions.queues[prepared.task.is_async])
+
+    def _keep(self, kept: Prepared | Entry, queue: FunctionQueue) -> None:
+        uid = self._enlist(kept.call)
+        self._kept[uid], self._queues[uid] = kept, queue
+        for proxy, any_end in _needs(kept.payload):
             self.state.know(uid, self._enlist(proxy._call), any_end)
 
     def _enlist(self, call: Call) -> int:
@@ -111,7 +123,8 @@ class Connections:
     def _watch(self, uid: int, call: Call) -> None:
         def ended() -> None:
             # After all who wait for it: it has ended before what follows from that.
-            waiters.append(lambda: self._ended(uid, call))
+            alone = len(waiters) == 1
+            waiters.append(lambda: self._ended(uid, call, alone))
 
         self._runtime._watch(call, ended)
         waiters = call.waiters
@@ -131,7 +144,7 @@ class Connections:
             InvalidTransitionError: it was sent or has ended.
             CycleError: one of them waits for it.
         """
-        uid = self._member(call)
+        uid = self._enlist(call)
         for proxy in others:
             try:
                 self._need(uid, proxy, False, True)
@@ -151,7 +164,7 @@ class Connections:
             BlockedError: it may not wait, and has to.
         """
         following(call.state, SUBMIT_EVENT)  # or it raises
-        uid = self._member(call)
+        uid = self._enlist(call)
         blockers = () if wait else self.state.blockers(uid)
         if blockers:
             labels = [self.state.members[b] for b in blockers[:_NAMED]]
@@ -185,9 +198,9 @@ class Connections:
                     self.failed(queue, entry)
         if call.first_uid not in self._kept:
             raise TypeError(
-                f"{label_of(call)} cannot be retried here: only function tasks that "
-                "this runtime has submitted can; a method of a tessera, whose state "
-                "may be another now, is called again"
+                f"{label_of(call)} cannot be retried: only function tasks that this "
+                "runtime has submitted can; a method of a tessera, whose state may be "
+                "another now, is called again"
             )
         self._do(self.state.retry(call.first_uid))
 
@@ -199,7 +212,7 @@ class Connections:
         """
         shown = call.rare is not None and call.rare.running_s is not None
         following(RUNNING if shown and call.state == PENDING else call.state, ABORT)
-        self._do(self.state.abort(self._member(call)))
+        self._do(self.state.abort(self._enlist(call)))
 
     def then(
         self,
@@ -233,12 +246,8 @@ class Connections:
 
     def unfinished(self, calls: Iterable[Call]) -> list[TaskProxy[Any]]:
         """These, and all they need that has not ended; each after what it needs."""
-        uids = [self._member(call) for call in calls]
+        uids = [self._enlist(call) for call in calls]
         return self._proxies(self.state.unfinished(uids))
-
-    def _member(self, call: Call) -> int:
-        """It may not have come in yet, if another thread has made it."""
-        return self._enlist(call)
 
     def _proxies(self, uids: Iterable[int]) -> list[TaskProxy[Any]]:
         """Of those that are held: further proxies of the same tasks."""
@@ -267,7 +276,8 @@ class Connections:
 
     # -- what happens ------------------------------------------------------------------
 
-    def _ended(self, uid: int, call: Call) -> None:
+    def _ended(self, uid: int, call: Call, alone: bool) -> None:
+        """A member has ended; ``alone``: nobody else waited for that."""
         member = self.state.members.get(uid)
         if self.calls.get(uid) is not call or member is None:
             return
@@ -278,6 +288,8 @@ class Connections:
             self._required.pop(uid, None)
         if call.hold != HELD:
             self.dropped(call)
+            if alone and call.state == FAILED:
+                self._runtime.unheard(call)
 
     def _do(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -304,7 +316,9 @@ class Connections:
     def _wait(self, uid: int) -> None:
         call = self.calls[uid]
         call.state = PENDING
-        rare(call).reason = "arguments"
+        orders = self.state.members[uid].orders
+        only_order = orders.issuperset(self.state.blockers(uid))
+        rare(call).reason = "after" if only_order else "arguments"
         self._runtime.caller.calls[call.uid] = call  # on its way, as others are
 
     def _rearm(self, uid: int) -> None:
@@ -318,7 +332,7 @@ class Connections:
         call.uid = next(runtime.uids)
         call.stream = self._queues[uid].unplaced
         call.state, call.result, call.settled_s = PENDING, None, 0.0
-        item.attempt += 1
+        item.earlier, item.attempt = item.earlier + item.attempt, 1
         item.reason = item.running_s = item.told = item.error = item.value = None
         item.cached = item.fetched = item.unheard = False
         if kept.extra is not None:  # which holds what was said of the attempt before
@@ -363,7 +377,7 @@ class Connections:
         if state == FAILED:
             error = UpstreamError(
                 f"{name} was not called: {other}, which it waits for, failed{told}; "
-                f"retry() of that runs this one too",
+                "retry() of that runs this one too",
                 uid,
             )
         elif state == CANCELLED:
@@ -389,6 +403,9 @@ def _needs(payload: Any) -> Iterator[tuple[TaskProxy[Any], bool]]:
     """The tasks among arguments whose ends are waited for, and if any end will do."""
     for handle in getattr(payload, "handles", ()):
         proxy = getattr(handle, "proxy", None)
-        # Nothing that was put into the warehouse, and none that stands for itself.
-        if type(proxy) is TaskProxy and handle.kind != wire.QUOTED:
+        if type(proxy) is not TaskProxy:  # it was put into the warehouse
+            continue
+        if handle.kind != wire.QUOTED:
             yield proxy, handle.kind == wire.ALLOWED
+        elif proxy._call.state == PREPARE:  # it has no place yet where to ask for it
+            yield proxy, True

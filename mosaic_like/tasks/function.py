@@ -140,6 +140,15 @@ class Task(Generic[P, R]):
     ) -> TaskProxy[T]: ...
     @overload
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskProxy[R]: ...
+    # A task stands for its value, which ParamSpec cannot say: in the first two places.
+    @overload
+    def submit(
+        self, first: TaskProxy[Any], /, *args: Any, **kwargs: Any
+    ) -> TaskProxy[Any]: ...
+    @overload
+    def submit(
+        self, first: Any, second: TaskProxy[Any], /, *args: Any, **kwargs: Any
+    ) -> TaskProxy[Any]: ...
     def submit(self, *args: Any, **kwargs: Any) -> TaskProxy[Any]:
         """Run it in some worker; returns at once.
 
@@ -446,19 +455,24 @@ def task(fn: Any = None, /, **options: Any) -> Any:
         timeout: seconds that each attempt has, from when it is sent to a worker.
         interrupt: how a plain function that runs is stopped; see
             ``proxy.method.options``.
-        cache_key: ``"inputs"``, or a function of the context and the parameters that
-            gives a string: calls with the same one run once.
+        cache_key: ``"inputs"``, ``input_hash(ignore=...)``, or a function of the
+            context and the parameters that gives a string, or None for no caching:
+            calls with the same one run once.
         cache_expiration: seconds, or a timedelta, that a value is used for.
         refresh_cache: True: run it, and keep what it gives.
-        persist: keep values in ``store``.
+        persist: keep values in ``store``; by default if there is a ``cache_key``.
         store: a directory, or an object with ``get``, ``put``, ``delete``, ``in``.
         store_key: under which a value is kept there, a format string.
         serializer: ``"pickle"``, ``"json"``, or an object with ``dumps`` and ``loads``.
         concurrency: a ``Concurrency``: how many calls may run at once.
         cancel_if: a function of the value; if it says so, the task is cancelled.
-        log_prints: what it prints becomes log lines of the program.
-        on_done, on_failed: called where it ran, with info and value or exception.
-        on_state: called with info and transition.
+        log_prints: True: what it prints becomes log lines of the program, by
+            ``mosaic.logger()``; False: it is not shown.
+        on_done, on_failed: a function, or several, of the info and the value or the
+            exception; called on the loop of the runtime that submits, also for
+            ``cached`` and ``reused``, and only for the last attempt. What they raise
+            is logged.
+        on_state: the same of the info and each transition.
         runtime: a worker, or its uid, where all calls run.
         viz_value: what a call gives in ``visualize``.
 
@@ -483,7 +497,8 @@ def task(fn: Any = None, /, **options: Any) -> Any:
         if isinstance(function, Task):
             given = merged(function._options, options)
             function = function.fn
-        name = given.name or getattr(function, "__name__", type(function).__name__)
+        own: str = getattr(function, "__name__", type(function).__name__)
+        name = given.name or own
         check_against(given, function)
         return Task(function, given, code_of(Code(function, name), None, given))
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..core.caller import rare
+from ..core.caller import HELD, rare
 from ..core.dispatch import arguments_of
 from ..core.task import CANCELLED, DONE, PENDING
 from ..errors import ConcurrencyError
@@ -127,9 +127,11 @@ class Guard:
     # -- waiting -----------------------------------------------------------------------
 
     def _hold(self, reason: str) -> None:
-        self._call.state = PENDING
-        rare(self._call).reason = reason or None
-        self._prepared.functions.hold(self._call, self._stop_waiting)
+        call = self._call
+        call.state = PENDING
+        rare(call).reason = reason or None
+        self._runtime.caller.calls[call.uid] = call  # it counts as one on its way
+        self._prepared.functions.hold(call, self._stop_waiting)
         self._moved()
 
     def _stop_waiting(self) -> None:
@@ -396,6 +398,8 @@ class Guard:
             # As long as its value is cached this guard is kept, and needs no more.
             plan.parameters = {}
             self._prepared.forget_arguments()
+        elif call.hold == HELD:  # its user may retry it
+            self._prepared.functions.connections.keep(self._prepared)
         end_hooks(self._runtime, call, plan.options)
 
     def _leave_same(self) -> None:

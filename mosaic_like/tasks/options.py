@@ -97,9 +97,7 @@ OF_CALLS = frozenset({"after", "delay", "batch_size"})
 _RETRIES = ("retry_on", "retry_if", "retry_delay", "retry_jitter")
 
 
-def check_options(
-    given: Mapping[str, Any], *, of_call: bool = False, names: frozenset[str] = NAMES
-) -> dict[str, Any]:
+def check_options(given: Mapping[str, Any], *, of_call: bool = False) -> dict[str, Any]:
     """Options as ``TaskOptions`` has them.
 
     Args:

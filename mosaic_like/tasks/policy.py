@@ -87,7 +87,7 @@ def check_against(options: TaskOptions, fn: Any) -> None:
         signature = inspect.signature(fn)
     except (TypeError, ValueError):
         return  # of C code, perhaps
-    name: str = options.name or getattr(fn, "__name__", type(fn).__name__)
+    name = str(options.name or getattr(fn, "__name__", type(fn).__name__))
     check_run_name(options.run_name, name, signature)
     check = getattr(options.cache_key, "check", None)
     if check is not None:

@@ -129,13 +129,13 @@ class Functions:
         outbox = window.stream.outbox
         assert outbox is not None, "it has room"
         key = self._keys[window]
-        if type(sent) is bytes:
+        if isinstance(sent, bytes):
             outbox.send(Learn(key, name, sent))
         else:
             extra = extra_of(sent, None)
             outbox.send(Learn(key, name, sent.data, extra), sent)
 
-    # -- calls that are prepared: all but ``on_loop`` for the runtime's thread ----------
+    # -- calls that are prepared: for the runtime's thread -----------------------------
 
     def send(self, prepared: Prepared) -> None:
         """It goes into its queue."""

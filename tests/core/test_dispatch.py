@@ -85,7 +85,7 @@ class World:
     def __init__(self, workers: int = 2, *, overlaps: bool = False) -> None:
         self.caller = CallerState(self)  # type: ignore[arg-type]  # what is needed of a Caller
         self.queue = FunctionQueue(
-            self,  # type: ignore[arg-type]  # the same
+            self,
             self.caller,
             "task",
             overlaps=overlaps,
@@ -106,7 +106,8 @@ class World:
         worker = Worker(len(self.workers) + 1)
         self.workers[worker.incarnation] = worker
         stream = Stream(1000 + worker.incarnation, "task")
-        stream.owner, stream.outbox = worker.incarnation, worker
+        stream.owner = worker.incarnation
+        stream.outbox = worker  # type: ignore[assignment]  # what is needed of an Outbox
         window = self.queue.open(worker.incarnation, stream)
         self.windows[worker.incarnation] = window
         self.queue.dispatch()
@@ -261,10 +262,12 @@ def test_what_takes_a_task_goes_behind_it_to_the_same_worker() -> None:
     first = world.submit()
     second = world.submit(first)
     third = world.submit(second)
+    fourth = world.submit(third)
     assert world.held_by(first.stream.owner) == [first.uid, second.uid]
     assert not world.queue.waiting  # nobody waits for the news that they have ended
     world.run_next(world.workers[first.stream.owner])
-    assert third.stream.owner == first.stream.owner
+    world.run_next(world.workers[first.stream.owner])
+    assert third.stream.owner == fourth.stream.owner == first.stream.owner
 
 
 def test_what_takes_tasks_of_two_workers_waits_for_both() -> None:
@@ -425,4 +428,7 @@ def test_every_task_ends_once_in_every_order_of_events(
     for window in world.queue.windows.values():
         assert not window.load
     queue = world.queue
-    assert not (queue.ready or queue.waiting or queue._pinned or queue._pins)
+    assert not queue.ready
+    assert not queue.waiting
+    assert not queue._pinned
+    assert not queue._pins

@@ -46,6 +46,14 @@ def test_the_end_of_a_process_is_known_by_two_refusals_in_a_row() -> None:
     assert silence.look(1.0) is Presence.ENDED
 
 
+def test_a_connection_that_ends_long_after_the_last_beat_tells_of_no_end() -> None:
+    silence = Silence(0.0)
+    assert silence.may_have_ended(2.0)
+    assert not silence.may_have_ended(4.0)
+    silence.heard(4.0)
+    assert silence.may_have_ended(4.5)
+
+
 def test_who_stood_still_itself_blames_no_other_for_it() -> None:
     silence = Silence(0.0)
     assert silence.look(1.0) is Presence.HEARD

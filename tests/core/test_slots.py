@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -214,3 +215,6 @@ class SlotWorld(RuleBasedStateMachine):
 
 
 TestSlotWorld = SlotWorld.TestCase
+TestSlotWorld.settings = settings(
+    deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)

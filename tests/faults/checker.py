@@ -59,7 +59,6 @@ class Rules:
         expected: outcomes of the calls that need not have a value.
         after_healing_s: seconds from the end of the fault to the last outcome of all.
         repeatable: calls that may start again when their worker was lost.
-        unordered: streams whose calls may overtake each other.
         unheard: streams whose callers themselves are ended: a call of them may have no
             outcome, or any.
     """
@@ -68,7 +67,6 @@ class Rules:
     expected: Mapping[Call, Collection[Outcome]] = field(default_factory=dict)
     after_healing_s: float | None = None
     repeatable: Collection[Call] = frozenset()
-    unordered: frozenset[int] = frozenset()
     unheard: Collection[int] = frozenset()
 
 
@@ -151,7 +149,7 @@ def _starts(history: list[Record], rules: Rules) -> list[str]:
             found.append(f"I3: {_name(call)} has started {len(records)} times")
     streams: dict[int, list[int]] = defaultdict(list)
     for record in history:
-        if record.event is Event.STARTED and record.stream not in rules.unordered:
+        if record.event is Event.STARTED:
             streams[record.stream].append(record.number)
     for stream, numbers in streams.items():
         for before, after in itertools.pairwise(numbers):

@@ -6,6 +6,7 @@ Not here: nonsense that a member sends, F12, is in ``make fuzz``.
 from __future__ import annotations
 
 import faults_of_daemons
+import faults_of_freezing
 import faults_of_heads
 import faults_of_hosts
 import faults_of_links
@@ -18,6 +19,7 @@ import faults_of_workers
 
 CELLS = (
     *faults_of_workers.CELLS,
+    *faults_of_freezing.CELLS,
     *faults_of_daemons.CELLS,
     *faults_of_heads.CELLS,
     *faults_of_hosts.CELLS,

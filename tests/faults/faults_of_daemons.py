@@ -1,7 +1,7 @@
 """F4, F5, F7: the node stands still or is killed; the monitor is killed.
 
-A cluster on one machine has one node and ends with it. That a node which was silent for
-too long is fenced needs several hosts, or a node that is thawed late: see ``CELLS``.
+A cluster on one machine has one node and ends with it. Of nodes on other hosts, which
+can be silent for too long, see ``faults_of_hosts``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import signal
 from typing import TYPE_CHECKING
 
 from cells import Cell
-from faults_of_workers import ANY_LOSS, freeze, thaw_later
+from faults_of_freezing import freeze, thaw_later
+from faults_of_workers import ANY_LOSS
 from history import Outcome as O
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from actors import Actor, Relay
 from cells import Cell, Skip
 from faults_of_workers import ANY_LOSS
 from history import Outcome as O
-from program import Actor, Relay
 
 import mosaic_like as mosaic
 

@@ -8,11 +8,11 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+from actors import Actor
 from cells import Cell
 from faults_of_workers import ANY_LOSS, kill
 from history import Event
 from history import Outcome as O
-from program import Actor
 
 import mosaic_like as mosaic
 
@@ -54,6 +54,50 @@ class Moving(Actor):
     """Built again where its worker is lost."""
 
 
+@mosaic.tessera(max_restarts=1)
+class Ledger(Actor):
+    """Has a state that takes a while to write down."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder)
+        self.total = 0
+
+    def add(self, stream: int, number: int) -> int:
+        self._log.note(Event.STARTED, stream, number)
+        self.total += 1
+        self._log.note(Event.ENDED, stream, number)
+        return self.total
+
+    def __checkpoint__(self) -> tuple[int, bytes]:
+        return self.total, bytes(32 << 20)
+
+    def __restore__(self, state: tuple[int, bytes]) -> None:
+        self.total = state[0]
+
+
+async def killed_while_written_down(stage: Stage) -> None:
+    """m9: it goes on with the new state or with the one before, and with no other."""
+    ledger = Ledger.options(runtime=stage.first).remote(stage.folder)
+    first = stage.rng.randint(1, 5)
+    for _ in range(first):
+        stage.call(ledger, method="add")
+    await mosaic.checkpoint(ledger)
+    second = stage.rng.randint(1, 5)
+    for _ in range(second):
+        stage.call(ledger, method="add")
+    await stage.settled()
+    writing = mosaic.checkpoint(ledger)
+    await stage.jitter(0.1)
+    kill(stage)
+    with contextlib.suppress(mosaic.WorkerDied):
+        await writing
+    again = stage.call(ledger, method="add")
+    total = await again.task.result()
+    if total not in (first + 1, first + second + 1):
+        stage.left.append(f"{total - 1} was restored, not {first} or {first + second}")
+    await stage.replaced()
+
+
 async def poisoned(stage: Stage) -> None:
     """m4: a call that has ended two workers is not given a third."""
     made = mosaic.tessera(max_restarts=5, idempotent=True)(Moving)
@@ -81,7 +125,10 @@ async def drained(stage: Stage) -> None:
     stage.relayed(stage.a, stage.rng.randint(1, 20), (O.VALUE, O.LOST_NOT_STARTED))
     await stage.delivered(stage.first)
     draining = asyncio.ensure_future(stage.runtime.drain(stage.first, timeout=20))
-    await asyncio.sleep(0)
+    await stage.history.until(
+        lambda: stage.first.uid not in [w.uid for w in stage.runtime.workers],
+        "news that it is drained",
+    )
     later = stage.call(stage.a, expect=(O.LOST_NOT_STARTED,))
     await later.task.exception()
     stage.calls(stage.b)
@@ -89,7 +136,6 @@ async def drained(stage: Stage) -> None:
     await draining
     assert len(await large.task.result()) == 300_000
     assert stage.history.count(Event.CLOSED) == 1
-    assert stage.first.uid not in [w.uid for w in stage.runtime.workers]
 
 
 async def killed_while_drained(stage: Stage) -> None:
@@ -125,6 +171,7 @@ async def told_to_end(stage: Stage) -> None:
 THREE = (("num_workers", 3),)
 
 CELLS = (
+    Cell("F1", "m9", killed_while_written_down),
     Cell("F1", "restart", restarted(idempotent=False)),
     Cell("F1", "restart-again", restarted(idempotent=True)),
     Cell("F2", "poison", poisoned),

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from actors import Actor
 from cells import Cell
 from faults_of_workers import ANY_LOSS, others_go_on
 from history import Outcome as O
-from program import Actor, Stage
 
 import mosaic_like as mosaic
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from program import Stage
 
 
 def goes_on(do: str) -> Callable[[Stage], Awaitable[None]]:

@@ -10,17 +10,20 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bad_values
+from actors import Actor
 from cells import Cell
 from history import Event
 from history import Outcome as O
-from program import Actor, Stage
 
 import mosaic_like as mosaic
 from mosaic_like.comms import messages
 from mosaic_like.runtimes import base
+
+if TYPE_CHECKING:
+    from program import Stage
 
 ANY_LOSS = (O.LOST_NOT_STARTED, O.LOST_MAYBE_RAN, O.LOST_RESULT)
 

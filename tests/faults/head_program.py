@@ -9,8 +9,9 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING
 
+from actors import Actor
 from history import Event
-from program import Actor, Stage
+from program import Stage
 
 import mosaic_like as mosaic
 
@@ -46,7 +47,7 @@ async def pulling(stage: Stage) -> None:
 
 
 async def made_here(stage: Stage) -> None:
-    """m9: several on each worker, one of which made another."""
+    """Several on each worker, idle: all of them are to be closed."""
     stage.more = [
         mosaic.remote(Actor, runtime=worker)(stage.folder)
         for worker in stage.runtime.workers
@@ -68,7 +69,7 @@ MOMENTS: dict[str, Callable[[Stage], Awaitable[None]]] = {
     "m3": queued,
     "m4": running,
     "m7": pulling,
-    "m9": made_here,
+    "many": made_here,
     "m10": stops,
     "m11": idle,
 }

@@ -37,7 +37,7 @@ from program import Stage
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-LIMIT_S = 90.0  # of one cell with all its waits
+LIMIT_S = 120.0  # of one cell with all its waits
 _ROOT = Path(__file__).resolve().parents[2]
 
 

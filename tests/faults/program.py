@@ -1,4 +1,4 @@
-"""What runs while something goes wrong: actors, callers, and what is expected of each.
+"""What runs while something goes wrong: callers, and what is expected of each call.
 
 A ``Stage`` is one run: a cluster of two workers, an actor on each, a relay on the
 second that calls the first, and a history of all. The seed chooses how many calls there
@@ -9,240 +9,27 @@ are and what they do. Which faults there are stands in ``faults``; what is wrong
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import itertools
-import os
 import random
-import signal
-import sys
 import time
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from actors import Actor, Probe, Relay, tables, watch
 from checker import Rules
-from history import AsAsked, Event, Outcome, Reader, Writer, outcome_of
+from history import Event, Outcome, Reader, Writer
 
 import mosaic_like as mosaic
-from mosaic_like import session
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable
 
 EVERY_STREAM = range(1 << 16)
-LIMIT_S = 40.0  # of a run; nothing in it may wait for ever
-HOLD_S = 30.0  # that a held method waits for its gate
+LIMIT_S = 60.0  # of a run; nothing in it may wait for ever
 TABLES_S = 10.0  # until tables are as before
 VALUE = (Outcome.VALUE,)
-
-
-def tables(runtime: Any) -> dict[str, int]:
-    """The sizes of the tables that grow with calls and tesserae."""
-    worker, caller = runtime.worker, runtime.caller
-    return {
-        "tesserae": sum(not _is_probe(t) for t in worker.tesserae.values()),
-        "tasks": sum(not _is_probe(t.tessera) for t in worker.tasks.values()),
-        "holders": len(worker.holders.shared),
-        "calls": len(caller.calls),
-        "awaited": len(caller.awaited),
-        "fetching": len(caller.fetching),
-        "streams": len(runtime.streams),
-    }
-
-
-def _is_probe(tessera: Any) -> bool:
-    """Those that look come and go while they look."""
-    name: str = tessera.options.name
-    return name.startswith(Probe.__name__)
-
-
-class Probe:
-    """Looks at the worker that it lives in."""
-
-    def tables(self) -> dict[str, int]:
-        gc.collect()
-        return tables(session.current())
-
-    def shares(self) -> bool:
-        """It knows its warehouse, which counts what is shared."""
-        return bool(session.current().sharing.home)
-
-    def stall_after(self, seconds: float) -> None:
-        """Scale the time after which a link takes a batch for lost."""
-        for peer in session.current().peers.by_token.values():
-            peer.link.stall_s = seconds
-
-    async def shift_clock(self, seconds: float) -> None:
-        """Let ``time.time`` jump, as a clock that somebody sets does.
-
-        A coroutine, for a plain method may be running.
-        """
-        real = time.time
-        time.time = lambda: real() + seconds
-
-
-class Actor:
-    """Notes what it starts and ends."""
-
-    def __init__(self, folder: str) -> None:
-        self._folder = Path(folder)
-        self._log = Writer(folder)
-        self._log.note(Event.MADE)
-        self.kept: list[Any] = []
-
-    def run(
-        self, stream: int, number: int, do: str = "", size: int = 0, _: Any = None
-    ) -> Any:
-        """A plain method.
-
-        Args:
-            stream: of the call.
-            number: of the call.
-            do: what is done between start and end: nothing, the name of a method of
-                this class, or ``gate`` and the name of a file to wait for.
-            size: bytes of the result.
-        """
-        self._log.note(Event.STARTED, stream, number)
-        what, _, argument = do.partition(" ")
-        if what == "gate":
-            self._hold(argument)
-        elif what:
-            getattr(self, what)(argument)
-        self._log.note(Event.ENDED, stream, number)
-        # An array, for which there is shared memory.
-        return np.ones(size, "u1") if size else number
-
-    async def arun(self, stream: int, number: int, gate: str = "") -> int:
-        """A coroutine."""
-        self._log.note(Event.STARTED, stream, number)
-        if gate:
-            async with asyncio.timeout(HOLD_S):
-                while not (self._folder / gate).exists():  # noqa: ASYNC110 -- a file
-                    await asyncio.sleep(0.002)
-        self._log.note(Event.ENDED, stream, number)
-        return number
-
-    async def hold_loop(self, stream: int, number: int, gate: str) -> None:
-        """A coroutine that lets no other run."""
-        self._log.note(Event.STARTED, stream, number)
-        self._hold(gate)
-        self._log.note(Event.ENDED, stream, number)
-
-    def _hold(self, gate: str) -> None:
-        deadline_s = time.monotonic() + HOLD_S
-        while not (self._folder / gate).exists():
-            if time.monotonic() > deadline_s:
-                raise TimeoutError(gate)
-            time.sleep(0.002)
-
-    def raise_as_asked(self, _: str) -> None:
-        raise AsAsked
-
-    def crash(self, _: str) -> None:
-        """Read where nothing is."""
-        ctypes.string_at(0)
-
-    def leave(self, status: str) -> None:
-        os._exit(int(status))
-
-    def sys_exit(self, status: str) -> None:
-        sys.exit(int(status))
-
-    def abort(self, _: str) -> None:
-        os.abort()
-
-    def eat(self, _: str) -> None:
-        """Take memory without end."""
-        eaten = []
-        while True:
-            eaten.append(bytearray(8 << 20))
-
-    def hold_interpreter(self, seconds: str) -> None:
-        """Sleep in C without letting go of the lock."""
-        ctypes.PyDLL(None).usleep(int(1e6 * float(seconds)))
-
-    def fork(self, _: str) -> None:
-        """Leave a child that goes on with the method, as a careless one does."""
-        if os.fork() == 0:
-            time.sleep(0.1)
-
-    def close_descriptors(self, _: str) -> None:
-        os.closerange(3, 4096)
-
-    def signal_group(self, _: str) -> None:
-        os.kill(0, signal.SIGTERM)
-
-    def ignore_sigterm(self, _: str) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-    def fill_descriptors(self, _: str) -> None:
-        """Open what may be opened, and one too many."""
-        opened = []
-        try:
-            while True:
-                opened.append(os.open("/dev/null", os.O_RDONLY))
-        except OSError as error:
-            raise AsAsked from error
-        finally:
-            for fd in opened:
-                os.close(fd)
-
-    def nap(self, seconds: str) -> None:
-        time.sleep(float(seconds))
-
-    def keep(self, stream: int, number: int, value: Any) -> None:
-        """Hold something for as long as this lives."""
-        self._log.note(Event.STARTED, stream, number)
-        self.kept.append(value)
-        self._log.note(Event.ENDED, stream, number)
-
-    def drop(self, stream: int, number: int) -> None:
-        self._log.note(Event.STARTED, stream, number)
-        self.kept.clear()
-        self._log.note(Event.ENDED, stream, number)
-
-    def pid(self) -> int:
-        return os.getpid()
-
-    def __close__(self) -> None:
-        self._log.note(Event.CLOSED)
-
-
-class Relay(Actor):
-    """Calls others from inside a worker, as one more caller with streams of its own."""
-
-    async def relay(self, stream: int, count: int, other: Any, do: str) -> None:
-        """Make calls, note how each ends, and raise none of their errors."""
-        tasks = []
-        for number in range(count):
-            self._log.note(Event.SUBMITTED, stream, number)
-            tasks.append(other.run(stream, number, do if number == 0 else ""))
-        await asyncio.gather(
-            *(watch(task, self._log, stream, n) for n, task in enumerate(tasks))
-        )
-
-
-async def watch(
-    task: Any,
-    log: Writer,
-    stream: int,
-    number: int,
-    expect: Collection[Outcome] = tuple(Outcome),
-) -> None:
-    """Note how a call ends, in the moment that its caller is told."""
-    try:
-        await task.result()
-    except BaseException as error:
-        if isinstance(error, asyncio.CancelledError) and not task.done():
-            raise  # who watches is cancelled, not the call
-        outcome = outcome_of(error)
-        log.note(Event.OUTCOME, stream, number, outcome)
-        if outcome not in expect:
-            print(f"call {number} of stream {stream}: {error!r}", file=sys.stderr)
-    else:
-        log.note(Event.OUTCOME, stream, number, Outcome.VALUE)
 
 
 class Made:
@@ -272,7 +59,6 @@ class Stage:
         self.left: list[str] = []
         self.expected: dict[tuple[int, int], Collection[Outcome]] = {}
         self.repeatable: set[tuple[int, int]] = set()
-        self.unordered: set[int] = set()
         self.unheard: Collection[int] = set()  # streams of callers that are ended
         self.runtime: Any = None
         self.relays: set[int] = set()  # streams from the second worker
@@ -403,15 +189,14 @@ class Stage:
         other: Any,
         count: int,
         expect: Iterable[Outcome] = VALUE,
-        do: str = "",
         relay: Any = None,
     ) -> Made:
-        """Let a relay call another actor so often; the first call does this."""
+        """Let a relay call another actor so often."""
         stream = next(self._streams)
         outcomes = tuple(expect)
         self.expected.update({(stream, number): outcomes for number in range(count)})
         caller = self.relay if relay is None else relay
-        task = caller.relay(stream, count, other, do)
+        task = caller.relay(stream, count, other)
         self.relays.add(stream)
         self._watching.append(asyncio.ensure_future(task.result()))
         return Made(task, stream, 0)
@@ -508,6 +293,5 @@ class Stage:
             self.expected,
             healing_s,
             self.repeatable,
-            frozenset(self.unordered),
             frozenset(self.unheard),
         )

@@ -30,7 +30,6 @@ class Toxic:
         flip: chance that one bit of a piece is changed.
         truncate: a cut leaves only a part of the last piece.
         hold: nothing passes, towards the server, towards the client.
-        refuse: connections are ended as soon as they are made.
     """
 
     cut_every_s: tuple[float, float] = (0.0, 0.0)
@@ -39,7 +38,6 @@ class Toxic:
     flip: float = 0.0
     truncate: bool = False
     hold: tuple[bool, bool] = (False, False)
-    refuse: bool = False
 
 
 class Proxy:
@@ -110,9 +108,6 @@ class Proxy:
     async def _pass(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        if self.toxic.refuse:
-            writer.transport.abort()
-            return
         self.connections += 1
         self._open.add(writer)
         onward = None

@@ -102,6 +102,7 @@ def test_a_signal_that_ends_a_cluster_closes_every_tessera(
     """Also where a call runs, which is cancelled; a node gives it its time first."""
     path = tmp_path / "closed"
     env = {"CLOSED": str(path), "MOSAIC_DRAIN_TIMEOUT_S": "0.3"}
+    env["MOSAIC_STOP_TIMEOUT_S"] = "15"  # a slow machine takes long to interrupt
     with Program(MAKE + WAITS, **env).ready() as program:
         pid = program.about["members"].get(who, program.process.pid)
         os.kill(pid, number)

@@ -53,7 +53,7 @@ def square(path: str, x: Any, wait: str = "") -> Any:
 
 
 @mosaic.task(cache_key="inputs")
-def plus_one(path: str, x: int) -> int:
+def plus_one(path: str, x: Any) -> Any:
     note(path, "plus_one")
     return x + 1
 

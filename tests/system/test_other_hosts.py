@@ -9,7 +9,6 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 from far_host import Far, FarHost, Unavailable, ended, far_host
 from shared_cluster import shared_cluster, warm_up
@@ -101,23 +100,6 @@ def test_calls_errors_and_arguments_go_between_hosts(cluster: RunIn) -> None:
             await there.add("x").result()
         assert any("on w1:0" in note for note in caught.value.__notes__)
         assert await mosaic.gather(there.add(1) for _ in range(1000))
-
-    cluster(main)
-
-
-def test_an_array_of_64_mib_goes_to_another_host_and_back(cluster: RunIn) -> None:
-    async def main(runtime: Any) -> None:
-        far_one = Far.options(runtime=far(runtime)).remote()
-        near_one = Far.options(runtime=runtime.workers[0]).remote()
-        array = np.arange(8 << 20, dtype=np.float64)
-        total = float(array.sum())
-        assert await far_one.total(array).result() == total
-        assert await near_one.total(far_one.make(8 << 20)).result() == total
-        part = await far_one.make(1 << 20).result()
-        assert np.array_equal(part, array[: 1 << 20])
-        # One message, not chunks: what is pickled has no buffers beside it.
-        numbers = [float(n) for n in range(300_000)]
-        assert await far_one.echo(numbers).result() == numbers
 
     cluster(main)
 

@@ -262,6 +262,10 @@ def test_it_waits_for_a_worker_and_shows_that(tmp_path: Path) -> None:
         assert "restarting" in repr(notebook)
         late = notebook.read()
         assert await late.result() == [1]
+        moves = [(move.state.value, move.reason) for move in waiting.history]
+        assert moves == [("pending", None), ("pending", "lost"), ("done", None)]
+        times = [move.time_s for move in waiting.history]
+        assert times == sorted(times)
 
     run(main, 1)
 

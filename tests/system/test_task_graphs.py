@@ -245,6 +245,58 @@ def test_a_cancelled_task_can_be_retried(cluster: RunIn) -> None:
     cluster(main)
 
 
+@mosaic.task(cache_key="inputs", run_name="bytes of {path}")
+def size(path: str) -> int:
+    with open(path) as file:
+        return len(file.read())
+
+
+def test_retry_asks_the_policy_of_a_task_again(cluster: RunIn, tmp_path: Path) -> None:
+    async def main(runtime: Any) -> None:
+        path = str(tmp_path / "raw")
+        first = size.task(path)
+        assert first.name == f"bytes of {path}"
+        last = first.then(double)
+        alone = size.submit(path)
+        assert isinstance(await raises(last), mosaic.UpstreamError)
+        assert isinstance(await raises(alone), FileNotFoundError)
+        (tmp_path / "raw").write_text("abc")
+        first.retry()
+        assert await last.result() == 6
+        alone.retry()
+        assert await alone.result() == 3
+        assert (alone.reason, alone.attempt) == ("cached", 2)
+
+    cluster(main)
+
+
+def test_a_failure_of_a_graph_that_nobody_holds_is_logged(
+    cluster: RunIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main(runtime: Any) -> None:
+        missing.task().then(told).submit()
+        await runtime.barrier(20)
+
+    cluster(main)
+    assert [r.message for r in caplog.records if "missing" in r.message] == [
+        message for message in caplog.messages if "nobody asked" in message
+    ]
+    assert "FileNotFoundError" in caplog.text
+
+
+def test_what_a_pending_task_waits_for_is_its_reason(cluster: RunIn) -> None:
+    async def main(runtime: Any) -> None:
+        waits = forever.submit()
+        first = double.task(waits).submit()
+        last = double.task(1).require(waits).submit()
+        assert standing(first, last) == [("pending", "arguments"), ("pending", "after")]
+        waits.cancel()
+        assert isinstance(await raises(first), mosaic.TaskCancelledError)
+        assert isinstance(await raises(last), mosaic.TaskCancelledError)
+
+    cluster(main)
+
+
 def test_retry_of_a_call_on_a_tessera_says_why_not(cluster: RunIn) -> None:
     async def main(runtime: Any) -> None:
         failed = remote_adder().fail()
@@ -496,6 +548,11 @@ def test_a_barrier_waits_for_what_is_blocked(cluster: RunIn, tmp_path: Path) -> 
 def test_nothing_is_kept_of_a_graph_that_nobody_holds(cluster: RunIn) -> None:
     async def main(runtime: Any) -> None:
         connections = runtime.connections
+        tables = (
+            *(connections.calls, connections.state.members, connections._kept),
+            *(connections._queues, connections._required),
+        )
+        before = [set(table) for table in tables]  # of what is cached
         first = double.task(1)
         tasks = [
             first,
@@ -510,11 +567,8 @@ def test_nothing_is_kept_of_a_graph_that_nobody_holds(cluster: RunIn) -> None:
         del first, tasks, never
         gc.collect()
         async with asyncio.timeout(10):
-            while connections.calls or connections.state.members:  # noqa: ASYNC110 -- no event tells it
+            while any(map(set.__sub__, map(set, tables), before)):  # noqa: ASYNC110 -- no event tells it
                 await asyncio.sleep(0.01)
-        assert not connections._kept
-        assert not connections._queues
-        assert not connections._required
 
     cluster(main)
 
@@ -570,4 +624,4 @@ def test_visualize_says_what_a_stand_in_cannot_tell() -> None:
     with pytest.raises(RuntimeError, match="awaits something that is no task"):
         mosaic.visualize(sleeps)
     with pytest.raises(TypeError):
-        mosaic.visualize(lambda: double.submit())  # type: ignore[call-arg]  # the mistake
+        mosaic.visualize(lambda: double.submit())  # type: ignore[call-overload]  # the mistake

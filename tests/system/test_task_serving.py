@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -50,22 +51,11 @@ def test_serve_lets_another_program_submit_by_name(cluster: RunIn) -> None:
         (key,) = await runtime.served()
         assert key == "__main__:scale"
         where = str(runtime.hold.cluster.key)
-        other = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-W", "error", "-c", CALLER, where, key),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+        command = [sys.executable, "-W", "error", "-c", CALLER, where, key]
+        done = await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, timeout=LIMIT_S
         )
-        try:
-            async with asyncio.timeout(LIMIT_S):
-                out, err = await other.communicate()
-        except TimeoutError:
-            other.kill()
-            await other.wait()
-            raise
-        assert (out.decode().split("\n"), err) == (
-            ["True", "40", "[0, 10, 20]", ""],
-            b"",
-        )
+        assert (done.stdout, done.stderr) == (b"True\n40\n[0, 10, 20]\n", b"")
 
     cluster(main)
 

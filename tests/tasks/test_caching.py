@@ -7,7 +7,7 @@ import inspect
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -127,6 +127,9 @@ class CacheWorld(RuleBasedStateMachine):
 
 
 TestCacheWorld = CacheWorld.TestCase
+TestCacheWorld.settings = settings(
+    deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 class _Context:
@@ -190,6 +193,7 @@ def test_a_key_that_is_neither_text_nor_none_is_a_type_error() -> None:
     assert checked_key(None, "f") is None
 
 
+@settings(deadline=None)
 @given(st.floats(min_value=1e-9, max_value=1e9))
 def test_cache_expiration_takes_seconds_and_timedeltas(seconds: float) -> None:
     assert expiration_of(seconds) == seconds

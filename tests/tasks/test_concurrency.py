@@ -25,7 +25,9 @@ def _charge(account: int, amount: int) -> None: ...
 
 def test_without_a_key_all_calls_of_a_task_count_together() -> None:
     rule = Concurrency(2)
-    assert rule.slot("m:f", {"x": 1}) == rule.slot("m:f", {"x": 2}) == Slot("task:m:f", 2)
+    assert (
+        rule.slot("m:f", {"x": 1}) == rule.slot("m:f", {"x": 2}) == Slot("task:m:f", 2)
+    )
     assert rule.slot("m:g", {"x": 1}) != rule.slot("m:f", {"x": 1})
 
 
@@ -90,7 +92,8 @@ def test_tags_are_those_of_all_contexts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "kind"), [("db", TypeError), (3, TypeError), ([3], TypeError), ([""], ValueError)]
+    ("bad", "kind"),
+    [("db", TypeError), (3, TypeError), ([3], TypeError), ([""], ValueError)],
 )
 def test_tags_that_are_none_are_refused(bad: Any, kind: type[Exception]) -> None:
     with pytest.raises(kind, match="option 'tags'"):

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mosaic_like.tasks.digest import Unhashable, digest_of
 
+CASES = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
     lambda inner: (
@@ -43,11 +44,13 @@ def _copied(value: Any) -> Any:
     return value
 
 
+@CASES
 @given(PLAIN)
 def test_the_order_of_a_dict_does_not_count(value: Any) -> None:
     assert digest_of(value) == digest_of(_copied(value))
 
 
+@CASES
 @given(PLAIN, PLAIN)
 def test_values_that_look_different_have_different_digests(one: Any, two: Any) -> None:
     assert (digest_of(one) == digest_of(two)) == (digest_of([one]) == digest_of([two]))

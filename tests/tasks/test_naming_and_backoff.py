@@ -7,7 +7,7 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mosaic_like.tasks.backoff import exponential_backoff
@@ -52,6 +52,7 @@ def test_exponential_backoff_grows_up_to_its_maximum() -> None:
     assert exponential_backoff(0)(9) == 0
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1e6), st.floats(1, 1e6), st.integers(1, 10_000))
 def test_exponential_backoff_is_always_a_time(
     base: float, factor: float, i: int

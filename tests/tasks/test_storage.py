@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mosaic_like.errors import SerializationError
@@ -82,6 +82,7 @@ def test_a_key_that_leads_out_by_a_link_is_refused(tmp_path: Path) -> None:
         DirectoryStore(tmp_path / "store").put("link/a", b"")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30))
 def test_no_key_ever_leads_out(key: str) -> None:
     store = DirectoryStore("/nowhere/store")

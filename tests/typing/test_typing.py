@@ -29,7 +29,11 @@ def test_mypy_finds_the_types_and_just_the_mistakes_that_are_marked() -> None:
     # A user's configuration: strict and the plugin. Errors of the package itself are
     # the business of `make check`.
     result = _mypy(
-        _HERE / "user.cfg", "reveal.py", "reveal_plugin.py", "reveal_base.py"
+        _HERE / "user.cfg",
+        "reveal.py",
+        "reveal_plugin.py",
+        "reveal_base.py",
+        "reveal_tasks.py",
     )
     assert result.returncode == 0, result.stdout + result.stderr
 

@@ -20,27 +20,29 @@ class Host:
     Args:
         name: as the engine knows it.
         cores: that are ours there; None: the host knows.
-        workers: that were asked for by whoever named the host; None: nobody did.
-        threads: of each worker, in the same way.
+        workers: that were asked for where the host was named; None: none were.
+        threads: of each worker, that the job was asked for.
+        tasks: processes that the job was asked for there.
     """
 
     name: str
     cores: int | None = None
     workers: int | None = None
     threads: int | None = None
+    tasks: int | None = None
 
     def planned(self, workers: int | None, threads: int | None) -> Host:
         """The same with what it is to have, where that is known.
 
         Args:
-            workers: for hosts for which no other number was asked for.
-            threads: in the same way.
+            workers: of the command line, for all hosts.
+            threads: the same.
 
-        >>> Host("a", cores=8).planned(None, 4)
-        Host(name='a', cores=8, workers=2, threads=4)
+        >>> Host("a", cores=8).planned(None, 4).workers
+        2
         """
         threads = threads or self.threads
-        count = self.workers or workers
+        count = self.workers or workers or self.tasks
         if self.cores is not None:
             count = count or max(1, self.cores // (threads or 1))
             threads = threads or max(1, self.cores // count)
@@ -85,9 +87,8 @@ class Step:
 def collected(engine: str, names: Sequence[str], job: str = "") -> Allocation:
     """Of hosts that are named once for each of their cores.
 
-    >>> collected("pbs", ["a", "b", "a"]).hosts
-    (Host(name='a', cores=2, workers=None, threads=None), \
-Host(name='b', cores=1, workers=None, threads=None))
+    >>> [(host.name, host.cores) for host in collected("pbs", ["a", "b", "a"]).hosts]
+    [('a', 2), ('b', 1)]
     """
     counts: dict[str, int] = {}
     for name in names:

@@ -72,10 +72,6 @@ def cause(host: str, python: str, status: int, lines: Iterable[str]) -> str:
         found = _OURS.fullmatch(line) or _OURS_USAGE.fullmatch(line)
         if found is not None:
             return found[1][:_LONGEST]
-    for pattern, text in _KNOWN:
-        for line in said:
-            if pattern.search(line):
-                return f"{text.format(host=host)} ({_ended(status, line)})"
     last = said[-1] if said else ""
     if status == _NOT_FOUND:
         return (
@@ -84,6 +80,10 @@ def cause(host: str, python: str, status: int, lines: Iterable[str]) -> str:
         )
     if status == _NOT_EXECUTABLE:
         return f"{python} cannot be run there ({_ended(status, last)})"
+    for pattern, text in _KNOWN:
+        for line in said:
+            if pattern.search(line):
+                return f"{text.format(host=host)} ({_ended(status, line)})"
     return f"its command ended ({_ended(status, last)})"
 
 

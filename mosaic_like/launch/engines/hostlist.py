@@ -81,6 +81,22 @@ def _numbers(text: str, whole: str) -> list[str]:
     return numbers
 
 
+def shown(names: Iterable[str]) -> str:
+    """In short, and in the order in which people count.
+
+    >>> shown(["n10", "n2", "n9", "n11"])
+    'n[2,9],n[10-11]'
+    """
+    return fold(sorted(names, key=_order))
+
+
+def _order(name: str) -> list[tuple[int, str]]:
+    return [
+        (int(part) if part.isdecimal() else -1, part)
+        for part in re.split("([0-9]+)", name)
+    ]
+
+
 def fold(names: Iterable[str]) -> str:
     """The names in short.
 

@@ -37,8 +37,8 @@ def parse(text: str, job: str = "", ncpus: str = "") -> Allocation:
     Raises:
         ValueError: there is no host in it.
 
-    >>> parse("a\\na\\nb\\nb\\n").hosts[0]
-    Host(name='a', cores=2, workers=None, threads=None)
+    >>> parse("a\\na\\nb\\nb\\n").hosts[0].cores
+    2
     """
     names = text.split()
     if not names:

@@ -30,8 +30,8 @@ def parse(text: str, job: str = "") -> Allocation:
     Raises:
         ValueError: a line has no number of slots.
 
-    >>> parse("host1 4 main@host1 UNDEFINED").hosts
-    (Host(name='host1', cores=4, workers=None, threads=None),)
+    >>> parse("host1 4 main@host1 UNDEFINED").hosts[0].cores
+    4
     """
     cores: dict[str, int] = {}
     for line in text.splitlines():

@@ -39,24 +39,30 @@ def read(
         hostnames: what Slurm itself says that a list stands for; None: it is not here.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: it cannot be read, or srun has started many of this process.
     """
+    times = environ.get("SLURM_STEP_NUM_TASKS", "")
+    if times.isdigit() and int(times) > 1:
+        raise ValueError(
+            f"srun has started this {times} times, and each would be a cluster of its "
+            "own: start mrun once, without srun; it starts a node on each host itself"
+        )
     listed = environ[VARIABLE]
     names = hostnames(listed) or hostlist.expand(listed)
     cores = _counts(environ, "SLURM_JOB_CPUS_PER_NODE", len(names))
-    workers: Sequence[int | None] = [None] * len(names)
+    tasks: Sequence[int | None] = [None] * len(names)
     threads = None
     if environ.get("SLURM_NTASKS") or environ.get("SLURM_NTASKS_PER_NODE"):
         # Else this is of --exclusive or so, and nobody has asked for it. Who asks for
         # one task on each host often means all of it.
-        tasks = _counts(environ, "SLURM_TASKS_PER_NODE", len(names))
-        if any(count is not None and count > 1 for count in tasks):
-            workers = tasks
+        asked = _counts(environ, "SLURM_TASKS_PER_NODE", len(names))
+        if any(count is not None and count > 1 for count in asked):
+            tasks = asked
             given = environ.get("SLURM_CPUS_PER_TASK", "")
             threads = int(given) if given.isdigit() and int(given) else None
     hosts = tuple(
-        Host(name, n, w, threads)
-        for name, n, w in zip(names, cores, workers, strict=True)
+        Host(name, own, None, threads, count)
+        for name, own, count in zip(names, cores, tasks, strict=True)
     )
     return Allocation(NAME, hosts, environ.get("SLURM_JOB_ID", ""))
 

@@ -1,15 +1,17 @@
-"""A host that cannot be reached any more, for a while and for good."""
+"""The way to another host when it has much to carry, and when it is cut."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from far_host import Far, FarHost, Unavailable, ended, far_host
 from shared_cluster import shared_cluster
-from specimens import Counter
+from specimens import Counter, RunIn
 
 import mosaic_like as mosaic
 from mosaic_like.errors import WorkerDied
@@ -32,13 +34,50 @@ def host() -> Iterator[FarHost]:
         pytest.skip(str(error))
 
 
-def test_a_short_cut_loses_nothing_and_a_long_one_ends_the_node(host: FarHost) -> None:
-    node: list[Any] = []
+@contextlib.contextmanager
+def cluster(
+    host: FarHost, node: list[Any], code: int, **options: Any
+) -> Iterator[RunIn]:
+    """One for a single test, with two workers here and one there.
+
+    Args:
+        host: the other one.
+        node: gets the process of its node.
+        code: with which that is to end.
+        options: of the cluster.
+    """
 
     async def begin(runtime: Any) -> None:
         key = Path(runtime.hold.cluster.key).read_text()  # noqa: ASYNC240 -- a line
         node.append(host.node(key, "-nw", "1"))
         await asyncio.wait_for(runtime.wait_for_workers(3), LIMIT_S)
+
+    with shared_cluster(begin, LIMIT_S, address=host.near, **options) as run:
+        yield run
+    assert ended(node[0]) == code, host.said
+    assert host.left == []
+
+
+def test_an_array_of_64_mib_goes_to_another_host_and_back(host: FarHost) -> None:
+    async def main(runtime: Any) -> None:
+        far_one = Far.options(runtime=runtime.workers[2]).remote()
+        near_one = Far.options(runtime=runtime.workers[0]).remote()
+        array = np.arange(8 << 20, dtype=np.float64)
+        total = float(array.sum())
+        assert await far_one.total(array).result() == total
+        assert await near_one.total(far_one.make(8 << 20)).result() == total
+        part = await far_one.make(1 << 20).result()
+        assert np.array_equal(part, array[: 1 << 20])
+        # One message, not chunks: what is pickled has no buffers beside it.
+        numbers = [float(n) for n in range(300_000)]
+        assert await far_one.echo(numbers).result() == numbers
+
+    with cluster(host, [], 0) as run:
+        run(main)
+
+
+def test_a_short_cut_loses_nothing_and_a_long_one_ends_the_node(host: FarHost) -> None:
+    node: list[Any] = []
 
     async def main(runtime: Any) -> None:
         far = runtime.workers[2]
@@ -65,7 +104,5 @@ def test_a_short_cut_loses_nothing_and_a_long_one_ends_the_node(host: FarHost) -
         host.heal()
         assert len(runtime.of_kind("node")) == 1
 
-    options = {"address": host.near, "node_timeout_s": NODE_TIMEOUT_S}
-    with shared_cluster(begin, LIMIT_S, **options) as run:
+    with cluster(host, node, 1, node_timeout_s=NODE_TIMEOUT_S) as run:
         run(main)
-    assert host.left == []

@@ -1,0 +1,202 @@
+"""The commands of other hosts, with shell scripts for them and no cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mosaic_like.errors import ConnectError
+from mosaic_like.launch.engines import slurm, ssh
+from mosaic_like.launch.engines.allocation import Allocation, Host
+from mosaic_like.launch.keys import Key
+from mosaic_like.launch.layout import Layout
+from mosaic_like.launch.remote import Remote
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+LIMIT_S = 20.0
+KEY = Key("ipc:///x", "00", "/x")
+# The last word but one is the host of ssh.
+SSH = """#!/bin/sh
+read key
+case $key in *'"token"'*) ;; *) echo "no key" >&2; exit 1 ;; esac
+joined="mosaic: node:0 has joined, with 2 workers of 1 threads"
+while [ "$1" != -T ]; do shift; done
+case $2 in
+good) echo "$joined" >&2; exec sleep 1000 ;;
+talks) echo "$joined" >&2; echo "one"; printf 'a\\033[2Jb\\n' >&2; sleep 0.2 ;;
+short) echo "$joined" >&2; echo "mosaic: it broke" >&2; exit 3 ;;
+mute) echo "Welcome" >&2; exec sleep 1000 ;;
+stubborn) trap "" TERM; while :; do sleep 1000; done ;;
+*) echo "mrun: no way" >&2; exit 1 ;;
+esac
+"""
+SRUN = """#!/bin/sh
+read key
+echo "0: mosaic: on n2" >&2
+echo "1: mosaic: on n1" >&2
+echo "srun: error: n1: task 1: Exited with exit code 127" >&2
+echo "1: sh: exec: /py: not found" >&2
+echo "0: mosaic: node:0 has joined, with 2 workers of 1 threads" >&2
+exec sleep 1000
+"""
+
+
+class FakeHead:
+    """That of a cluster in which these workers have arrived."""
+
+    def __init__(self, *workers: tuple[int, int]) -> None:
+        self.workers = [SimpleNamespace(indices=indices) for indices in workers]
+        self.num_workers = len(workers)
+
+    async def membership(self) -> None:
+        await asyncio.Event().wait()
+
+
+@pytest.fixture
+def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    for name, text in (("ssh", SSH), ("srun", SRUN)):
+        path = tmp_path / name
+        path.write_text(text)
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return dict(os.environ)
+
+
+def use(
+    environ: dict[str, str],
+    names: str,
+    then: Callable[[Remote], Awaitable[Any]],
+    *,
+    engine: str = ssh.NAME,
+    is_strict: bool = False,
+) -> float:
+    """Start the commands, do something, and stop; how many seconds that took."""
+    hosts = tuple(Host(name) for name in names.split())
+    layout = Layout(Allocation(engine, hosts), None, hosts, "10.0.0.1")
+
+    async def main() -> float:
+        remote = Remote(layout, "/py", environ, is_strict=is_strict, mask=set())
+        await remote.start(KEY)
+        try:
+            await then(remote)
+        finally:
+            begun_s = time.monotonic()
+            remote.kill()
+            await remote.stopped()
+        return time.monotonic() - begun_s
+
+    return asyncio.run(asyncio.wait_for(main(), LIMIT_S))
+
+
+def test_a_host_that_does_not_answer_is_given_up(
+    environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def then(remote: Remote) -> None:
+        while not remote.arrivals["mute"].lines:  # noqa: ASYNC110 -- no event tells it
+            await asyncio.sleep(0.01)
+        await remote.ready(FakeHead((0, 0), (0, 1)), 1.5)  # type: ignore[arg-type]  # a fake
+
+    use(environ, "good mute", then)
+    said = capsys.readouterr().err.splitlines()
+    assert "mosaic: mute: no answer in 1.5 s ('Welcome')" in said
+    assert "mosaic: going on with 1 of 2 hosts (--strict stops instead)" in said
+
+
+def test_workers_that_do_not_come_are_told_and_their_host_is_used(
+    environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def then(remote: Remote) -> None:
+        await remote.ready(FakeHead((0, 0)), 1.0)  # type: ignore[arg-type]  # a fake
+
+    use(environ, "good", then)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "mosaic: good: 1 of 2 workers are there after 1 s"
+    assert said[1].startswith("mosaic: going on with 1 of 1 hosts")
+
+
+def test_with_strict_the_first_failure_is_enough(environ: dict[str, str]) -> None:
+    async def then(remote: Remote) -> None:
+        with pytest.raises(
+            ConnectError, match=r"all hosts are wanted.*\n  bad: no way"
+        ):
+            await remote.ready(FakeHead((0, 0)), None)  # type: ignore[arg-type]  # a fake
+
+    use(environ, "mute bad", then, is_strict=True)
+
+
+def test_no_host_at_all_is_no_cluster(environ: dict[str, str]) -> None:
+    async def then(remote: Remote) -> None:
+        with pytest.raises(ConnectError, match=r"no host\n  bad\[1-2\]: no way"):
+            await remote.ready(FakeHead(), None)  # type: ignore[arg-type]  # a fake
+
+    use(environ, "bad1 bad2", then)
+
+
+def test_a_node_that_ends_before_its_workers_are_there_is_no_node(
+    environ: dict[str, str],
+) -> None:
+    async def then(remote: Remote) -> None:
+        with pytest.raises(ConnectError, match="short: it broke"):
+            await remote.ready(FakeHead(), None)  # type: ignore[arg-type]  # a fake
+
+    use(environ, "short", then)
+
+
+def test_what_a_host_says_later_is_shown_with_its_name_and_no_control_characters(
+    environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def then(remote: Remote) -> None:
+        await remote.ready(FakeHead((0, 0), (0, 1)), None)  # type: ignore[arg-type]  # a fake
+        (running,) = remote._running
+        assert running.task is not None
+        await running.task
+
+    use(environ, "talks", then)
+    out, err = capsys.readouterr()
+    assert out == "talks | one\n"
+    assert err == "talks | a?[2Jb\n"
+
+
+def test_a_command_that_does_not_heed_sigterm_is_killed(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mosaic_like.launch.remote.ENDED_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("mosaic_like.launch.remote.TERMINATE_TIMEOUT_S", 0.3)
+
+    async def then(remote: Remote) -> None:
+        await asyncio.sleep(0)
+
+    assert use(environ, "stubborn mute", then) < LIMIT_S
+
+
+def test_the_hosts_of_one_step_of_slurm_have_their_own_causes(
+    environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def then(remote: Remote) -> None:
+        await remote.ready(FakeHead((0, 0), (0, 1)), None)  # type: ignore[arg-type]  # a fake
+        assert remote.arrivals["n2"].workers == 2
+
+    use(environ, "n1 n2", then, engine=slurm.NAME)
+    said = capsys.readouterr().err
+    assert "mosaic: n1: there is no /py" in said
+    assert "sh: exec: /py: not found" in said
+
+
+def test_a_command_that_is_not_here_is_the_cause(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    async def then(remote: Remote) -> None:
+        with pytest.raises(ConnectError, match="ssh cannot be run here: No such file"):
+            await remote.ready(FakeHead(), None)  # type: ignore[arg-type]  # a fake
+
+    use({**environ, "PATH": "/nowhere"}, "good", then)

@@ -1,0 +1,95 @@
+"""Job scripts, as text; those of Slurm and Grid Engine are run in tests/clusters."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from mosaic_like.launch.mrun import cli
+
+WANTED = {
+    "slurm": """#!/bin/bash
+#SBATCH --job-name=fwi
+#SBATCH --nodes=4
+# Workers on each node, and threads of each worker.
+#SBATCH --ntasks-per-node=8
+#SBATCH --cpus-per-task=2
+# On each node.
+#SBATCH --mem=8192M
+#SBATCH --time=1:30:00
+#SBATCH --output=%x-%j.out
+""",
+    "sge": """#!/bin/bash
+#$ -N fwi
+#$ -S /bin/bash
+#$ -cwd
+#$ -j y
+# All slots together. How they are spread over hosts is the environment's to
+# say: qconf -spl lists those of your site; it needs control_slaves TRUE.
+#$ -pe mpi 64
+# For each slot.
+#$ -l h_vmem=512M
+#$ -l h_rt=1:30:00
+""",
+    "pbs": """#!/bin/bash
+#PBS -N fwi
+#PBS -l select=4:ncpus=16:mem=8192mb
+#PBS -l place=scatter
+#PBS -j oe
+# Torque: #PBS -l nodes=4:ppn=16 instead of these two -l
+#PBS -l walltime=1:30:00
+
+cd "$PBS_O_WORKDIR"
+""",
+}
+COMMON = f"""# Where mrun and python are; or: module load ..., conda activate ...
+export PATH={os.path.dirname(sys.executable)}:$PATH
+
+# It finds the hosts of the job, starts a node on each, runs the program
+# here, and ends all of it. It goes on without hosts that fail, unless it
+# has --strict.
+exec mrun -nw 8 -nth 2 python fwi.py
+"""
+
+
+def script(*words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(cli, ["script", *words], prog_name="mrun")
+    return done.exit_code, done.output
+
+
+@pytest.mark.parametrize("engine", sorted(WANTED))
+def test_the_script_asks_for_what_mrun_is_told(engine: str) -> None:
+    numbers = ("-n", "4", "-nw", "8", "-nth", "2", "-m", "8 GiB", "-t", "1:30:00")
+    code, text = script(engine, "fwi", *numbers)
+    assert code == 0
+    separator = "" if engine == "pbs" else "\n"
+    assert text == WANTED[engine] + separator + COMMON
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True, timeout=20)
+
+
+def test_a_command_is_quoted_and_may_have_options_of_its_own() -> None:
+    code, text = script("slurm", "fwi", "--", "python", "-X", "dev", "two words.py")
+    assert code == 0
+    assert text.endswith("exec mrun -nw 1 -nth 1 python -X dev 'two words.py'\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "phrase"),
+    [
+        (("fwi\n#SBATCH --x",), "NAME: found"),
+        (("a", "--pe", "x y"), "--pe: found"),
+        (("a", "-t", "ninety"), "expected such as '1:30:00'"),
+        (("a", "-m", "lots"), "expected a size such as '2 GiB'"),
+        (("a", "-n", "0"), "at least 1"),
+    ],
+)
+def test_what_would_spoil_a_script_is_refused(
+    words: tuple[str, ...], phrase: str
+) -> None:
+    code, text = script("sge", *words)
+    assert code == 2
+    assert phrase in text

@@ -1,0 +1,116 @@
+"""What is kept of calls that may have to be sent again."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+from mosaic_like.comms.messages import STREAM, Extra, Submit
+from mosaic_like.core.caller import Call, Stream, rare
+from mosaic_like.runtimes.following import Kept
+
+
+class Wire:
+    """Takes what is sent."""
+
+    incarnation = 5
+    shares_memory = True
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+        self.releases: list[int] = []
+        self.bytes_out = 0
+
+    def send(self, message: Any, payload: Any = None) -> None:
+        self.sent.append(message)
+
+
+class Handle:
+    """Of the tessera."""
+
+
+class Line:
+    """A stream whose outbox keeps its calls, and how they end."""
+
+    def __init__(self) -> None:
+        self.stream = Stream(1, "Counter#1")
+        self.calls: dict[int, Call] = {}
+        self.wire = Wire()
+        self.handle: Any = Handle()
+        handles: Any = weakref.WeakSet([self.handle])
+        peer: Any = self.wire
+        self.kept = Kept(peer, self.stream, self.calls, handles)
+        self.stream.outbox = self.kept
+
+    def send(self, uid: int, extra: Extra | None = None) -> None:
+        call = self.calls[uid] = Call(uid, self.stream, "add", None, 0, 0.0)
+        rare(call).reason = "lost"
+        self.kept.send(Submit(uid, 1, 0, "add", b"d", extra))
+
+    def end(self, *uids: int) -> None:
+        """The end of a batch in which these have ended, as CallerState has it."""
+        for uid in uids:
+            del self.calls[uid]
+        watchers, self.stream.watchers = self.stream.watchers, []
+        for watcher in watchers:
+            watcher()
+
+    @property
+    def uids(self) -> list[int]:
+        return [message.uid for message, _ in self.kept.sent]
+
+
+def test_calls_are_kept_until_they_end_and_the_handle_with_them() -> None:
+    line = Line()
+    for uid in (1, 2, 3):
+        line.send(uid)
+    assert line.uids == [1, 2, 3]
+    held = weakref.ref(line.handle)
+    line.handle = None
+    line.end(2)
+    assert line.uids == [1, 2, 3]  # as the first has not ended
+    line.end(1)
+    assert line.uids == [3]
+    gc.collect()
+    assert held() is not None
+    line.end(3)
+    assert line.uids == []
+    gc.collect()
+    assert held() is None
+    assert list(line.stream.watchers) == []
+
+
+def test_what_waited_for_a_life_waits_no_longer_when_it_is_sent() -> None:
+    line = Line()
+    line.send(1)
+    assert line.calls[1].rare.reason is None
+
+
+def test_a_remote_generator_is_not_kept() -> None:
+    line = Line()
+    line.send(1, Extra(kind=STREAM))
+    assert line.uids == []
+    assert len(line.wire.sent) == 1
+
+
+def test_behind_a_call_that_does_not_end_others_are_not_kept_for_ever() -> None:
+    line = Line()
+    line.send(0)
+    most = 0
+    for uid in range(1, 5000):
+        line.send(uid)
+        line.end(uid)
+        most = max(most, len(line.uids))
+    assert most < 1000
+    assert line.uids[0] == 0
+
+
+def test_when_its_runtime_is_lost_what_was_sent_is_given_back_once() -> None:
+    line = Line()
+    line.send(1)
+    assert [message.uid for message, _ in line.kept.take()] == [1]
+    assert not line.kept.take()
+    line.stream.error = "lost"
+    line.end(1)
+    assert list(line.stream.watchers) == []
