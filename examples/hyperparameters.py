@@ -3,7 +3,7 @@
 The grid trains every configuration on every fold. The race is successive halving: each
 round has twice the samples and keeps the better half of the configurations; one that
 cannot be among them any more, even if the rest of its folds were perfect, is cancelled.
-Scores are cached by their inputs, so the last round of the race finds those of the grid.
+Scores are cached by their inputs: the last round of the race finds those of the grid.
 
     python examples/hyperparameters.py --workers 2 --check
 """
@@ -22,7 +22,7 @@ from sklearn.svm import SVC
 
 import mosaic_like as mosaic
 
-GRID = {"C": [0.1, 1.0, 10.0], "gamma": [1e-4, 5e-4, 1e-3, 5e-3]}
+GRID = {"C": [0.1, 1.0, 10.0], "gamma": [1e-4, 1e-3, 1e-2, 1e-1]}
 FOLDS = 5
 Config = tuple[float, float]
 
@@ -66,7 +66,7 @@ async def survivors(
         if task.state != "done":
             continue  # it was cancelled
         scores[tasks[task]].append(await task.result())
-        means = sorted((mean(s) for s in scores.values() if len(s) == FOLDS))
+        means = sorted(mean(s) for s in scores.values() if len(s) == FOLDS)
         if len(means) < keep:
             continue
         for config, found in scores.items():

@@ -138,7 +138,8 @@ class ZmqTransport:
         linger_s: how long ``close()`` may wait for what was sent to go out.
         handshake_s: a connection that is not made in this time is broken.
         heartbeat_s: how often libzmq's own thread asks a silent peer, which is broken
-            after three times that; 0 is never. It answers while Python stands still.
+            after three times that; 0 is never on this machine, and on the network what
+            finds a connection that was cut. It answers while Python stands still.
     """
 
     def __init__(
@@ -167,8 +168,10 @@ class ZmqTransport:
             zmq.LINGER: 0,
         }
         self._channels: set[ZmqChannel] = set()
+        beats = (zmq.HEARTBEAT_IVL, zmq.HEARTBEAT_TIMEOUT) if heartbeat_s else ()
         self._network_options = {
             **_NETWORK_OPTIONS,
+            **{option: self._options[option] for option in beats},
             # Of a frame before its sender is known, too: see ``splitting``.
             zmq.MAXMSGSIZE: min(max_message_bytes, FRAME_BYTES + _AROUND),
         }

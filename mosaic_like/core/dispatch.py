@@ -16,7 +16,8 @@ sockets, threads or clocks, nor what a task's policy says.
 
 from __future__ import annotations
 
-from collections import deque
+import itertools
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..comms.messages import ALLOWED, TASK
@@ -24,7 +25,7 @@ from .caller import CALL_CREDIT, LOOK_EVERY, Arrived, Call, CallerState, Stream
 from .task import DONE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ..comms.messages import Extra
 
@@ -121,10 +122,10 @@ class Dispatching(Protocol):
     def recall(self, owner: int, uids: list[int]) -> None:
         """Ask a worker for those that have not started."""
 
-    def needed_here(self, call: Call) -> bool:
-        """The thread of this very worker is blocked inside who waits for the call.
+    def blocked_here(self) -> int:
+        """The call in which the thread of this very worker is blocked; 0: in none.
 
-        Then the call can run there, whatever else that worker has.
+        What was made inside it can run there, whatever else that worker has.
         """
 
     def failed(self, queue: FunctionQueue, entry: Entry) -> None:
@@ -161,16 +162,20 @@ class FunctionQueue:
         self._overlaps = overlaps
         self.unplaced = Stream(0, label)
         self.unplaced.queue = self
-        self.ready: deque[Entry] = deque()
+        # Taken from the front, and by uid when they are cancelled.
+        self.ready: OrderedDict[int, Entry] = OrderedDict()
         self.waiting: dict[int, Entry] = {}
         # Not submitted yet: what to call if one of these is withdrawn.
         self.held: dict[int, Callable[[], Any] | None] = {}
         self.windows: dict[Stream, Window] = {}
         # What they mention has no place yet, such as a quoted task that waits here.
         self._unowned: list[Entry] = []
-        self._pinned: dict[Stream, deque[Entry]] = {}  # behind what is sent there
+        # Behind what is sent there.
+        self._pinned: dict[Stream, OrderedDict[int, Entry]] = {}
         self._pins: dict[int, Stream] = {}  # of these, by uid
         self._places: dict[int, tuple[Call, int]] = {}  # of those that have one, by uid
+        # Others were told where these are: uids.
+        self.mentioned: set[int] = set()
         self._returned: dict[int, Entry] = {}  # by a worker that is lost
         self._turn: deque[Window] = deque()
         self.home: Window | None = None  # of the submitter itself, if it is a worker
@@ -197,8 +202,8 @@ class FunctionQueue:
             self._turn.remove(window)
         returned = list(self._returned.values())
         self._returned.clear()
-        for entry in self._pinned.pop(window.stream, ()):
-            del self._pins[entry.call.uid]
+        for uid, entry in self._pinned.pop(window.stream, {}).items():
+            del self._pins[uid]
             returned.append(entry)
         self._put_back(returned)
 
@@ -213,7 +218,9 @@ class FunctionQueue:
                 self._offer(entry)
             elif not self._waits(entry):
                 free.append(entry)
-        self.ready.extendleft(reversed(free))
+        for entry in reversed(free):
+            self.ready[entry.call.uid] = entry
+            self.ready.move_to_end(entry.call.uid, last=False)
         self._take_home()
         self.dispatch()
 
@@ -227,6 +234,18 @@ class FunctionQueue:
         entry = Entry(call, payload, extra)
         if type(payload) is bytes or not self._waits(entry):
             self._offer(entry)
+
+    def mention(self, call: Call, to: int) -> None:
+        """Somebody is told where a task is, and may wait for it there.
+
+        Args:
+            call: which.
+            to: incarnation of who is told. Its own worker knows what waits for it, and
+                does not give it back, but for what it was asked for already.
+        """
+        window = self.windows.get(call.stream)
+        if window is not None and (window.owner != to or call.uid in window.recalled):
+            self.mentioned.add(call.uid)
 
     def place(self, call: Call, owner: int) -> None:
         """A task that is about to be submitted runs at this worker, and nowhere else.
@@ -252,7 +271,7 @@ class FunctionQueue:
             if window is not None:
                 self._send(window, entry)
                 return
-        ready.append(entry)
+        ready[entry.call.uid] = entry
         if not len(ready) % LOOK_EVERY:
             self._caller.look()
 
@@ -266,7 +285,7 @@ class FunctionQueue:
             self._send_pinned(window)
 
     def _line(self, stream: Stream, entry: Entry) -> None:
-        self._pinned.setdefault(stream, deque()).append(entry)
+        self._pinned.setdefault(stream, OrderedDict())[entry.call.uid] = entry
         self._pins[entry.call.uid] = stream
 
     def _waits(self, entry: Entry) -> bool:
@@ -339,14 +358,18 @@ class FunctionQueue:
         if entry is not None:
             self._port.failed(self, entry)
             return True
-        for line in (self.ready, self._unowned, *self._pinned.values()):
-            for index, entry in enumerate(line):
-                if entry.call is call:
-                    del line[index]
-                    self._pins.pop(call.uid, None)
-                    self._port.failed(self, entry)
-                    return True
-        return False
+        stream = self._pins.pop(call.uid, None)
+        line = self.ready if stream is None else self._pinned[stream]
+        entry = line.pop(call.uid, None)
+        if stream is not None and not line:
+            del self._pinned[stream]
+        if entry is None:
+            entry = next((e for e in self._unowned if e.call is call), None)
+            if entry is None:
+                return False
+            self._unowned.remove(entry)
+        self._port.failed(self, entry)
+        return True
 
     def entry_of(self, call: Call) -> Entry | None:
         """What was sent for a call that has ended, if it is not forgotten yet."""
@@ -359,13 +382,16 @@ class FunctionQueue:
         """Send what there is room for."""
         if self._unowned:
             unowned, self._unowned = self._unowned, []
-            self.ready.extend(e for e in unowned if not self._waits(e))
+            self._make_ready(e for e in unowned if not self._waits(e))
         ready = self.ready
         while ready:
-            window = self._room(ready[0].payload)
+            window = self._room(next(iter(ready.values())).payload)
             if window is None:
                 return
-            self._send(window, ready.popleft())
+            self._send(window, ready.popitem(last=False)[1])
+
+    def _make_ready(self, entries: Iterable[Entry]) -> None:
+        self.ready.update((entry.call.uid, entry) for entry in entries)
 
     def _room(self, payload: Any) -> Window | None:
         """Where a task goes: to a worker that is free, near what it takes."""
@@ -419,8 +445,8 @@ class FunctionQueue:
     def _send_pinned(self, window: Window) -> None:
         line = self._pinned.get(window.stream)
         while line and window.has_room:
-            entry = line.popleft()
-            del self._pins[entry.call.uid]
+            uid, entry = line.popitem(last=False)
+            del self._pins[uid]
             self._send(window, entry)
         if not line:
             self._pinned.pop(window.stream, None)
@@ -504,6 +530,13 @@ class FunctionQueue:
         ) or any(window.sent for window in self.windows.values())
         if self._unowned:
             self.dispatch()
+        if self.mentioned:
+            self.mentioned.intersection_update(
+                entry.call.uid
+                for window in self.windows.values()
+                for entry in window.sent
+                if entry.call.state < DONE
+            )
         if self._places:
             self._places = {
                 uid: place
@@ -524,9 +557,12 @@ class FunctionQueue:
         home = self.home
         if home is None or home.stream.outbox is None:
             return
-        for entry in [e for e in self.ready if self._port.needed_here(e.call)]:
-            self.ready.remove(entry)
-            self._send(home, entry)
+        blocked = self._port.blocked_here()
+        if blocked:
+            for entry in list(self.ready.values()):
+                if blocked in (entry.call.inside or ()):
+                    del self.ready[entry.call.uid]
+                    self._send(home, entry)
 
     def _call_back(self, now_s: float) -> None:
         is_any_idle = not self.ready and self._any_idle()
@@ -545,7 +581,10 @@ class FunctionQueue:
 
     def _may_take_home(self, window: Window, call: Call) -> bool:
         home = self.home
-        return home is not None and window is not home and self._port.needed_here(call)
+        if home is None or window is home or not call.inside:
+            return False
+        blocked = self._port.blocked_here()
+        return blocked != 0 and blocked in call.inside
 
     def _any_idle(self) -> bool:
         return any(window.is_idle for window in self.windows.values())
@@ -555,16 +594,17 @@ class FunctionQueue:
         for stream, line in list(self._pinned.items()):
             free = [
                 entry
-                for entry in line
+                # The first ones: the others are behind these.
+                for entry in itertools.islice(line.values(), self.most)
                 if entry.call.uid not in self._places
                 and all(call.state >= DONE for call in arguments_of(entry.payload))
             ]
             for entry in free:
-                line.remove(entry)
+                del line[entry.call.uid]
                 del self._pins[entry.call.uid]
             if not line:
                 del self._pinned[stream]
-            self.ready.extend(free)
+            self._make_ready(free)
         self.dispatch()
 
     def given_back(self, owner: int, taken: set[int]) -> None:
@@ -582,6 +622,8 @@ class FunctionQueue:
         window.sent = kept
         for entry in back:
             self._caller.take_back(entry.call)
+            if entry.call.uid in self.mentioned:
+                self.place(entry.call, owner)  # it is waited for there
         self._put_back(back)
 
     def handed_back(self, owner: int, uid: int) -> Entry | None:

@@ -201,6 +201,10 @@ class HolderTable:
                 holders.add(holder, granter, count)
         self._tidy(uid, holders)
 
+    def forget(self, uid: int) -> None:
+        """It has not come here after all."""
+        self.shared.pop(uid, None)
+
     # -- losses ------------------------------------------------------------------------
 
     def holding(self, sender: int, uid: int, granter: int, count: int) -> None:

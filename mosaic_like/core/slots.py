@@ -48,17 +48,13 @@ class SlotTable:
 
     def __init__(self) -> None:
         self._limits: dict[str, int] = {}  # of tags
+        self._setters: dict[str, int] = {}  # incarnations, of these
         self._used: dict[str, int] = {}
         self._waiting: dict[str, deque[_Request]] = {}
         self._requests: dict[_Key, _Request] = {}
 
     def __len__(self) -> int:
         return len(self._requests)
-
-    @property
-    def limits(self) -> dict[str, int]:
-        """Of the tags that have one."""
-        return dict(self._limits)
 
     def used(self, name: str) -> int:
         """How many slots of a name are taken."""
@@ -89,12 +85,17 @@ class SlotTable:
                 sends += self._remove(request)
         return sends
 
-    def set_limit(self, name: str, limit: int | None) -> Sends:
-        """A tag has so many slots from now on; None: as many as are wanted."""
+    def set_limit(self, sender: int, name: str, limit: int | None) -> Sends:
+        """A tag has so many slots from now on; None: as many as are wanted.
+
+        That lasts as long as the runtime that has said it.
+        """
         if limit is None:
             self._limits.pop(name, None)
+            self._setters.pop(name, None)
         else:
             self._limits[name] = max(limit, 0)
+            self._setters[name] = sender
         return self._serve([name])
 
     def lost(self, incarnation: int) -> Sends:
@@ -104,6 +105,9 @@ class SlotTable:
         names: dict[str, None] = {}
         for key in keys:
             names.update(self._take_out(self._requests.pop(key)))
+        for name in [n for n, setter in self._setters.items() if setter == incarnation]:
+            del self._limits[name], self._setters[name]
+            names[name] = None
         return self._serve(names)
 
     # -- decisions ---------------------------------------------------------------------

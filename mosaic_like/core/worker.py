@@ -452,12 +452,14 @@ class WorkerState:
             )
         line.append((sender, message, buffers))
 
-    def turn_away(self, message: wire.Submit, sender: int, why: str | None) -> None:
+    def turn_away(
+        self, message: wire.Submit, sender: int, why: str | None, options: wire.Options
+    ) -> None:
         """A call on a tessera does not run; ``why`` None: its caller is not told."""
         tessera = self.tesserae.get(message.tessera)
         if tessera is None:  # it has been closed
             by = maker(message.tessera)
-            tessera = Tessera(message.tessera, by, _NO_OPTIONS, self._runner)
+            tessera = Tessera(message.tessera, by, options, self._runner)
         if message.number == tessera.numbers.get(sender, 0):
             # The next ones may run: those made inside of others.
             if tessera.numbers is NONE_NUMBERED:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core.task import RUNNING, STATES
 from ..proxies.task import BlockingFuture, TaskProxy, settle_future
-from ..tasks.calling import Caller, ChunkCaller
+from ..tasks.calling import Caller, call_chunk
 from ..tasks.function import task
 from .hosting import on_a_thread
 
@@ -66,7 +66,7 @@ class Executor(concurrent.futures.Executor):
     >>> with mosaic.Executor(2) as executor:
     ...     list(executor.map(pow, [2, 3], [3, 2]))
     [8, 9]
-    >>> mosaic.stop()
+    >>> stopped = mosaic.stop()
     """
 
     def __init__(
@@ -83,7 +83,6 @@ class Executor(concurrent.futures.Executor):
         options = {} if max_workers is None else {"num_workers": max_workers}
         self._runtime = on_a_thread(quiet=True, **options)
         self._call = task(Caller(initializer, initargs), name="call")
-        self._chunk = task(ChunkCaller(initializer, initargs), name="map")
         self._lock = threading.Lock()
         self._pending: set[concurrent.futures.Future[Any]] = set()
         self._is_shut = False
@@ -158,7 +157,7 @@ class Executor(concurrent.futures.Executor):
             proxies.extend(self._call._submit((fn, *row), {}, 3) for row in rows)
         else:
             while chunk := tuple(itertools.islice(rows, chunksize)):
-                proxies.append(self._chunk._submit((fn, chunk), {}, 2))
+                proxies.append(self._call._submit((call_chunk, fn, chunk), {}, 2))
         proxies.reverse()
         values = self._values(proxies, until_s)
         return values if chunksize == 1 else itertools.chain.from_iterable(values)
@@ -203,6 +202,8 @@ class Executor(concurrent.futures.Executor):
     def _wait(self) -> None:
         with self._lock:
             pending = list(self._pending)
+        if self._runtime.peers.closed:
+            return  # what has not ended by now never will
         if pending and not self._runtime.waits_on_main():
             concurrent.futures.wait(pending)
         for future in pending:  # in a worker: its thread runs what this depends on

@@ -68,8 +68,9 @@ class Layout:
             if cores and workers and threads and workers * threads > cores:
                 short.setdefault((cores, workers, threads), []).append(host.name)
         return [
-            f"{shown(names)}: {counted(cores, 'core')} for {counted(workers, 'worker')} "
-            f"with {counted(threads, 'thread')} each: they will wait for each other"
+            f"{shown(names)}: {counted(cores, 'core')} for "
+            f"{counted(workers, 'worker')} with {counted(threads, 'thread')} each: "
+            "they will wait for each other"
             for (cores, workers, threads), names in short.items()
         ]
 
@@ -145,10 +146,14 @@ def lay_out(
         free_head: this host is to have no node.
 
     Raises:
-        ValueError: there are fewer hosts, or the address cannot be told.
+        ValueError: there are fewer hosts, one is named twice, or the address cannot be
+            told.
     """
     is_here = [_is_here(host.name, environ) for host in allocation.hosts]
     marked = sorted(zip(is_here, allocation.hosts, strict=True), key=lambda m: not m[0])
+    if sum(is_here) > 1:
+        both = " and ".join(host.name for here, host in marked if here)
+        raise ValueError(f"{both} are all this host: name it once")
     if free_head:
         marked = [mark for mark in marked if not mark[0]]
     available = len(marked)

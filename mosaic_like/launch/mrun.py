@@ -37,7 +37,6 @@ LEVELS = ("debug", "perf", "info", "error")
 LATER = (
     "config",
     "dashboard",
-    "doctor",
     "logs",
     "ls",
     "report",
@@ -545,6 +544,24 @@ def script(
         raise click.UsageError(str(error)) from None
     click.echo(ENGINES[engine](job), nl=False)
     return 0
+
+
+@cli.command(short_help="Whether hosts are fit for a cluster.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.argument("hosts", nargs=-1)
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool, hosts: tuple[str, ...]) -> int:
+    """Look at what a cluster needs of this host, and of HOSTS, which are asked by ssh.
+
+    What is not well is marked and says what to do; the exit code is then 1.
+    """
+    from .doctor import examine
+
+    asked = ctx.meta["asked"]
+    try:
+        return examine(hosts, asked["python"] or sys.executable, as_json=as_json)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 @cli.command(short_help="Stop a cluster of mine.")

@@ -203,10 +203,12 @@ class Remote:
             print(f"mosaic: {line}", file=sys.stderr)
         count = len(self.layout.hosts)
         left = count - sum(bool(arrival.cause) for arrival in self.arrivals.values())
-        print(
-            f"mosaic: going on with {left} of {count} hosts (--strict stops instead)",
-            file=sys.stderr,
-        )
+        if left < count:
+            print(
+                f"mosaic: going on with {left} of {count} hosts (--strict stops "
+                "instead)",
+                file=sys.stderr,
+            )
 
     def start_line(self, config: Config) -> str:
         """What people see when the cluster has started."""

@@ -71,8 +71,8 @@ class Job:
             "# Where mrun and python are; or: module load ..., conda activate ...\n"
             f"export PATH={shlex.quote(self.path)}:$PATH\n\n"
             "# It finds the hosts of the job, starts a node on each, runs the program\n"
-            "# here, and ends all of it. It goes on without hosts that fail, unless it\n"
-            "# has --strict.\n"
+            "# here, and ends all of it. Hosts that fail are left out; with --strict\n"
+            "# it ends instead.\n"
             f"exec {line} {shlex.join(self.command)}\n"
         )
 

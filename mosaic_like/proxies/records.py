@@ -95,6 +95,7 @@ class TaskInfo:
         """As a dict of what JSON can say; without ``value``."""
         found = dataclasses.asdict(dataclasses.replace(self, value=None))
         del found["value"]
+        found["state"] = str(self.state)
         return found
 
 

@@ -438,7 +438,8 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
         call = self._call
         if call.rare is not None and call.rare.watched is not None:
             return tuple(call.rare.watched.transitions)
-        moves = [Transition(call.submitted_s, TaskState.PENDING, None)]
+        first = TaskState.PREPARE if call.state == PREPARE else TaskState.PENDING
+        moves = [Transition(call.submitted_s, first, None)]
         if call.rare is not None and call.rare.lost_s:
             moves.append(Transition(call.rare.lost_s, TaskState.PENDING, "lost"))
         if call.rare is not None and call.rare.running_s:

@@ -140,7 +140,7 @@ class ActorRuntime(Base):
         self.parts = self._part_calls.of_argument
         self.part_of = self._part_calls.of_task
         self.deaths = Deaths(self)
-        self.leavers = Leavers(self)
+        self.leavers: Leavers = Leavers(self)
         self.departing: Departing | None = None  # while this runtime itself leaves
         self.before_lost = self.leavers.gone  # type: ignore[method-assign]  # nothing but that
         self.remains = self.deaths.left  # type: ignore[method-assign]  # nothing but that
@@ -1083,6 +1083,8 @@ class ActorRuntime(Base):
                 mentioned = references(payload)
                 self._send_to_owners(self.grants.sending(mentioned, peer.incarnation))
                 break
+        if self.functions is not None and payload.handles:
+            self.functions.mention(payload, peer.incarnation)
         for digest in payload.definitions:
             if digest not in peer.defined and peer.token != self.token:
                 peer.defined.add(digest)

@@ -18,6 +18,7 @@ import errno
 import logging
 import os
 import pickle
+import stat
 import struct
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -203,6 +204,7 @@ class Checkpoints:
 
     def _write(self, path: str, number: int, data: bytes) -> None:
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        self._check_directory()
         temporary = f"{path}.new"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)  # of a worker that ended while it wrote
@@ -225,10 +227,21 @@ class Checkpoints:
         finally:
             os.close(directory)
 
+    def _check_directory(self) -> None:
+        """It is ours and closed to others: what is in it is unpickled."""
+        found = os.lstat(self._directory)
+        is_closed = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077
+        if not is_closed or found.st_uid != os.geteuid():
+            raise PermissionError(
+                errno.EPERM, "it is not a directory of ours with mode 0700"
+            )
+
     def _load(self, uid: int, label: str) -> tuple[Any] | None:
         """The last state that can be read; None: there was none."""
         found = []
         damaged = []
+        if os.path.lexists(self._directory):
+            self._check_directory()
         for path in self._paths(uid):
             if not os.path.exists(path):
                 continue

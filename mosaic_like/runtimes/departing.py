@@ -8,6 +8,7 @@ is the worker's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ANSWER_S = 5.0  # that a runtime has to say that it has seen; more only if it is frozen
-HAND_ON_S = 30.0  # for an heir to have all that it is given
+HAND_ON_S = 30.0  # for an heir to have all that it is given, if that is little
+SLOWEST_BYTES_PER_S = 10 << 20  # of a network to another host
+LOOK_S = 0.02
 _COUNTS = 1000  # objects in one message
 
 
@@ -47,7 +50,7 @@ class Departing:
         self.state = Departure(
             m.incarnation for m in members if m.incarnation != runtime.incarnation
         )
-        self._closed: dict[int, bool] = {}  # of tesserae: they are built again
+        self._closed: dict[int, wire.Options] = {}  # of tesserae that close, or have
         self._has_all: asyncio.Future[None] = runtime.loop.create_future()
         self.why = Drained(
             f"{short(runtime.uid)} is being drained and takes no new calls; make the "
@@ -86,21 +89,19 @@ class Departing:
     def _submit(self, message: wire.Submit, buffers: Any, sender: int) -> None:
         worker = self._runtime.worker
         uid = message.tessera
-        is_known = uid in worker.tesserae or uid in self._closed
-        if is_known and self.state.refuses(message):
-            moves = self._closed.get(uid, False) or self._moves(uid)
+        tessera = worker.tesserae.get(uid)
+        options = self._closed.get(uid) if tessera is None else tessera.options
+        if options is not None and self.state.refuses(message):
             # Who calls what is built again elsewhere waits for that.
-            worker.turn_away(message, sender, None if moves else self.why)
+            why = self.why if options.supervised is None else None
+            worker.turn_away(message, sender, why, options)
         else:
             worker.submit(message, buffers, sender)
 
-    def _moves(self, uid: int) -> bool:
-        tessera = self._runtime.worker.tesserae.get(uid)
-        return tessera is not None and tessera.options.supervised is not None
-
     def close(self) -> None:
         """All calls have ended, or had their time; from now on none runs."""
-        self._closed = {uid: self._moves(uid) for uid in self._runtime.worker.tesserae}
+        tesserae = self._runtime.worker.tesserae
+        self._closed = {uid: tessera.options for uid, tessera in tesserae.items()}
         self.state.closing = True
 
     def _create(self, message: wire.Create, buffers: Any, sender: int) -> None:
@@ -131,15 +132,21 @@ class Departing:
             some = uids[first : first + _COUNTS]
             outbox.send(wire.HeldBy([(uid, holders.counted(uid)) for uid in some]))
         outbox.send(wire.HeldBy([]))  # that was all
+        limit_s = HAND_ON_S + sum(task.size for task in tasks) / SLOWEST_BYTES_PER_S
         try:
-            async with asyncio.timeout(HAND_ON_S):
+            async with asyncio.timeout(limit_s):
                 await self._has_all
         except TimeoutError:
             logger.warning(
-                "%s leaves, and what it kept is lost: %s did not take it in %g s",
-                *(short(runtime.uid), short(outbox.uid), HAND_ON_S),
+                "%s leaves, and what it kept is lost: %s did not take it in %.0f s",
+                *(short(runtime.uid), short(outbox.uid), limit_s),
             )
-            return 0
+            heir = 0
+        # What others were getting from here before they knew of the heir.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while runtime.transfers.under_way:  # noqa: ASYNC110 -- no event tells it
+                    await asyncio.sleep(LOOK_S)
         return heir
 
     def _heir(self) -> int:

@@ -8,6 +8,7 @@ tessera is, and in which order that is heard, is decided in ``core.restarts``.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,11 @@ from ..comms.messages import Submit
 from ..core.caller import Call, Stream, rare
 from ..core.retries import ON, RetryPolicy
 from ..core.task import DONE
+from ..core.worker import CONSTRUCTOR
 from ..errors import PoisonedCall, Verdict
 from ..proxies.restarts import CHECKPOINT
 from ..proxies.retries import load_retries
+from ..proxies.tessera import READY
 from .seeking import Seeking
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ _MOST_DEATHS = 2  # of workers that ran a call
 _LOST = wire.REASONS[wire.LOST]
 # What does no harm where it is done twice.
 _HARMLESS = frozenset((wire.GET_ATTRIBUTE, wire.CLOSE, wire.KILL))
+_OURS = frozenset((CHECKPOINT, READY))
 
 
 class Kept:
@@ -174,6 +178,8 @@ class Following:
     def __init__(self, runtime: ActorRuntime) -> None:
         self._runtime = runtime
         self.seeking = Seeking(runtime)  # for those who wait for these calls
+        # Handles are made on the thread that unpickles, too.
+        self.meeting = threading.Lock()
 
     def place(self, followed: Followed, stream: Stream, peer: Peer) -> None:
         """A life has its place: what goes there is kept."""
@@ -199,13 +205,18 @@ class Following:
         kept = old.outbox
         if isinstance(kept, Kept):
             anchor = next(iter(followed.handles), None)
-            for message, payload in kept.take():
+            sent = kept.take()
+            taken = {message.uid for message, _ in sent}
+            for message, payload in sent:
                 call = caller.calls.get(message.uid)
                 if call is not None and self._goes(
                     followed, call, message.extra, cause
                 ):
                     data = message.data if payload is None else payload
                     again.append((call, data, message.extra, anchor))
+            for call in [c for c in caller.calls.values() if c.stream is old]:
+                if call.uid not in taken and call.method != CONSTRUCTOR:
+                    caller.lose(call, cause)  # a remote generator
         again += caller.take_held(followed.stream)
         for call, *_ in again:
             if call.state < DONE:
@@ -220,14 +231,16 @@ class Following:
     def _renew(self, followed: Followed) -> Stream:
         """Another stream, without a place, takes the place of that of a life."""
         runtime, old = self._runtime, followed.stream
-        new = followed.stream = Stream(0, old.label)
+        new = Stream(0, old.label)
         new.options = old.options
         runtime.silence_as(old, new)
         look = old.outbox.look if isinstance(old.outbox, Kept) else None
         new.watchers = [w for w in old.watchers if w != look]
         old.watchers = [w for w in old.watchers if w == look]
-        for handle in followed.handles:
-            handle.stream = new
+        with self.meeting:
+            followed.stream = new
+            for handle in followed.handles:
+                handle.stream = new
         runtime.placing.streams[followed.uid] = new
         return new
 
@@ -267,7 +280,7 @@ class Following:
     ) -> bool:
         """The rule for what may have run: at most once, unless its options say more."""
         item = rare(call)
-        if followed.idempotent or item.idempotent or call.method == CHECKPOINT:
+        if followed.idempotent or item.idempotent or call.method in _OURS:
             return True
         retries, own = followed.max_retries, b""
         if extra is not None:

@@ -51,7 +51,7 @@ class Made:
         recipe: class and arguments, pickled, and options.
     """
 
-    __slots__ = ("followed", "home", "inner", "recipe", "shared", "timer")
+    __slots__ = ("followed", "home", "host", "inner", "recipe", "shared", "timer")
 
     def __init__(
         self,
@@ -66,6 +66,7 @@ class Made:
         self.inner: TesseraHandle | None = inner
         self.recipe: tuple[Any, Any, wire.Options] | None = recipe
         self.timer: asyncio.TimerHandle | None = None
+        self.host = ""  # of the life that was lost
 
     def end(self) -> None:
         """Nothing will be made of it any more."""
@@ -99,7 +100,7 @@ class Homes:
         where: Any,
         extra: wire.Extra | None,
     ) -> None:
-        """Make the first life; as ``Placing._place``."""
+        """Make the first life; the rest as for ``Placing.place``."""
         runtime = self._runtime
         supervised = options.supervised
         assert supervised is not None, "asked for"
@@ -176,10 +177,11 @@ class Homes:
         call = self._construction_after(old, stream)
         if delay_s is None or runtime.stopping:
             error = self._exhausted(made, member, cause)
+            self._end(made, error, member.incarnation)
             if call.state < DONE:
                 runtime.caller.lose(call, error)
-            self._end(made, error, member.incarnation)
             return
+        made.host = member.host
         stream.tessera = next(runtime.uids)
         made.inner = TesseraHandle(runtime, stream.tessera, stream, call, None)
         logger.info(
@@ -214,8 +216,21 @@ class Homes:
     def _again(self, made: Made) -> None:
         made.timer = None
         if made.recipe is not None and made.inner is not None:
-            self._make(made, made.inner, None, None)
+            self._make(made, made.inner, self._near(made), None)
             self._runtime.placing.place_waiting()
+
+    def _near(self, made: Made) -> Member | None:
+        """A worker on the host that has its checkpoints; None: any will do."""
+        runtime = self._runtime
+        assert made.recipe is not None, "kept until it has ended"
+        supervised = made.recipe[2].supervised
+        assert supervised is not None, "asked for"
+        is_kept = supervised.checkpoint_calls or supervised.checkpoint_s
+        if not is_kept or runtime.config.checkpoint_directory is not None:
+            return None
+        workers = runtime.leavers.open(runtime.of_kind("worker"))
+        near = [member for member in workers if member.host == made.host]
+        return near[made.home.life % len(near)] if near else None
 
     def _end(self, made: Made, error: bytes, last: int = 0) -> None:
         """It has no further life."""

@@ -25,6 +25,9 @@ class Inheriting:
         self._runtime = runtime
         self._coming: dict[int, int] = {}  # values still in chunks, by who leaves
         self._told_all: set[int] = set()  # who have said that that was all
+        # What came from those that are still here: if one dies now, nobody knows that
+        # its tasks are to be found here.
+        self._given: dict[int, list[int]] = {}
         runtime.handlers.update(
             {wire.Inherit: self._on_inherit, wire.HeldBy: self._on_held_by}
         )
@@ -36,10 +39,14 @@ class Inheriting:
         self._check(sender)
         if uid in worker.tasks or uid in worker.kept or uid in worker.tesserae:
             raise ProtocolError(f"{uid} is here already")
+        failed = message.reason != wire.NO_FAILURE
+        if failed and (message.extra or not 0 <= message.reason < len(wire.REASONS)):
+            raise ProtocolError(f"{uid} cannot have failed so")
         task = Task(uid, maker(uid), runtime.shelf, "put", b"")
         value = runtime.stored(message, buffers, sender)
         task.shared = True  # until it is known who holds it
         worker.tasks[uid] = task
+        self._given.setdefault(sender, []).append(uid)
         if type(value) is not Arrived:
             worker.inherit(task, value, message.reason)
             return
@@ -57,8 +64,9 @@ class Inheriting:
             worker.inherit(task, data, wire.LOST)
         else:
             worker.inherit(task, value.buffers)
-        self._coming[sender] -= 1
-        self._answer(sender)
+        if sender in self._coming:  # it is there to hear it
+            self._coming[sender] -= 1
+            self._answer(sender)
 
     def _on_held_by(self, message: wire.HeldBy, buffers: Any, sender: int) -> None:
         self._check(sender)
@@ -70,15 +78,21 @@ class Inheriting:
 
     def _answer(self, sender: int) -> None:
         if sender in self._told_all and not self._coming.get(sender):
-            self.lost(sender)
+            self._told_all.discard(sender)
             outbox = self._runtime.outbox(sender)
             if outbox is not None:
                 outbox.send(wire.Inherited())
 
     def lost(self, incarnation: int) -> None:
-        """It is lost, or has given all that it had."""
+        """It is lost: what it has given stays if it had come so far as to leave."""
         self._coming.pop(incarnation, None)
         self._told_all.discard(incarnation)
+        given = self._given.pop(incarnation, ())
+        if incarnation not in self._runtime.leavers.left:
+            worker = self._runtime.worker
+            for uid in given:
+                worker.tasks.pop(uid, None)
+                worker.holders.forget(uid)
 
     def _check(self, sender: int) -> None:
         if sender not in self._runtime.leavers.leaving:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 JOIN_TIMEOUT_S = 10.0  # it joins what runs already
-LEFT = "the process that had started it has ended"
+OWNER_ENDED = "the process that had started it has ended"
 
 
 def options_for(settings: bytes, asked: Mapping[str, Any]) -> Config:
@@ -121,7 +121,7 @@ class LoneNode(Node):
 
     def _last_word(self) -> wire.Message:
         if self._is_orphan:  # the cluster goes on
-            return wire.Exited(self.uid, self.me.pid, LEFT)
+            return wire.Exited(self.uid, self.me.pid, OWNER_ENDED)
         return super()._last_word()
 
 

@@ -61,7 +61,7 @@ class Monitor(Base):
                     self.slots.free(s, m.numbers)
                 ),
                 wire.SetLimit: lambda m, b, s: self._send(
-                    self.slots.set_limit(m.name, m.limit)
+                    self.slots.set_limit(s, m.name, m.limit)
                 ),
                 wire.AskNames: lambda m, b, s: self._send(
                     [(s, wire.Names(self.names.entries()))]

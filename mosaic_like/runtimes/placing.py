@@ -267,6 +267,11 @@ class Placing:
         """Tesserae that this runtime has made there."""
         return self._made.get(incarnation, 0)
 
+    def try_waiting(self) -> None:
+        """Tasks may have got their places: try again what waits for one."""
+        if self._unplaced:
+            self.place_waiting()
+
     def place_waiting(self) -> None:
         """Somebody has joined, or nobody will: try again."""
         for _ in range(len(self._unplaced)):

@@ -7,7 +7,6 @@ in ``following``, and what the maker does in ``homes``.
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any, assert_never
 from weakref import WeakValueDictionary
 
@@ -43,8 +42,6 @@ class Restarts:
         self._following = Following(runtime)
         self.homes = Homes(runtime, self._following, self._take)
         self._followed: WeakValueDictionary[int, Followed] = WeakValueDictionary()
-        # Handles are made on the thread that unpickles, too.
-        self._meeting = threading.Lock()
 
     def joined(self) -> None:
         """The runtime is a member: messages may come."""
@@ -82,7 +79,7 @@ class Restarts:
     def _handle(
         self, followed: Followed, call: Call | None, grant: Grant
     ) -> SupervisedHandle:
-        with self._meeting:
+        with self._following.meeting:
             handle = SupervisedHandle(self._runtime, followed, call, grant)
             self._followed[followed.uid] = followed
             followed.handles.add(handle)
@@ -94,8 +91,7 @@ class Restarts:
         """A runtime will leave in order: calls from now on go to the next life."""
         for followed in list(self._followed.values()):
             if followed.follower.owner == incarnation:
-                with self._meeting:
-                    self._following.pause(followed)
+                self._following.pause(followed)
 
     def lost(self, member: Member, cause: str) -> None:
         """A runtime is lost; before its calls and streams are."""
@@ -109,9 +105,8 @@ class Restarts:
             self._take(followed, steps, (member, cause))
             if ids.maker(followed.uid) == incarnation:
                 orphaned = self._orphaned(member, cause)
-                self._take(
-                    followed, followed.follower.ended(orphaned), owner=incarnation
-                )
+                steps = followed.follower.ended(orphaned, closed=True)
+                self._take(followed, steps, owner=incarnation)
         self.homes.lost(member, cause)
         self._following.seeking.lost(incarnation, (member, cause))
 
@@ -148,7 +143,7 @@ class Restarts:
         policy: tuple[bool, int, bytes],
     ) -> SupervisedHandle:
         """A handle for a reference that has come; on the thread that unpickles."""
-        with self._meeting:
+        with self._following.meeting:
             followed = self._followed.get(grant.uid)
             is_new = followed is None
             if followed is None:
@@ -235,8 +230,7 @@ class Restarts:
             match step:
                 case Step.DETACH:
                     assert cause is not None, "it is told with the loss"
-                    with self._meeting:
-                        self._following.detach(followed, cause)
+                    self._following.detach(followed, cause)
                     owner = cause[0].incarnation
                     self._tell(followed, TesseraChange.DOWN, *cause)
                 case Step.PLACE:
@@ -275,6 +269,8 @@ class Restarts:
                 runtime.caller.release_held(stream)
             return peer is not None
 
+        if owner in runtime.leavers.leaving:
+            return  # it is about to move
         stream.tessera = followed.follower.tessera
         if not aim():
             runtime.placing.later(aim)

@@ -20,6 +20,7 @@ from ..comms import messages as wire
 from ..comms.checks import check_extra
 from ..comms.serialization import Payload
 from ..core.caller import Call, Stream, rare
+from ..core.senders import Kind, kind_of
 from ..core.task import CANCELLED, DONE
 from ..errors import ProtocolError
 
@@ -72,7 +73,8 @@ class Seeking:
             call.stream = own.stream  # the end of that one is told to both
             return True
         outbox = runtime.outbox(caller)
-        if outbox is None or not lost:
+        is_user = kind_of(runtime.uid_of(caller)) & (Kind.HEAD | Kind.WORKER)
+        if outbox is None or not lost or not is_user:
             return False
         if call.uid not in self._sought:
             awaited = runtime.caller.awaited

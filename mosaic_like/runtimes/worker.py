@@ -516,19 +516,45 @@ def _take_sigterm(worker: Worker) -> None:
     """Leave in order on SIGTERM, also while a C call keeps the main thread.
 
     Python's handler runs only between its instructions; the byte in the socket is there
-    at once, and the loop has its own thread. A program may take both away again.
+    at once, and the loop has its own thread.
     """
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     theirs.setblocking(False)
+    wakeup = theirs.detach()
 
     def read() -> None:
         if signal.SIGTERM in ours.recv(4096):
             worker.terminate()
 
+    def handle(*_: object) -> None:
+        before = signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+        if before != wakeup:  # some loop of a method has taken it, or given it back
+            signal.set_wakeup_fd(before)
+            os.write(wakeup, bytes((signal.SIGTERM,)))
+
     worker.loop.call_soon_threadsafe(worker.loop.add_reader, ours, read)
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    signal.set_wakeup_fd(theirs.detach(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGTERM, handle)
+    signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+    os.register_at_fork(
+        before=lambda: _mask(signal.SIG_BLOCK),
+        after_in_parent=lambda: _mask(signal.SIG_UNBLOCK),
+        after_in_child=_give_sigterm_back,
+    )
+
+
+def _give_sigterm_back() -> None:
+    """In a child that a method has forked: what it gets is not its parent's.
+
+    Also what it gets before it comes to this, which waits for that.
+    """
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _mask(signal.SIG_UNBLOCK)
+
+
+def _mask(how: int) -> None:
+    signal.pthread_sigmask(how, (signal.SIGTERM,))
 
 
 def _configure_logging(level: str) -> None:

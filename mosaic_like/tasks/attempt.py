@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .storage import Kept
 
 HIDDEN = "__mosaic_kept__"  # the keyword of what goes with one call, a KeptHere
-_MISSING = object()
+MISSING = object()  # there is no value
 
 
 class KeptHere:
@@ -42,21 +42,18 @@ class KeptHere:
         self.expiration_s = expiration_s
         self.may_read = may_read
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return KeptHere, (self.kept, self.expiration_s, self.may_read)
-
     def read(self) -> Any:
-        """The value that is there; what cannot be read is none."""
-        if not self.may_read:
-            return _MISSING
+        """The value that is there; what cannot be read is none.
+
+        Raises:
+            ValueError: the key leads out of the store.
+        """
+        if not (self.may_read and self.kept.is_there(time.time(), self.expiration_s)):
+            return MISSING
         try:
-            if self.kept.is_there(time.time(), self.expiration_s):
-                return self.kept.read()
-        except ValueError:
-            raise  # the key is at fault: it would be, too, when the value is written
+            return self.kept.read()
         except Exception:
-            return _MISSING
-        return _MISSING
+            return MISSING
 
 
 class Attempt:
@@ -85,7 +82,7 @@ class Attempt:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         here: KeptHere | None = kwargs.pop(HIDDEN, None)
         value = _read(here)
-        if value is not _MISSING:
+        if value is not MISSING:
             return value
         with _printing(self.log_prints):
             value = self.fn(*args, **kwargs)
@@ -103,7 +100,7 @@ class CoroutineAttempt(Attempt):
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
         here: KeptHere | None = kwargs.pop(HIDDEN, None)
         value = _read(here)
-        if value is not _MISSING:
+        if value is not MISSING:
             return value
         with _printing(self.log_prints):
             value = await self.fn(*args, **kwargs)
@@ -134,11 +131,11 @@ def wrapped(fn: Any, options: TaskOptions, keeps: bool) -> Any:
 
 def _read(here: KeptHere | None) -> Any:
     if here is None:
-        return _MISSING
+        return MISSING
     if here.kept.key is None:
         here.kept.key = session.current().around.uid
     value = here.read()
-    if value is not _MISSING:
+    if value is not MISSING:
         session.current().around.end_as(DONE, "cached")
     return value
 

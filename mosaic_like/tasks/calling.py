@@ -51,13 +51,6 @@ class Caller:
         return fn(*args, **kwargs)
 
 
-class ChunkCaller(Caller):
-    """The same for several calls, one after the other."""
-
-    def __call__(
-        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> list[Any]:
-        if self._initializer is not None:
-            self._initialize()
-        rows: Sequence[Any] = args[0]
-        return [fn(*row) for row in rows]
+def call_chunk(fn: Callable[..., Any], rows: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Several calls of a ``map``, one after the other."""
+    return [fn(*row) for row in rows]

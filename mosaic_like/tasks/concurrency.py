@@ -212,8 +212,9 @@ class Limits(MutableMapping[str, "int | None"]):
     """``mosaic.limits``: how many tasks with a tag may run, in the whole cluster.
 
     Of any task, submitted anywhere. A new limit acts at once: tasks that run go on, and
-    those that wait start when they may. 0 holds all; None, or ``del``, removes it. A
-    process reads here what it has set itself.
+    those that wait start when they may. 0 holds all; None, or ``del``, removes it. It
+    lasts as long as the program that has set it. A process reads here what it has set
+    itself.
 
     Raises:
         RuntimeError: there is no runtime.

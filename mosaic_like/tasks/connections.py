@@ -14,13 +14,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..comms import messages as wire
-from ..comms.causes import Cause
-from ..comms.exceptions import dump_error
 from ..core.caller import HELD, Call, rare
 from ..core.dependencies import Dependencies, Rearm, Send, Settle, Stop, Wait
 from ..core.task import (
     ABORT,
-    CANCELLED,
     DONE,
     FAILED,
     PENDING,
@@ -31,17 +28,12 @@ from ..core.task import (
     SUBMIT_EVENT,
     following,
 )
-from ..errors import (
-    BlockedError,
-    InvalidTransitionError,
-    TaskAbortedError,
-    TaskCancelledError,
-    UpstreamError,
-)
+from ..errors import BlockedError, InvalidTransitionError
 from ..ids import task_name
 from ..proxies.records import About, parents_of
 from ..proxies.task import TaskProxy
 from .prepared import Prepared
+from .unsent import unsent_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -114,7 +106,7 @@ class Connections:
         rare(call).connected = True
         member = self.state.members.get(uid)
         if member is None:
-            member = self.state.add(uid, label_of(call), call.state)
+            member = self.state.add(uid, call.name, call.state)
             member.reason = rare(call).reason
         if call.state < DONE:
             self._watch(uid, call)
@@ -150,7 +142,7 @@ class Connections:
                 self._need(uid, proxy, False, True)
             except InvalidTransitionError as error:
                 error.add_note(
-                    f"  {label_of(call)} was given to the workers, or has ended: what "
+                    f"  {call.name} was given to the workers, or has ended: what "
                     "it waits for is said before it is submitted, see Task.task()"
                 )
                 raise
@@ -171,7 +163,7 @@ class Connections:
             names = ", ".join(f"{m.label} ({STATES[m.state]})" for m in labels)
             more = len(blockers) - len(labels)
             raise BlockedError(
-                f"{label_of(call)} waits for {names}"
+                f"{call.name} waits for {names}"
                 + (f" and {more} more" if more else "")
                 + "; submit() without wait=False sends it when they have ended",
                 task_name(uid),
@@ -188,7 +180,7 @@ class Connections:
 
         Raises:
             InvalidTransitionError: it has neither failed nor was it cancelled.
-            TypeError: it is no function task of this runtime.
+            TypeError: it is no function task of this runtime, or was done before.
         """
         following(call.state, RETRY)
         if call.first_uid not in self._kept:
@@ -198,9 +190,10 @@ class Connections:
                     self.failed(queue, entry)
         if call.first_uid not in self._kept:
             raise TypeError(
-                f"{label_of(call)} cannot be retried: only function tasks that this "
-                "runtime has submitted can; a method of a tessera, whose state may be "
-                "another now, is called again"
+                f"{call.name} cannot be retried: only function tasks that this "
+                "runtime has submitted can, and not after their values were lost; "
+                "submit it again, or call the method again, whose tessera may be in "
+                "another state now"
             )
         self._do(self.state.retry(call.first_uid))
 
@@ -226,7 +219,7 @@ class Connections:
         from .function import task as as_task
 
         made = fn if isinstance(fn, Task) else as_task(fn)
-        return made.task(task, *args, **kwargs)
+        return made._task((task, *args), kwargs, 4)
 
     def required(self, call: Call) -> list[TaskProxy[Any]]:
         """What it waits for, as far as that is held."""
@@ -307,11 +300,13 @@ class Connections:
 
     def _send(self, uid: int) -> None:
         kept = self._kept[uid]
-        if not isinstance(kept, Prepared):
+        if isinstance(kept, Prepared):
+            (proxy,) = self._proxies([uid])
+            kept.submit(proxy)
+        else:
+            rare(kept.call).reason = None
             self._functions.send_again(self._queues[uid], kept)
-            return
-        (proxy,) = self._proxies([uid])
-        kept.submit(proxy)
+        self._look(kept.call)
 
     def _wait(self, uid: int) -> None:
         call = self.calls[uid]
@@ -319,6 +314,7 @@ class Connections:
         orders = self.state.members[uid].orders
         only_order = orders.issuperset(self.state.blockers(uid))
         rare(call).reason = "after" if only_order else "arguments"
+        self._tell(call, self._kept[uid].payload)
         self._runtime.caller.calls[call.uid] = call  # on its way, as others are
 
     def _rearm(self, uid: int) -> None:
@@ -333,7 +329,8 @@ class Connections:
         call.stream = self._queues[uid].unplaced
         call.state, call.result, call.settled_s = PENDING, None, 0.0
         item.earlier, item.attempt = item.earlier + item.attempt, 1
-        item.reason = item.running_s = item.told = item.error = item.value = None
+        item.reason = "retry"
+        item.running_s = item.told = item.error = item.value = None
         item.cached = item.fetched = item.unheard = False
         if kept.extra is not None:  # which holds what was said of the attempt before
             extra = msgspec.structs.replace(kept.extra, attempt=0)
@@ -342,13 +339,32 @@ class Connections:
             else:
                 self._kept[uid] = kept._replace(extra=extra)
         self._queues[uid].hold(call, None)
+        watched = item.watched
+        if watched is not None:
+            runtime.when_settled(call, lambda: watched.look(call))
+        self._tell(call, kept.payload)
         self._watch(uid, call)
+
+    def _tell(self, call: Call, payload: Any) -> None:
+        """It has moved: for records, and those who want to hear of it."""
+        observing = self._runtime.observing
+        if observing.recorders:
+            observing.submitted(call, payload)
+        self._look(call)
+
+    def _look(self, call: Call) -> None:
+        watched = rare(call).watched
+        if watched is not None:
+            watched.look(call)
 
     def _settle(self, uid: int, state: int, because: int) -> None:
         call = self.calls.get(uid)
         if call is None:
             return
-        error = self._error(call, state, because)
+        other, culprit = self.state.members.get(because), self.calls.get(because)
+        label = None if other is None else other.label
+        result = None if culprit is None else culprit.result
+        error = unsent_error(call, state, label, result, self._runtime.serializer)
         if call.state < DONE:
             rare(call).reason = "upstream" if because else None
             kind = wire.UPSTREAM if state == FAILED else wire.CANCELLED
@@ -359,44 +375,7 @@ class Connections:
             call.settled_s = time.time()
             rare(call).reason = "upstream" if because else None
             rare(call).unheard = False
-
-    def _error(self, call: Call, state: int, because: int) -> bytes:
-        """What a task ends with that was not run."""
-        name, uid = label_of(call), task_name(call.first_uid)
-        serializer = self._runtime.serializer
-        if not because:
-            given_up = TaskAbortedError(f"{name} was given up: abort() was called", uid)
-            return dump_error(given_up, serializer)
-        other = self.state.members[because].label
-        culprit = self.calls.get(because)
-        cause = None
-        if culprit is not None and type(culprit.result) is bytes:
-            cause = Cause(culprit.result)
-        told = f" ({cause.kind}: {cause.message})" if cause is not None else ""
-        error: BaseException
-        if state == FAILED:
-            error = UpstreamError(
-                f"{name} was not called: {other}, which it waits for, failed{told}; "
-                "retry() of that runs this one too",
-                uid,
-            )
-        elif state == CANCELLED:
-            error = TaskCancelledError(
-                f"{name} was not called: {other}, which it waits for, was cancelled",
-                uid,
-            )
-        else:
-            error = TaskAbortedError(
-                f"{name} was given up: {other}, which it waits for, was aborted", uid
-            )
-        if cause is None or state != FAILED:
-            return dump_error(error, serializer)
-        return cause.under(error, serializer)
-
-
-def label_of(call: Call) -> str:
-    """The name of a task, for people."""
-    return str(call.name)
+            self._tell(call, b"")
 
 
 def _needs(payload: Any) -> Iterator[tuple[TaskProxy[Any], bool]]:

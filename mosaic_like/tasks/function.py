@@ -47,12 +47,13 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 
 _SCALARS = PLAIN - {bytes}
 
 
-class Task(Generic[P, R]):
+class Task(Generic[P, R_co]):
     """A function with options, made by ``mosaic.task``; see there.
 
     >>> import mosaic_like as mosaic
@@ -68,7 +69,7 @@ class Task(Generic[P, R]):
 
     __mosaic_task__: ClassVar[bool] = True
 
-    def __init__(self, fn: Callable[P, R], options: TaskOptions, code: Code) -> None:
+    def __init__(self, fn: Callable[P, R_co], options: TaskOptions, code: Code) -> None:
         self._fn = fn
         self._options = options
         self._code = code
@@ -84,7 +85,7 @@ class Task(Generic[P, R]):
     # -- what it is --------------------------------------------------------------------
 
     @property
-    def fn(self) -> Callable[P, R]:
+    def fn(self) -> Callable[P, R_co]:
         """The function itself."""
         return self._fn
 
@@ -123,7 +124,7 @@ class Task(Generic[P, R]):
 
     # -- calling -----------------------------------------------------------------------
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         return self._fn(*args, **kwargs)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -139,7 +140,7 @@ class Task(Generic[P, R]):
         self: Task[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
     ) -> TaskProxy[T]: ...
     @overload
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskProxy[R]: ...
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskProxy[R_co]: ...
     # A task stands for its value, which ParamSpec cannot say: in the first two places.
     @overload
     def submit(
@@ -225,18 +226,24 @@ class Task(Generic[P, R]):
         (<TaskState.PREPARE: 'prepare'>, 4)
         """
         with UNSEEN:
-            drawing = DRAWING.get()
-            if drawing is not None:
-                return drawing.call(self, args, kwargs)  # type: ignore[no-any-return]  # in place of a task
-            token = PREPARING.set(True)
-            try:
-                prepared = self.prepare(args, kwargs, 3)
-            finally:
-                PREPARING.reset(token)
-            functions = prepared.functions
-            proxy = prepared.proxy()
-            functions.on_loop(functions.connections.add, prepared)
-            return proxy
+            return self._task(args, kwargs, 3)
+
+    def _task(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], depth: int
+    ) -> TaskProxy[Any]:
+        """The same; ``depth``: of the frame of who asks."""
+        drawing = DRAWING.get()
+        if drawing is not None:
+            return drawing.call(self, args, kwargs)  # type: ignore[no-any-return]  # in place of a task
+        token = PREPARING.set(True)
+        try:
+            prepared = self.prepare(args, kwargs, depth)
+        finally:
+            PREPARING.reset(token)
+        functions = prepared.functions
+        proxy = prepared.proxy()
+        functions.on_loop(functions.connections.add, prepared)
+        return proxy
 
     def prepare(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], depth: int = 2
@@ -351,7 +358,7 @@ class Task(Generic[P, R]):
 
     # -- options -----------------------------------------------------------------------
 
-    def options(self, **options: Any) -> Task[P, R]:
+    def options(self, **options: Any) -> Task[P, R_co]:
         """The same function with other options; this one stays as it is.
 
         Args:

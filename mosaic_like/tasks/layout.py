@@ -27,7 +27,8 @@ BELOW_MOST = 110.0
 PORT = 9.0  # between the ends of edges at one node
 PORT_MARGIN = 12.0  # between those and the corners
 MARGIN = 14.0
-_ROUNDS = 100
+_ROUNDS = 100  # in which nodes move; fewer for more than so many links
+_MOVES = 200_000
 # How much a link wants to be straight, by how many of its ends are passes. Those that
 # share an end share its strength: else a row of many would bend the bus beside it.
 _PULL = (1.0, 2.0, 30.0)
@@ -119,7 +120,7 @@ def _across(
         middle = (at - BESIDE) / 2
         for node in row:
             x[node] -= middle
-    for turn in range(_ROUNDS):
+    for turn in range(max(6, min(_ROUNDS, _MOVES // (len(links) + 1)))):
         for row in order if turn % 2 == 0 else reversed(order):
             wanted = []
             weights = []

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 _SWEEPS = 24
 _PATIENCE = 6  # sweeps without a better order
-_LARGE = 2_000  # links: from here on no pairs are tried
+_PASSES = 4  # along a row, for pairs that change places
+_LARGE = 1_500  # links: from here on no pairs are tried, and fewer sweeps are made
+_SWEEPS_OF_LARGE = 8
 
 
 def order_rows(rows: Rows) -> list[list[int]]:
@@ -32,7 +34,7 @@ def order_rows(rows: Rows) -> list[list[int]]:
         below[source].append(target)
         above[target].append(source)
     best, fewest = _improved(_as_numbered(rows), above, below)
-    if fewest:
+    if fewest and len(rows.links) < _LARGE:
         other, crossed = _improved(_as_met(rows, above, below), above, below)
         if crossed < fewest:
             best = other
@@ -46,7 +48,7 @@ def _improved(
     best, fewest = [list(row) for row in order], crossings(order, below)
     few = sum(map(len, below)) < _LARGE
     idle = 0
-    for sweep in range(_SWEEPS):
+    for sweep in range(_SWEEPS if few else _SWEEPS_OF_LARGE):
         if not fewest or idle == _PATIENCE:
             break
         down = sweep % 2 == 0
@@ -136,7 +138,7 @@ def _exchange(
     """Let neighbours in a row change places while that saves crossings."""
     place = {node: index for row in order for index, node in enumerate(row)}
     for row in order:
-        for _ in range(len(row)):
+        for _ in range(_PASSES):
             better = False
             for index in range(len(row) - 1):
                 left, right = row[index], row[index + 1]

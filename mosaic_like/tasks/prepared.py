@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..comms.messages import ERROR, Extra
 from ..core.caller import Call, rare
-from ..core.task import DONE, PENDING, PREPARE
+from ..core.task import DONE, PENDING
 from ..proxies.task import TaskProxy
 
 if TYPE_CHECKING:
@@ -166,6 +166,3 @@ class Prepared:
         """It is cancelled without having run; ``reason`` is that of its state."""
         if self.is_open:
             self.functions.runtime.cancel(self.call, reason)
-
-
-__all__ = ["PREPARE", "Prepared"]

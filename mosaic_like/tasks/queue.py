@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from ..core.task import DONE, PREPARE
@@ -48,7 +47,7 @@ class TaskQueue:
         self._left: dict[TaskProxy[Any], None] = {}  # not given yet
         self._watched: set[TaskProxy[Any]] = set()  # those outside, too
         self._ended: asyncio.Queue[TaskProxy[Any]] = asyncio.Queue()
-        self._given: deque[TaskProxy[Any]] = deque()
+        self._unseen: list[TaskProxy[Any]] = []  # since something has changed for them
         for task in tasks:
             self.add(task)
 
@@ -62,6 +61,7 @@ class TaskQueue:
             raise TypeError(f"a TaskQueue takes tasks, not {task!r}")
         if task not in self._tasks:
             self._tasks[task] = self._left[task] = None
+            self._unseen.append(task)
 
     async def get(self) -> TaskProxy[Any] | None:
         """The next task that has ended; None if none is left that can.
@@ -70,16 +70,18 @@ class TaskQueue:
         """
         while self._left:
             self._advance()
-            while not self._ended.empty():
-                self._watched.discard(task := self._ended.get_nowait())
-                if task in self._left:
-                    return self._give(task)
             if not self._watched:
                 return None
             task = await self._ended.get()
             self._watched.discard(task)
-            if task in self._left and task._call.settled:
-                return self._give(task)
+            dependents = task.blocking
+            self._unseen += [other for other in dependents if other in self._left]
+            if task in self._left:
+                del self._left[task]
+                if self._run_dependents:
+                    for other in dependents:
+                        self.add(other)
+                return task
         return None
 
     async def __aiter__(self) -> AsyncIterator[TaskProxy[Any]]:
@@ -107,26 +109,15 @@ class TaskQueue:
 
     def _advance(self) -> None:
         """Send what nothing blocks; watch what is on its way, and what blocks."""
-        for task in list(self._left):
-            if task in self._watched:
-                continue
+        unseen, self._unseen = self._unseen, []
+        for task in unseen:
+            wanted = [task]
             if task._call.state == PREPARE:
-                blockers = task.blockers()
-                running = [b for b in blockers if b._call.state < DONE]
-                if running:
-                    self._watch(b for b in running if b._call.state != PREPARE)
-                    continue
-                task.submit()  # if a blocker has failed, it ends with that
-            self._watch([task])
-
-    def _watch(self, tasks: Any) -> None:
-        new = [task for task in tasks if task not in self._watched]
-        self._watched.update(new)
-        watch_all(new, self._ended)
-
-    def _give(self, task: TaskProxy[Any]) -> TaskProxy[Any]:
-        del self._left[task]
-        if self._run_dependents:
-            for other in task.blocking:
-                self.add(other)
-        return task
+                open_ones = [b for b in task.blockers() if b._call.state < DONE]
+                if open_ones:
+                    wanted = [b for b in open_ones if b._call.state != PREPARE]
+                else:
+                    task.submit()  # if a blocker has failed, it ends with that
+            new = [task for task in wanted if task not in self._watched]
+            self._watched.update(new)
+            watch_all(new, self._ended)

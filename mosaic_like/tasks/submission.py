@@ -8,6 +8,7 @@ for in ``function.py`` and ``code.py``: nothing of it is known here.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import time
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from ..comms.messages import Extra, Learn, Options, Recall
 from ..core.caller import HELD, extra_of, rare
 from ..core.dispatch import FunctionQueue, Window
 from ..core.retries import RetryPolicy
-from ..core.task import APART, FAILED
+from ..core.task import APART, DONE, FAILED
 from ..errors import Verdict
 from ..proxies.retries import load_retries
 from .connections import Connections
@@ -110,7 +111,8 @@ class Functions:
     def drop(self, name: str, is_async: bool) -> None:
         """Nobody has the function any more; from any thread."""
         if not self.runtime.peers.closed:
-            self.runtime.post(self._forget, name, is_async)
+            with contextlib.suppress(RuntimeError):  # its loop has closed
+                self.runtime.post(self._forget, name, is_async)
 
     def _forget(self, name: str, is_async: bool) -> None:
         calls = (*self.runtime.caller.calls.values(), *self.connections.calls.values())
@@ -238,6 +240,19 @@ class Functions:
         if extra.timeout_s is not None or extra.interrupt is not None:
             self.runtime.limiting.limit(call, extra)
 
+    def mention(self, payload: Payload, to: int) -> None:
+        """A payload goes out: others learn where the tasks in it are.
+
+        Args:
+            payload: with handles.
+            to: incarnation of who gets it.
+        """
+        for handle in payload.handles:
+            proxy = getattr(handle, "proxy", None)
+            call = None if proxy is None else proxy._call
+            if call is not None and call.state < DONE and call.stream.queue is not None:
+                call.stream.queue.mention(call, to)
+
     def arm(self) -> None:
         if self._timer is None:
             loop = self.runtime.loop
@@ -246,6 +261,8 @@ class Functions:
 
     def _look(self) -> None:
         self._timer = None
+        # Results that mention tasks which had no place when these were made.
+        self.runtime.placing.try_waiting()
         now_s = time.time()
         if [queue for queue in self.queues if queue.look(now_s)]:
             self.arm()
@@ -301,13 +318,12 @@ class Functions:
         timer = runtime.loop.call_later(delay_s, resume, context=runtime.context)
         queue.hold(call, timer.cancel)
 
-    def needed_here(self, call: Call) -> bool:
+    def blocked_here(self) -> int:
         executor = self.runtime.executor
-        blocked = [task.uid for task in executor.stack[-1:]]
-        inside = call.inside
-        return bool(
-            inside and blocked and blocked[0] in inside and blocked[0] in executor.waits
-        )
+        uids: list[int] = [
+            t.uid for t in executor.stack[-1:] if t.uid in executor.waits
+        ]
+        return uids[0] if uids else 0
 
     def failed(self, queue: FunctionQueue, entry: Entry) -> None:
         if entry.call.hold == HELD:  # else nobody can ask for it again

@@ -132,6 +132,7 @@ def bed(name: str, *words: str, under: Bed | None = None) -> Iterator[Bed]:
     for variable in ("MOSAIC_CLUSTER", "SSH_FLAGS", "SSH_COMMANDS"):
         environ.pop(variable, None)
     environ["PYTHONPATH"] = str(CHECKOUT)
+    environ["MOSAIC_TIMEOUT"] = "80"  # a machine with much else to do
     if under is None:
         environ["MOSAIC_TEST_HOSTS_DIR"] = str(folder / "h")
     if name != "hosts":

@@ -322,6 +322,9 @@ class Runtime:
     def cancelled_error(self, call: Call, reason: str) -> bytes:
         return b"cancelled"
 
+    def refuse_here(self, call: Call, kind: int, error: bytes) -> None:
+        raise AssertionError("no function tasks here")
+
     # -- Owner -------------------------------------------------------------------------
 
     def outbox(self, incarnation: int) -> Box | None:

@@ -95,7 +95,7 @@ class World:
         self.asked: list[tuple[int, list[int]]] = []
         self.calls: list[Call] = []
         self.ran: list[int] = []
-        self.here: set[int] = set()
+        self.blocked = 0
         self.now_s = 100.0
         for _ in range(workers):
             self.join()
@@ -174,8 +174,8 @@ class World:
     def failed(self, queue: FunctionQueue, entry: Entry) -> None:
         pass
 
-    def needed_here(self, call: Call) -> bool:
-        return call.uid in self.here
+    def blocked_here(self) -> int:
+        return self.blocked
 
     def survives(self, entry: Entry, cause: Any) -> Entry | None:
         return None if entry.call.uid in self.lost_running else entry
@@ -217,7 +217,7 @@ def test_tasks_go_to_free_workers_first_and_wait_when_all_have_their_share() -> 
         world.submit()
     assert [len(w.inbox) for w in world.workers.values()] == [2, 2]
     assert sorted(world.held_by(1) + world.held_by(2)) == [1, 2, 3, 4]
-    assert [entry.call.uid for entry in world.queue.ready] == [5, 6, 7]
+    assert list(world.queue.ready) == [5, 6, 7]
 
 
 def test_a_task_that_ends_makes_room_for_the_next() -> None:
@@ -306,6 +306,22 @@ def test_what_was_refused_is_not_asked_for_again_until_something_ends() -> None:
     assert world.submit().stream.owner != long.stream.owner
 
 
+def test_what_others_know_of_goes_back_to_the_worker_that_gave_it_back() -> None:
+    world = World(2)
+    for _ in range(4):
+        world.submit()
+    running, queued = world.held_by(1)
+    world.run_next(world.workers[2])
+    world.run_next(world.workers[2])
+    world.look()
+    world.queue.mentioned.add(queued)  # before the worker has answered
+    world.answer()
+    assert not world.held_by(2)
+    world.run_next(world.workers[1])
+    world.run_next(world.workers[1])
+    assert world.ran[-2:] == [running, queued]
+
+
 def test_a_worker_that_gave_all_back_is_left_alone_for_a_while() -> None:
     world = World(2)
     call = world.submit()
@@ -322,7 +338,9 @@ def test_what_a_blocked_thread_here_waits_for_comes_home_without_room() -> None:
     world = World(2)
     world.queue.home = world.windows[1]
     calls = [world.submit() for _ in range(6)]
-    world.here = {call.uid for call in calls}
+    for call in calls:
+        call.inside = [5, 77]
+    world.blocked = 77
     world.look()
     world.answer(first_runs=False)
     assert not world.held_by(2)

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from mosaic_like.comms.messages import OF_TAG, Slot, TakenSlots, TakeSlots
 from mosaic_like.core.slots import SlotTable
 
-A, B = 7, 8
+A, B, SETTER = 7, 8, 9
 
 
 def _tags(*names: str) -> list[Slot]:
@@ -36,7 +36,7 @@ def test_a_tag_without_a_limit_is_given_at_once() -> None:
 
 def test_requests_wait_in_the_order_in_which_they_came() -> None:
     table = SlotTable()
-    table.set_limit("db", 1)
+    table.set_limit(A, "db", 1)
     assert _take(table, 1, "db") == _taken(1)
     assert _take(table, 2, "db") == []
     assert _take(table, 3, "db", sender=B) == []
@@ -48,8 +48,8 @@ def test_requests_wait_in_the_order_in_which_they_came() -> None:
 
 def test_all_slots_are_taken_together_or_none() -> None:
     table = SlotTable()
-    table.set_limit("db", 1)
-    table.set_limit("net", 1)
+    table.set_limit(A, "db", 1)
+    table.set_limit(A, "net", 1)
     _take(table, 1, "db")
     assert _take(table, 2, "db", "net") == []
     assert table.used("net") == 0
@@ -59,8 +59,8 @@ def test_all_slots_are_taken_together_or_none() -> None:
 
 def test_one_that_wants_several_is_not_overtaken() -> None:
     table = SlotTable()
-    table.set_limit("db", 1)
-    table.set_limit("net", 1)
+    table.set_limit(A, "db", 1)
+    table.set_limit(A, "net", 1)
     _take(table, 1, "db")
     _take(table, 2, "db", "net")
     assert _take(table, 3, "net") == []
@@ -69,20 +69,19 @@ def test_one_that_wants_several_is_not_overtaken() -> None:
 
 def test_a_limit_of_zero_holds_all_and_none_removes_it() -> None:
     table = SlotTable()
-    table.set_limit("db", 0)
+    table.set_limit(A, "db", 0)
     assert _take(table, 1, "db") == []
     assert _take(table, 2, "db") == []
-    assert table.set_limit("db", None) == [*_taken(1), *_taken(2)]
-    assert table.limits == {}
+    assert table.set_limit(A, "db", None) == [*_taken(1), *_taken(2)]
 
 
 def test_a_higher_limit_acts_at_once_and_a_lower_one_lets_what_runs_go_on() -> None:
     table = SlotTable()
-    table.set_limit("db", 1)
+    table.set_limit(A, "db", 1)
     _take(table, 1, "db")
     _take(table, 2, "db")
-    assert table.set_limit("db", 2) == _taken(2)
-    assert table.set_limit("db", 1) == []
+    assert table.set_limit(A, "db", 2) == _taken(2)
+    assert table.set_limit(A, "db", 1) == []
     _take(table, 3, "db")
     assert table.free(A, [1]) == []
     assert table.free(A, [2]) == _taken(3)
@@ -98,7 +97,7 @@ def test_a_rule_of_a_task_brings_its_own_limit() -> None:
 
 def test_who_does_not_wait_is_told_that_they_are_taken() -> None:
     table = SlotTable()
-    table.set_limit("db", 1)
+    table.set_limit(A, "db", 1)
     _take(table, 1, "db")
     assert _take(table, 2, "db", wait=False) == [(A, TakenSlots(2, False))]
     assert table.free(A, [1]) == []
@@ -107,7 +106,7 @@ def test_who_does_not_wait_is_told_that_they_are_taken() -> None:
 
 def test_a_lost_runtime_holds_nothing_and_waits_for_nothing() -> None:
     table = SlotTable()
-    table.set_limit("db", 1)
+    table.set_limit(B, "db", 1)
     _take(table, 1, "db", sender=A)
     _take(table, 2, "db", sender=A)
     _take(table, 3, "db", sender=B)
@@ -116,9 +115,16 @@ def test_a_lost_runtime_holds_nothing_and_waits_for_nothing() -> None:
     assert (len(table), table.used("db")) == (0, 0)
 
 
+def test_a_limit_lasts_as_long_as_the_runtime_that_has_set_it() -> None:
+    table = SlotTable()
+    table.set_limit(A, "db", 0)
+    _take(table, 1, "db", sender=B)
+    assert table.lost(A) == _taken(1, B)
+
+
 def test_a_name_that_is_wanted_twice_counts_once() -> None:
     table = SlotTable()
-    table.set_limit("db", 1)
+    table.set_limit(A, "db", 1)
     assert _take(table, 1, "db", "db") == _taken(1)
     assert table.used("db") == 1
 
@@ -185,7 +191,7 @@ class SlotWorld(RuleBasedStateMachine):
         self.limits.pop(name, None)
         if limit is not None:
             self.limits[name] = limit
-        self._told(self.table.set_limit(name, limit))
+        self._told(self.table.set_limit(SETTER, name, limit))
 
     @rule(sender=st.sampled_from((A, B)))
     def lose(self, sender: int) -> None:

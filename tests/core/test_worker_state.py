@@ -400,7 +400,9 @@ def test_every_message_is_for_somebody() -> None:
     chunks = {"Chunk", "Taken", "Unwanted"}  # see Transfers
     leaving = {"Drain", "Leaving", "LeavingSeen"}  # see core.leaving
     leaving |= {"Inherit", "HeldBy", "Inherited"}
+    functions = {"Learn", "Recall", "Recalled"}  # see tasks.host and Recalls
     assert known == (
         (MEMBERSHIP | ACTORS | rest | copies | segments | names | memory | chunks)
         | leaving
+        | functions
     )

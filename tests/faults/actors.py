@@ -31,8 +31,8 @@ def tables(runtime: Any) -> dict[str, int]:
     """The sizes of the tables that grow with calls and tesserae."""
     worker, caller = runtime.worker, runtime.caller
     return {
-        "tesserae": sum(not _is_probe(t) for t in worker.tesserae.values()),
-        "tasks": sum(not _is_probe(t.tessera) for t in worker.tasks.values()),
+        "tesserae": sum(not _is_probe(t) for t in list(worker.tesserae.values())),
+        "tasks": sum(not _is_probe(t.tessera) for t in list(worker.tasks.values())),
         "holders": len(worker.holders.shared),
         "calls": len(caller.calls),
         "awaited": len(caller.awaited),

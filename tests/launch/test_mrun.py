@@ -257,7 +257,7 @@ def test_the_version_is_told() -> None:
         (("--port", "3000", "true"), "port=3000 goes with address="),
         (("--address", "192.0.2.1", "true"), "is not of this machine"),
         (("node", "--key", "k", "-nw", "0"), "at least 1"),
-        (("doctor",), "mrun doctor is not there yet"),
+        (("doctor", "--nope"), "No such option"),
         (("script", "lsf", "fwi"), "'lsf' is not one of"),
         (("repl", "-nw", "0"), "at least 1"),
         (("status", "--nope"), "No such option"),

@@ -20,7 +20,8 @@ from mosaic_like.launch.mrun import cli
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LIMIT_S = 60.0
+LIMIT_S = 100.0
+pytestmark = pytest.mark.timeout(150)
 MRUN = [sys.executable, "-m", "mosaic_like"]
 # Numbers of a network that is nobody's, so that no name has to be looked up.
 GOOD, GOOD_TOO, GONE, SHUT, BARE, MUTE = (f"203.0.113.{n}" for n in (1, 2, 6, 7, 8, 9))
@@ -72,6 +73,7 @@ def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return {
         **os.environ,
         "PATH": f"{folder}:{os.environ['PATH']}",
+        "MOSAIC_TIMEOUT": "90",  # a machine with much else to do
         "RECORD": str(tmp_path / "record"),
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
@@ -105,6 +107,7 @@ def test_hosts_that_fail_are_named_with_their_causes_and_the_others_do(
     assert f"mosaic: {BARE}: there is no {sys.executable}" in err
     assert "mosaic: going on with 2 of 5 hosts (--strict stops instead)" in err
     assert "ssh · 2 nodes, 3 workers (203.0.113.[1-2]) · ready in " in err
+    assert "slower" not in err  # large values go through memory that both nodes share
     assert "token" not in Path(environ["RECORD"]).read_text()
 
 
@@ -114,7 +117,8 @@ def test_the_hosts_of_pbs_are_reached_by_ssh(
     nodes = tmp_path / "nodes"
     nodes.write_text(f"{GOOD}\n{GOOD}\n{GOOD_TOO}\n")
     environ |= {"PBS_NODEFILE": str(nodes), "PBS_JOBID": "12.server"}
-    code, out, err = run(environ, *HERE, "-n", "1", "-nth", "2")
+    environ |= {"MOSAIC_NUM_THREADS": "2", "MOSAIC_ADDRESS": "127.0.0.1"}
+    code, out, err = run(environ, "-n", "1")
     assert code == 7, err
     assert out.split()[-2:] == ["threads", "2"]
     assert f"pbs 12.server · 1 node x 1 worker x 2 threads ({GOOD})" in err
@@ -161,6 +165,7 @@ def until(condition: Callable[[], bool]) -> None:
         (("-fh",), "--free-head leaves no host for workers"),
         (("--hosts", "localhost", "-fh"), "the only one is the head's"),
         (("--hosts", "localhost", "-n", "3"), "-n 3: ssh has 1 host (localhost)"),
+        (("--hosts", "localhost,127.0.0.1"), "localhost and 127.0.0.1 are all this"),
         (("--hosts", "a:x"), "such as host2:4"),
         (("--hosts", "a", "--hostfile", "b"), "exclude each other"),
         (("-l", "--hosts", "a"), "--local and --hosts exclude each other"),

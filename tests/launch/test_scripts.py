@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -50,8 +52,8 @@ COMMON = f"""# Where mrun and python are; or: module load ..., conda activate ..
 export PATH={os.path.dirname(sys.executable)}:$PATH
 
 # It finds the hosts of the job, starts a node on each, runs the program
-# here, and ends all of it. It goes on without hosts that fail, unless it
-# has --strict.
+# here, and ends all of it. Hosts that fail are left out; with --strict
+# it ends instead.
 exec mrun -nw 8 -nth 2 python fwi.py
 """
 
@@ -69,6 +71,14 @@ def test_the_script_asks_for_what_mrun_is_told(engine: str) -> None:
     separator = "" if engine == "pbs" else "\n"
     assert text == WANTED[engine] + separator + COMMON
     subprocess.run(["bash", "-n"], input=text, text=True, check=True, timeout=20)
+
+
+def test_the_script_of_the_documentation_is_that_which_is_written() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "clusters.md").read_text()
+    (shown,) = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    _, text = script("slurm", "fwi", "-n", "4", "-nw", "8", "-nth", "4")
+    here = os.path.dirname(sys.executable)
+    assert shown.replace("/home/me/mosaic-env/bin", here) == text
 
 
 def test_a_command_is_quoted_and_may_have_options_of_its_own() -> None:

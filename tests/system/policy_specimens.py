@@ -93,6 +93,11 @@ async def for_ever(path: str = "") -> None:
 
 
 @mosaic.task
+async def nap(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+@mosaic.task
 def spin(seconds: float) -> None:
     ends_s = time.monotonic() + seconds
     while time.monotonic() < ends_s:

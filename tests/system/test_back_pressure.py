@@ -92,6 +92,7 @@ def test_a_flood_of_calls_is_held_by_its_caller_and_orders_pass() -> None:
         full = await gate.ping().result()
         stream = slow._mosaic_handle.stream
         assert len(stream.held) >= CALLS - CALL_CREDIT
+        assert stream.outbox is not None
         assert stream.outbox.bytes_out <= BYTE_CREDIT
         print(
             f"\n{CALLS:,} calls made in {made_s:.1f} s; caller +{grown >> 20} MiB, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import multiprocessing
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 import mosaic_like as mosaic
+from mosaic_like.runtimes.departing import Departing
 from mosaic_like.runtimes.spec import Spec
 
 if TYPE_CHECKING:
@@ -57,13 +59,36 @@ class Closing:
     def length(self, value: Any) -> int:
         return len(value["text"])
 
+    def child_that_gets_sigterm(self) -> int | None:
+        child = multiprocessing.get_context("fork").Process(
+            target=time.sleep, args=(9,)
+        )
+        child.start()
+        child.terminate()
+        child.join(20)
+        return child.exitcode
+
+    def die_when_all_is_handed_on(self) -> None:
+        hand_on = Departing.hand_on
+
+        async def die(departing: Departing) -> int:
+            await hand_on(departing)
+            os.kill(os.getpid(), signal.SIGKILL)
+            raise AssertionError("it was killed")
+
+        setattr(Departing, "hand_on", die)  # noqa: B010 -- of this process, which ends
+
     def ask(self, other: Any) -> list[Any]:
         """Tasks of another worker, whose values are not looked at."""
         return [other.large(3), other.fail()]
 
-    async def ask_after(self, other: Any, name: str) -> int:
-        """A call inside this one, made when that file is there."""
+    async def ask_after(self, name: str, other: Any, third: Any) -> int:
+        """A call that goes out and comes back, made when that file is there."""
         await asyncio.to_thread(self.wait, name)
+        pid: int = await other.pid_of(third).result()
+        return pid
+
+    async def pid_of(self, other: Any) -> int:
         pid: int = await other.pid().result()
         return pid
 
@@ -112,7 +137,7 @@ def test_a_drained_worker_ends_its_calls_closes_and_hands_on(tmp_path: Path) -> 
         passed, failed = await beside.ask(one).result()
         running = two.wait("go")
         queued = [two.pid() for _ in range(3)]
-        inner = beside.ask_after(two, "go")
+        inner = one.ask_after("go", beside, two)
         draining = asyncio.ensure_future(runtime.drain(leaver))
         while leaver in runtime.workers:
             await runtime.membership()
@@ -169,6 +194,28 @@ def test_a_tessera_with_restarts_goes_on_elsewhere(tmp_path: Path) -> None:
     run(main, 2)
 
 
+def test_a_worker_that_dies_while_it_is_drained_has_died(tmp_path: Path) -> None:
+    """Also when its values had gone to a warehouse, where nobody would find them."""
+
+    async def main(runtime: Any) -> None:
+        leaver, _ = runtime.workers
+        await runtime.sharing.ready()
+        one = make(leaver, tmp_path)
+        value = one.large(5)
+        await mosaic.gather(one.die_when_all_is_handed_on(), one.pid())
+        await value
+        with pytest.raises(
+            mosaic.WorkerDied, match="died while it was drained: killed"
+        ):
+            await runtime.drain(leaver)
+        with pytest.raises(mosaic.WorkerDied, match="its result is lost"):
+            await value.result()
+        del value
+        await nothing_kept(runtime)
+
+    run(main, 2)
+
+
 def test_what_has_not_ended_in_time_is_cancelled(tmp_path: Path) -> None:
     async def main(runtime: Any) -> None:
         leaver, _ = runtime.workers
@@ -210,7 +257,8 @@ def test_a_worker_that_gets_sigterm_leaves_in_order_and_is_replaced(
     async def main(runtime: Any) -> None:
         leaver, other = runtime.workers
         one = make(leaver, tmp_path)
-        await one
+        # What a method forks is no worker.
+        assert await one.child_that_gets_sigterm().result() == -signal.SIGTERM
         running = one.wait("go")
         os.kill(leaver.pid, signal.SIGTERM)
         while leaver in runtime.workers:

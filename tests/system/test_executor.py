@@ -206,7 +206,9 @@ def test_the_initializer_is_called_once_in_each_worker(
 ) -> None:
     path = str(tmp_path / "notes")
     with mosaic.Executor(initializer=note, initargs=(path,)) as other:
-        assert list(other.map(square, range(50))) == [i * i for i in range(50)]
+        for chunksize in (1, 5):
+            found = other.map(square, range(50), chunksize=chunksize)
+            assert list(found) == [i * i for i in range(50)]
     pids = (tmp_path / "notes").read_text().split()
     assert len(pids) == len(set(pids)) <= 2
 

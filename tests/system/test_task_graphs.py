@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import re
-import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -60,6 +59,11 @@ def told(found: Any) -> str:
 @mosaic.task
 def missing() -> None:
     raise FileNotFoundError("raw.csv")
+
+
+@mosaic.task
+def broken(value: Any) -> None:
+    raise ValueError(value)
 
 
 def standing(*tasks: mosaic.TaskProxy[Any]) -> list[tuple[str, str | None]]:
@@ -274,14 +278,52 @@ def test_a_failure_of_a_graph_that_nobody_holds_is_logged(
     cluster: RunIn, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main(runtime: Any) -> None:
+        double.task(1).then(broken).then(told).submit()
+        await runtime.barrier(20)
         missing.task().then(told).submit()
         await runtime.barrier(20)
 
     cluster(main)
-    assert [r.message for r in caplog.records if "missing" in r.message] == [
-        message for message in caplog.messages if "nobody asked" in message
-    ]
-    assert "FileNotFoundError" in caplog.text
+    told_of = [m for m in caplog.messages if "nobody asked" in m]
+    assert len(told_of) == 2
+    assert all(f"called at {__file__}" in message for message in told_of)
+
+
+def test_record_and_on_state_tell_of_tasks_of_a_graph(
+    cluster: RunIn, tmp_path: Path
+) -> None:
+    async def main(runtime: Any) -> None:
+        path = tmp_path / "raw"
+        records: list[dict[str, Any]] = []
+        moves: list[tuple[str, str | None]] = []
+        with mosaic.record(records.append):
+            load = read.task(str(path))
+            last = load.then(strip)
+            last.on_state(lambda info, move: moves.append((move.state, move.reason)))
+            await raises(last)
+            path.write_text("a")
+            load.retry()
+            await last
+        assert [
+            (r["name"], r["state"], r["reason"], r["attempt"]) for r in records
+        ] == [
+            ("read", "failed", "error", 1),
+            ("strip", "failed", "upstream", 1),
+            ("read", "done", None, 2),
+            ("strip", "done", None, 2),
+        ]
+        assert records[3]["parent_task_ids"] == [load.uid]
+        assert [move for move in moves if move[0] != "running"] == [
+            ("prepare", None),
+            ("pending", "arguments"),
+            ("failed", "upstream"),
+            ("pending", "retry"),
+            ("pending", "arguments"),
+            ("pending", None),
+            ("done", None),
+        ]
+
+    cluster(main)
 
 
 def test_what_a_pending_task_waits_for_is_its_reason(cluster: RunIn) -> None:
@@ -301,7 +343,7 @@ def test_retry_of_a_call_on_a_tessera_says_why_not(cluster: RunIn) -> None:
     async def main(runtime: Any) -> None:
         failed = remote_adder().fail()
         await raises(failed)
-        with pytest.raises(TypeError, match="called again"):
+        with pytest.raises(TypeError, match="call the method again"):
             failed.retry()
         after = double.task(1).require(failed)
         assert isinstance(await raises(after), mosaic.UpstreamError)
@@ -515,23 +557,19 @@ def test_tasks_as_dot_and_svg_are_those_of_the_graph(cluster: RunIn) -> None:
     cluster(main)
 
 
-def test_graphs_are_put_together_in_threads_and_inside_tasks(cluster: RunIn) -> None:
+async def test_graphs_are_put_together_in_threads_and_inside_tasks() -> None:
+    """In a cluster of its own: where tasks block, helpers may be started."""
+
     def build() -> int:
         first = double.task(1)
         last = first.then(double).require(double.task(3))
         with contextlib.suppress(mosaic.CycleError):
             first.require(last)
-        return last.get()
+        return last.get(20)
 
-    async def main(runtime: Any) -> None:
-        found: list[int] = []
-        thread = threading.Thread(target=lambda: found.append(build()))
-        thread.start()
-        await asyncio.to_thread(thread.join, 20)
-        assert found == [4]
+    async with mosaic.init(num_workers=2):
+        assert await asyncio.to_thread(build) == 4
         assert await mosaic.task(build).submit().result() == 4
-
-    cluster(main)
 
 
 def test_a_barrier_waits_for_what_is_blocked(cluster: RunIn, tmp_path: Path) -> None:

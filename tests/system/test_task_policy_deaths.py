@@ -1,11 +1,12 @@
-"""What becomes of a task, and of the slots that it holds, when its worker dies."""
+"""What becomes of a task, and of its slots, when its worker dies or does not answer."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
-from policy_specimens import die_once, for_ever, lines
+from policy_specimens import die_once, for_ever, lines, nap, spin
 
 import mosaic_like as mosaic
 
@@ -29,6 +30,27 @@ def test_retries_and_slots_outlive_a_worker(tmp_path: Path) -> None:
     errors, attempt, one, two = mosaic.run(main, num_workers=2)
     assert [type(e) for e in errors] == [type(None), mosaic.WorkerDied, type(None)]
     assert (attempt, one, two) == (2, "second", "second")
+
+
+def test_timeout_really_settles_plain_and_async_tasks() -> None:
+    """A worker that is slow to stop may be ended for it: so in a cluster of its own."""
+
+    async def main(runtime: Any) -> Any:
+        # Once, so that no worker has to import anything in the time of the others.
+        await mosaic.gather([*spin.map([0.0] * 4), *nap.map([0.0] * 4)])
+        begin_s = time.monotonic()
+        tasks = [
+            spin.options(timeout=0.1).submit(30.0),
+            for_ever.options(timeout=0.1).submit(),
+            for_ever.options(timeout=0.05, max_retries=2, retry_delay=0.01).submit(),
+        ]
+        async with asyncio.timeout(25):
+            errors = [await task.exception() for task in tasks]
+        return errors, time.monotonic() - begin_s
+
+    errors, took_s = mosaic.run(main, num_workers=2)
+    assert [type(e) for e in errors] == [mosaic.TaskTimeoutError] * 3
+    assert took_s < 25
 
 
 def test_slots_of_a_submitter_that_dies_are_free(tmp_path: Path) -> None:

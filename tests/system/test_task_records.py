@@ -1,4 +1,4 @@
-"""What is known of tasks: info, times, records and transitions, for calls of all kinds."""
+"""What is known of tasks: info, times, records and moves, for calls of all kinds."""
 
 from __future__ import annotations
 

@@ -1,18 +1,17 @@
-"""Tasks that another program of the cluster calls by name."""
+"""Tasks that another program of the cluster calls by name.
+
+Each test has a cluster of its own: others join and leave it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import mosaic_like as mosaic
-
-if TYPE_CHECKING:
-    from specimens import RunIn
 
 LIMIT_S = 20.0
 CALLER = """
@@ -40,8 +39,8 @@ async def forever() -> None:
     await asyncio.Event().wait()
 
 
-def test_serve_lets_another_program_submit_by_name(cluster: RunIn) -> None:
-    async def main(runtime: Any) -> None:
+async def test_serve_lets_another_program_submit_by_name() -> None:
+    async with mosaic.init(num_workers=2) as runtime:
         # As a function of a program, which the other one cannot import.
         scale.fn.__module__ = "__main__"
         try:
@@ -57,17 +56,14 @@ def test_serve_lets_another_program_submit_by_name(cluster: RunIn) -> None:
         )
         assert (done.stdout, done.stderr) == (b"True\n40\n[0, 10, 20]\n", b"")
 
-    cluster(main)
 
-
-def test_a_name_that_is_not_served_is_a_lookup_error_with_those_that_are(
-    cluster: RunIn,
-) -> None:
-    async def main(runtime: Any) -> None:
+async def test_a_name_that_is_not_served_is_a_lookup_error_with_those_that_are() -> (
+    None
+):
+    async with mosaic.init(num_workers=2) as runtime:
         await scale.serve()
-        with pytest.raises(
-            LookupError, match=f"'a:b' is not|there are: .*'{scale.key}'"
-        ):
+        found = f"'a:b' is not|there are: .*'{scale.key}'"
+        with pytest.raises(LookupError, match=found):
             await runtime.task("a:b").submit(1)
         with pytest.raises(ValueError, match="module:function"):
             runtime.task("scale")
@@ -76,16 +72,9 @@ def test_a_name_that_is_not_served_is_a_lookup_error_with_those_that_are(
         with pytest.raises(TypeError, match="by"):
             await runtime.task(scale.key).submit(1, bye=2)
         assert "served task" in repr(runtime.task(scale.key))
-
-    cluster(main)
-
-
-def test_a_served_task_is_cancelled_with_the_call_of_it(cluster: RunIn) -> None:
-    async def main(runtime: Any) -> None:
+        # And one that is served is cancelled with the call of it.
         await runtime.serve(forever)
         call = runtime.task(forever.key).submit()
         call.cancel()
         assert isinstance(await call.exception(), mosaic.TaskCancelledError)
         await runtime.barrier(LIMIT_S)
-
-    cluster(main)

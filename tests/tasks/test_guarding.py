@@ -58,6 +58,8 @@ class World:
     def __init__(self) -> None:
         self.causes = {}
         self.caller = SimpleNamespace(calls={})
+        # Keeps what may be retried.
+        self.connections = SimpleNamespace(keep=lambda prepared: None)
         self.runtime = self.loop = self  # as functions, and as a runtime
         self.handlers: dict[type, Callable[..., Any]] = {}
         self.timers: list[Timer] = []
@@ -73,7 +75,7 @@ class World:
         self.guards = Guards(self)
         self._uids = count(1)
         for name, limit in LIMITS.items():
-            self.table.set_limit(f"tag:{name}", limit)
+            self.table.set_limit(ME, f"tag:{name}", limit)
 
     # -- the loop and the links --------------------------------------------------------
 

@@ -47,6 +47,7 @@ def points(layout: Layout) -> list[tuple[float, float]]:
     return found
 
 
+@settings(max_examples=60, deadline=None)
 @given(graphs())
 def test_every_edge_goes_down_link_by_link(graph: tuple[int, list[Edge]]) -> None:
     count, edges = graph
@@ -72,6 +73,7 @@ def test_every_edge_goes_down_link_by_link(graph: tuple[int, list[Edge]]) -> Non
         assert reached(node) <= {e.target for e in edges if e.source == node}
 
 
+@settings(max_examples=60, deadline=None)
 @given(graphs())
 def test_each_row_has_all_its_nodes_once(graph: tuple[int, list[Edge]]) -> None:
     rows = rows_of(*graph)
@@ -82,7 +84,7 @@ def test_each_row_has_all_its_nodes_once(graph: tuple[int, list[Edge]]) -> None:
     assert all(rows.row_of[n] == index for index, row in enumerate(order) for n in row)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(graphs(), st.data())
 def test_no_boxes_overlap_and_no_edge_runs_through_one(
     graph: tuple[int, list[Edge]], data: st.DataObject

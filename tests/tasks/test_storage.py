@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mosaic_like.errors import SerializationError
+from mosaic_like.tasks.attempt import MISSING, KeptHere
 from mosaic_like.tasks.storage import (
     DirectoryStore,
     JsonSerializer,
@@ -141,6 +142,20 @@ def test_a_stored_value_is_there_until_it_expires(tmp_path: Path) -> None:
     assert kept.is_there(1e12, None)
     assert kept.is_there(104.0, 5.0)
     assert not kept.is_there(105.0, 5.0)
+
+
+@pytest.mark.parametrize("serializer", [PickleSerializer(), JsonSerializer()])
+def test_a_value_that_cannot_be_read_is_a_miss(serializer: Any) -> None:
+    shelf = Shelf()
+    kept = Kept(shelf, "k", serializer)
+    here = KeptHere(kept, None, may_read=True)
+    assert here.read() is MISSING
+    kept.write(1, "f")
+    assert here.read() == 1
+    assert KeptHere(kept, None, may_read=False).read() is MISSING
+    for spoiled in (b"", b"spoiled", b"{", b"\x80\x05"):
+        shelf["k"] = spoiled
+        assert here.read() is MISSING
 
 
 def test_a_store_that_cannot_be_asked_has_nothing() -> None:

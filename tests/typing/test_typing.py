@@ -68,4 +68,4 @@ def test_pyright_finds_the_types_and_just_the_mistakes_that_are_marked() -> None
         for d in report["generalDiagnostics"]
     ]
     assert found == []
-    assert report["summary"]["filesAnalyzed"] == 2
+    assert report["summary"]["filesAnalyzed"] == 3
