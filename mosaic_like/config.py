@@ -336,8 +336,8 @@ class Config:
     checkpoint_directory: str | None = _option(
         None,
         str,
-        "where the checkpoints of tesserae go while the cluster runs, for several hosts "
-        "one that all of them see; None: the run directory of each host",
+        "where the checkpoints of tesserae go while the cluster runs, for several "
+        "hosts one that all of them see; None: the run directory of each host",
         optional=True,
     )
     spill_limit: int | None = _option(

@@ -72,7 +72,7 @@ class InvalidTransitionError(MosaicError):
         self.event = event
 
     def __str__(self) -> str:
-        return f"{self.event!r} is not possible in state {self.state!r}"
+        return f"{self.event!r} is not possible in state {str(self.state)!r}"
 
 
 class RemoteError(MosaicError):

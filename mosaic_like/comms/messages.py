@@ -22,7 +22,7 @@ Who sends what to whom:
     copies      Copy, Uncopy between warehouses   Copied <-warehouse
     chunks      Chunk ->   Taken, Unwanted <-     of what is too large for one message
     processes   Exited, Stop, Stopped            between node, monitor and head
-                Beat             between monitor and members on other hosts
+                Beat   between who follows each other: core.silence
     barrier     Quiesce, Quiet   between a runtime that waits and all others
     memory      AskMemory   MemoryOf: which large values there are
     output      Output: lines that a method printed or logged

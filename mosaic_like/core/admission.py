@@ -9,8 +9,8 @@ some the call waits, and others that fit go on. The limit is one of the whole ho
 * so it does where nothing has changed for a while: those that have some may themselves
   wait for it, in a queue or inside their code.
 
-What a tessera reserves for its life is asked for here too, but nobody waits for its end:
-it counts as somebody else's.
+What a tessera reserves for its life is asked for here too, but nobody waits for its
+end: it counts as somebody else's.
 
 Nothing is fetched or sent here.
 """

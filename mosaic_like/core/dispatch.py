@@ -69,6 +69,7 @@ class Window:
         "size",
         "stream",
         "took_s",
+        "unanswered",
     )
 
     def __init__(self, owner: int, stream: Stream, size: int) -> None:
@@ -80,6 +81,9 @@ class Window:
         self.full = False  # since it was last looked at
         # Uids that it was asked for since one ended there; it gets no more meanwhile.
         self.recalled: set[int] = set()
+        # Of these, those that it has not answered for: nothing may go there that takes
+        # one, since it would come after the question.
+        self.unanswered: set[int] = set()
         self.asked_s = 0.0
         self.ended_s = 0.0  # when one has ended last
         self.took_s = 0.0  # from its sending on
@@ -90,6 +94,7 @@ class Window:
         return (
             CALL_CREDIT - stream.credit < self.size
             and not self.recalled
+            and not self.unanswered
             and not stream.held  # bytes that do not fit go first
             and stream.outbox is not None
         )
@@ -207,6 +212,23 @@ class FunctionQueue:
             returned.append(entry)
         self._put_back(returned)
 
+    def retire(self, owner: int, now_s: float) -> None:
+        """A worker is to leave: it gets no more, and is asked for what it has.
+
+        Args:
+            owner: its incarnation.
+            now_s: seconds since the epoch.
+        """
+        for window in [w for w in self._turn if w.owner == owner]:
+            self._turn.remove(window)
+            window.size = 0
+            pinned = self._pinned.pop(window.stream, {})
+            for uid in pinned:
+                del self._pins[uid]
+            self._put_back(list(pinned.values()))
+            open_uids = [e.call.uid for e in window.sent if e.call.state < DONE]
+            self._ask(window, open_uids, now_s)
+
     def _put_back(self, entries: list[Entry]) -> None:
         """They go first: others have not waited so long."""
         entries.sort(key=lambda entry: entry.call.uid)
@@ -244,7 +266,7 @@ class FunctionQueue:
                 does not give it back, but for what it was asked for already.
         """
         window = self.windows.get(call.stream)
-        if window is not None and (window.owner != to or call.uid in window.recalled):
+        if window is not None and (window.owner != to or call.uid in window.unanswered):
             self.mentioned.add(call.uid)
 
     def place(self, call: Call, owner: int) -> None:
@@ -258,7 +280,7 @@ class FunctionQueue:
 
     def widen(self, size: int) -> None:
         """So many tasks may go to a worker together."""
-        for window in self.windows.values():
+        for window in self._turn:
             window.size = max(window.size, min(size, self.most))
 
     def _offer(self, entry: Entry) -> None:
@@ -329,7 +351,7 @@ class FunctionQueue:
         streams = {self._pins.get(call.uid, call.stream) for call in unsettled}
         stream = streams.pop()
         window = self.windows.get(stream)
-        if window is None or streams or self._overlaps:
+        if window is None or streams or self._overlaps or not window.size:
             return False
         if self._places and entry.call.uid in self._places:
             return False
@@ -489,6 +511,7 @@ class FunctionQueue:
             fullest.load > self.least
             and fullest.took_s > STEAL_S
             and not fullest.recalled
+            and not fullest.unanswered
         ):
             open_uids = [e.call.uid for e in fullest.sent if e.call.state < DONE]
             later = open_uids[(len(open_uids) + 1) // 2 :]
@@ -498,6 +521,7 @@ class FunctionQueue:
         uids = [uid for uid in uids if uid not in self._places]
         if uids:
             window.recalled.update(uids)
+            window.unanswered.update(uids)
             window.asked_s = now_s
             self._port.recall(window.owner, uids)
 
@@ -607,11 +631,18 @@ class FunctionQueue:
             self._make_ready(free)
         self.dispatch()
 
-    def given_back(self, owner: int, taken: set[int]) -> None:
-        """The answer of a worker: these have not started there, and never will."""
+    def given_back(self, owner: int, asked: Iterable[int], taken: set[int]) -> None:
+        """The answer of a worker.
+
+        Args:
+            owner: its incarnation.
+            asked: uids that it was asked for.
+            taken: of these, those that have not started there and never will.
+        """
         window = next((w for w in self.windows.values() if w.owner == owner), None)
-        if window is None or not taken:
+        if window is None:
             return
+        window.unanswered.difference_update(asked)
         kept: deque[Entry] = deque()
         back = []
         for entry in window.sent:

@@ -76,12 +76,13 @@ class Departure:
         """Whether a call on a tessera is not to run.
 
         Those run that were made before their caller knew, and those made inside of
-        others, which could not end without; but none once all is closing.
+        such calls, which could not end without; but none once all is closing.
         """
         extra = message.extra
         if extra is not None and extra.kind >= wire.CLOSE:
             return False
         if self.closing:
             return True
-        up_to = self._up_to.get(maker(message.uid))
-        return up_to is not None and message.inside is None and message.uid > up_to
+        root = message.inside[0] if message.inside else message.uid
+        up_to = self._up_to.get(maker(root))
+        return up_to is not None and root > up_to

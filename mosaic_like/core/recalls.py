@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from .worker import WorkerState
 
 
+_MANY = 10_000
+
+
 class GivenBack(str):
     """Why a task does not run here: it is to run elsewhere."""
 
@@ -32,6 +35,8 @@ class Recalls:
     def __init__(self, worker: WorkerState) -> None:
         self._worker = worker
         self._racing: dict[int, Task] = {}  # taken up when they were marked
+        # Arguments of calls behind them on the same thread: how many of these.
+        self._taken_up: dict[int, int] = {}
 
     def asked(self, uids: list[int], sender: int) -> list[int]:
         """Give back what has not started.
@@ -45,6 +50,7 @@ class Recalls:
         """
         for uid in [u for u, racing in self._racing.items() if racing.settled]:
             del self._racing[uid]
+        self._tidy()
         tasks = self._worker.tasks
         taken = []
         # The last first: what it takes may be before it, and is then free of it.
@@ -55,12 +61,30 @@ class Recalls:
                 taken.append(uid)
         return taken
 
+    def taken_up(self, uid: int) -> None:
+        """A call has it among its arguments, and does not ask again whether it ends."""
+        if len(self._taken_up) >= _MANY:
+            self._tidy()
+        self._taken_up[uid] = self._taken_up.get(uid, 0) + 1
+
+    def _tidy(self) -> None:
+        tasks = self._worker.tasks
+        for uid in [u for u in self._taken_up if u not in tasks or tasks[u].settled]:
+            del self._taken_up[uid]
+
+    def let_go(self, uid: int) -> None:
+        """Such a call has ended, or was given back."""
+        count = self._taken_up.pop(uid, 0)
+        if count > 1:
+            self._taken_up[uid] = count - 1
+
     def _give_back(self, task: Task) -> bool:
         worker = self._worker
         if (
             task.shared
             or task.outcome is not None
             or not task.tessera.options.stateless
+            or task.uid in self._taken_up
             or worker.is_awaited(task.uid)
         ):
             return False

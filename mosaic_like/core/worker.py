@@ -522,6 +522,8 @@ class WorkerState:
                 # for the loop to see that would cost two hand-overs for each call of
                 # a chain.
                 task.arguments[index] = local
+                if local.tessera.options.stateless:
+                    self._recalls.taken_up(local.uid)
                 return
             task.missing += 1
             self._dependents.setdefault(reference.uid, []).append((task, index))
@@ -829,6 +831,7 @@ class WorkerState:
         if task.missing and type(task.buffers) is Arrived and task.buffers.size:
             self._port.unwanted(task.buffers)
         for uid in [r.uid for r in task.extra.references] if task.extra else ():
+            self._recalls.let_go(uid)
             line = self._dependents.get(uid)
             if line is not None:
                 line[:] = [one for one in line if one[0] is not task]

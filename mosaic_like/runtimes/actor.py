@@ -70,7 +70,6 @@ from .limits import Limiting
 from .names import Names
 from .observing import Observing
 from .parts import PartCalls
-from .peers import Peer
 from .placing import Placing
 from .restarting import Restarts
 from .retrying import Later
@@ -92,6 +91,7 @@ if TYPE_CHECKING:
     from ..tasks.connections import Connections
     from ..tasks.submission import Functions
     from .departing import Departing
+    from .peers import Peer
 
 logger = logging.getLogger(__name__)
 

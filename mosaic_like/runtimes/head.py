@@ -13,6 +13,7 @@ from ..core.silence import LOST_S, Presence
 from ..core.task import DONE
 from ..ids import MONITOR_INCARNATION
 from ..text import printable
+from .failures import no_cluster
 from .output import show
 from .processes import open_pidfd
 from .user import UserRuntime
@@ -134,6 +135,8 @@ class Head(UserRuntime):
                     member.incarnation, member.uid, f"{self.cluster_lost}, it with it"
                 )
                 self.on_lost(lost, (), 0)
+        if self.functions is not None:
+            self.functions.lose_all(no_cluster(self.cluster_lost))
 
     def cancel_all(self, reason: str) -> tuple[int, int]:
         """Cancel every call that has not ended; how many ran, and how many waited."""

@@ -34,8 +34,7 @@ class Leavers:
     def __init__(self, runtime: ActorRuntime) -> None:
         self._runtime = runtime
         self.leaving: dict[int, wire.Leaving] = {}
-        # Those that have left, or have begun to and were not as fast as their time.
-        self.left: dict[int, int] = {}  # how, by incarnation
+        self.left: dict[int, int] = {}  # how those ended that left in order
         self._kept: dict[int, list[Any]] = {}  # messages for their heirs
         # Who has heard earlier than this runtime itself that it is to leave.
         self._early: dict[int, int] = {}
@@ -61,6 +60,8 @@ class Leavers:
         self._kept[incarnation] = []
         outbox.releases = _Withheld()
         runtime.restarts.leaving(incarnation)
+        if runtime.functions is not None:
+            runtime.functions.leaving(incarnation)
         outbox.send(wire.LeavingSeen(next(runtime.uids)))
         runtime.leaving_changed()
 

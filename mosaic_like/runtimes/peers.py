@@ -543,9 +543,13 @@ class Peers:
             peer.acknowledge()
 
     async def acknowledged(self, peers: list[Peer]) -> None:
-        """Send what is left, and wait until these have it."""
+        """Send what is left, and wait until these have it; not what comes after it."""
         self.flush_all()
-        while any(p.link.unacknowledged for p in peers if p.link.state is LinkState.UP):
+        due = [(peer.link, peer.link.number) for peer in peers]
+        while any(
+            link.acknowledged < number and link.state is LinkState.UP
+            for link, number in due
+        ):
             self._heard = self.loop.create_future()
             await self._heard
 

@@ -347,8 +347,8 @@ class UserRuntime(ActorRuntime):
         """Take a worker, or a node with all its workers, out of the cluster in order.
 
         At once nothing new is placed there any more, and calls on its tesserae that are
-        made from then on fail with RuntimeDisconnectedError; only those made inside of
-        calls that run there, or are on their way, go on. When all of these have ended
+        made from then on fail with RuntimeDisconnectedError, but for those made inside
+        of calls that were made before. When all of these have ended
         its tesserae close, the last made first, what it keeps and somebody holds goes
         to a warehouse that stays, and it ends. It is not replaced. To cancel this call
         does not stop the drain.

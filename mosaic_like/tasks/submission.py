@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..comms.exceptions import dump_error
-from ..comms.messages import Extra, Learn, Options, Recall
+from ..comms.messages import LOST, Extra, Learn, Options, Recall
 from ..core.caller import HELD, extra_of, rare
 from ..core.dispatch import FunctionQueue, Window
 from ..core.retries import RetryPolicy
@@ -197,7 +197,8 @@ class Functions:
         if self._open[kind]:
             return
         self._open[kind] = True
-        for member in self.runtime.of_kind("worker"):
+        workers = self.runtime.of_kind("worker")
+        for member in self.runtime.leavers.open(workers):
             self._open_host(member, kind)
         self.queues[kind].dispatch()
 
@@ -222,6 +223,11 @@ class Functions:
             if self._open[kind]:
                 contextvars.Context().run(self._open_host, member, kind)
                 self.queues[kind].dispatch()
+
+    def leaving(self, incarnation: int) -> None:
+        """A worker is to leave in order."""
+        for queue in self.queues:
+            queue.retire(incarnation, time.time())
 
     def lost(self, member: Member) -> None:
         """A worker has gone; its calls were told so before."""
@@ -275,7 +281,7 @@ class Functions:
     def recalled(self, message: Recalled, sender: int) -> None:
         """A worker has answered."""
         for queue in self.queues:
-            queue.given_back(sender, set(message.taken))
+            queue.given_back(sender, message.asked, set(message.taken))
 
     def again(self, message: Again, sender: int) -> None:
         """A worker says that an attempt has failed, and when the next is to begin."""
@@ -317,6 +323,15 @@ class Functions:
             guard.between()
         timer = runtime.loop.call_later(delay_s, resume, context=runtime.context)
         queue.hold(call, timer.cancel)
+
+    def lose_all(self, error: BaseException) -> None:
+        """The cluster is no more: what is in no worker, and never will be, fails."""
+        for call in list(self.runtime.caller.calls.values()):
+            queue = call.stream.queue
+            if call.state < DONE and queue is not None and queue.withdraw(call):
+                rare(call).reason = "lost"
+                data = dump_error(error, self.runtime.serializer)
+                self.runtime.caller.end_unsent(call, FAILED, LOST, data)
 
     def blocked_here(self) -> int:
         executor = self.runtime.executor

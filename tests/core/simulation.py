@@ -301,7 +301,7 @@ class Runtime:
         if call.rare is not None and call.rare.grant is not None:
             return
         if call.stream.outbox is not None:
-            call.stream.outbox.releases.append(call.uid)  # type: ignore[attr-defined]
+            call.stream.outbox.releases.append(call.uid)
 
     def arrived(self, message: Any, buffers: Any, sender: int) -> Any:
         extra = message.extra

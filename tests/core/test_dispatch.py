@@ -141,7 +141,7 @@ class World:
             taken = {uid for uid in uids if uid in worker.inbox and uid != running}
             worker.inbox = deque(uid for uid in worker.inbox if uid not in taken)
             if worker.is_alive:
-                self.queue.given_back(owner, taken)
+                self.queue.given_back(owner, uids, taken)
         self.asked = []
 
     def lose(self, worker: Worker) -> None:
@@ -359,6 +359,24 @@ def test_queued_tasks_of_a_lost_worker_go_elsewhere_and_the_running_one_is_lost(
         world.run_next(world.workers[2])
     assert sorted(world.ran) == [u for u in range(1, 7) if u != running]
     assert queued in world.ran
+
+
+def test_a_worker_that_is_to_leave_gets_no_more_and_gives_back() -> None:
+    world = World(2)
+    calls = [world.submit() for _ in range(4)]
+    last = world.submit(calls[0])
+    running, queued = world.held_by(1)
+    world.queue.retire(1, world.now_s)
+    world.answer()
+    assert world.held_by(1) == [running]
+    world.run_next(world.workers[1])
+    for _ in range(5):
+        world.run_next(world.workers[2])
+    assert not world.held_by(1)
+    assert sorted(world.ran) == [1, 2, 3, 4, last.uid]
+    assert world.ran.index(queued) > 0
+    world.queue.widen(10)
+    assert world.submit().stream.owner == 2
 
 
 def test_without_workers_tasks_wait_for_one() -> None:

@@ -33,13 +33,14 @@ def test_it_waits_for_all_that_live_and_for_those_that_join() -> None:
     assert departure.all_seen
 
 
-def test_calls_run_that_were_made_before_or_inside_of_others() -> None:
+def test_calls_run_that_were_made_before_or_inside_of_such() -> None:
     departure = Departure([A])
     assert not departure.refuses(call(12))  # its caller does not know yet
     departure.seen(A, call(10).uid)
     assert not departure.refuses(call(9))
     assert departure.refuses(call(11))
-    assert not departure.refuses(call(11, inside=[7]))
+    assert not departure.refuses(call(11, inside=[call(10).uid]))
+    assert departure.refuses(call(11, inside=[call(11).uid, call(9).uid]))
     assert not departure.refuses(call(11, wire.Extra(kind=wire.CLOSE)))
 
 

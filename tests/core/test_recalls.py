@@ -152,6 +152,17 @@ def test_what_takes_another_goes_back_with_it() -> None:
     assert not worker.worker._dependents
 
 
+def test_what_a_call_behind_it_takes_stays() -> None:
+    worker = Worker()
+    worker.submit()
+    first = worker.submit()
+    reference = wire.Reference(wire.TASK, first, OWNER)
+    second = worker.submit(wire.Extra(references=[reference], ordered=False))
+    assert worker.recall(first) == []
+    assert worker.recall(second, first) == [second]  # asked for in no order
+    assert worker.recall(first) == [first]
+
+
 _EVENTS = st.lists(
     st.one_of(
         st.sampled_from(["submit", "submit", "take", "look", "finish"]),

@@ -401,8 +401,15 @@ def test_every_message_is_for_somebody() -> None:
     leaving = {"Drain", "Leaving", "LeavingSeen"}  # see core.leaving
     leaving |= {"Inherit", "HeldBy", "Inherited"}
     functions = {"Learn", "Recall", "Recalled"}  # see tasks.host and Recalls
+    functions |= {"Ran", "Again", "Ending"}
+    restarts = {"Find", "Moved", "Ended", "Closed"}  # see core.restarts
+    restarts |= {"Seek", "Resent"}  # see Seeking
+    slots = {"TakeSlots", "TakenSlots", "FreeSlots", "SetLimit"}  # see SlotTable
     assert known == (
         (MEMBERSHIP | ACTORS | rest | copies | segments | names | memory | chunks)
         | leaving
         | functions
+        | restarts
+        | slots
+        | {"Beat"}
     )

@@ -188,4 +188,4 @@ def test_a_tessera_reserves_memory_for_its_life() -> None:
 
     alone(main, memory="32 MiB")
     with pytest.raises(ValueError, match="option 'memory'"):
-        mosaic.tessera(Maker, memory=-1)
+        mosaic.tessera(memory=-1)(Maker)

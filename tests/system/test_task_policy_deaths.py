@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from policy_specimens import die_once, for_ever, lines, nap, spin
+from policy_specimens import LONG_S, die_once, for_ever, lines, nap, spin
 
 import mosaic_like as mosaic
 
@@ -72,8 +74,6 @@ def test_slots_of_a_submitter_that_dies_are_free(tmp_path: Path) -> None:
 
 
 async def _submits_and_dies(inner: Any, path: str) -> None:
-    import os
-
     inner.submit(path)
     while not lines(path):  # noqa: ASYNC110 -- what it looks at is a file
         await asyncio.sleep(0.01)
@@ -82,3 +82,23 @@ async def _submits_and_dies(inner: Any, path: str) -> None:
 
 def _value() -> int:
     return 1
+
+
+def test_tasks_that_wait_end_with_the_monitor_that_they_wait_for() -> None:
+    async def main(runtime: Any) -> Any:
+        mosaic.limits["t"] = 0
+        tasks = [
+            nap.options(tags={"t"}).submit(0.0),
+            nap.options(delay=LONG_S).submit(0.0),
+        ]
+        while tasks[0].reason != "limit":  # noqa: ASYNC110 -- no event tells it
+            await asyncio.sleep(0.01)
+        (monitor,) = [m for m in runtime.members.values() if m.uid == "monitor"]
+        os.kill(monitor.pid, signal.SIGKILL)
+        async with asyncio.timeout(25):
+            errors = [await task.exception() for task in tasks]
+        return errors, [task.reason for task in tasks]
+
+    errors, reasons = mosaic.run(main, num_workers=1)
+    assert [type(e) for e in errors] == [mosaic.MonitorLost] * 2
+    assert reasons == ["lost"] * 2
