@@ -222,7 +222,7 @@ class FunctionQueue:
         for window in [w for w in self._turn if w.owner == owner]:
             self._turn.remove(window)
             window.size = 0
-            pinned = self._pinned.pop(window.stream, {})
+            pinned: dict[int, Entry] = self._pinned.pop(window.stream, {})
             for uid in pinned:
                 del self._pins[uid]
             self._put_back(list(pinned.values()))

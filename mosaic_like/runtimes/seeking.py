@@ -5,7 +5,7 @@ the task may have sent it again: so it is asked, before the task is taken for lo
 
     waits     Seek ->caller     your task was at one that is lost; where is it now?
     caller    Resent ->waits    it is there, and you hold it; or: it is nowhere
-              Done, Failed      it has ended meanwhile
+              Done, Failed      it has ended meanwhile; a Resent follows
 
 A caller that has not heard of the loss answers when it has. Which calls go again is
 decided in ``following``.
@@ -39,13 +39,29 @@ class _Mention:
         self.owner = call.owner
 
 
+class _Sought:
+    """A task whose owner is lost, while its caller is asked for it."""
+
+    __slots__ = ("asked", "cause", "lost", "streams")
+
+    def __init__(self, asked: int, lost: int, cause: Any) -> None:
+        self.asked = asked
+        self.lost = lost
+        self.cause = cause
+        self.streams: list[Stream] = []  # of those who wait: they lead nowhere
+
+    def answered(self) -> None:
+        """What ended meanwhile belongs to who is lost: it can be mentioned again."""
+        for stream in self.streams:
+            stream.owner = self.lost
+
+
 class Seeking:
     """Both sides of it in one runtime; on its loop."""
 
     def __init__(self, runtime: ActorRuntime) -> None:
         self._runtime = runtime
-        # Tasks that are sought, by uid: who was asked, and what was lost.
-        self._sought: dict[int, tuple[int, Any]] = {}
+        self._sought: dict[int, _Sought] = {}  # by uid of the task
         self._asked: dict[int, set[int]] = {}  # own calls, and who has asked for them
 
     def joined(self) -> None:
@@ -76,22 +92,21 @@ class Seeking:
         is_user = kind_of(runtime.uid_of(caller)) & (Kind.HEAD | Kind.WORKER)
         if outbox is None or not lost or not is_user:
             return False
-        if call.uid not in self._sought:
-            awaited = runtime.caller.awaited
-            for uid in [uid for uid in self._sought if uid not in awaited]:
-                del self._sought[uid]  # answered by its end
-            self._sought[call.uid] = caller, cause
+        sought = self._sought.get(call.uid)
+        if sought is None:
+            sought = self._sought[call.uid] = _Sought(caller, lost, cause)
             outbox.send(wire.Seek(call.uid, lost))
         call.stream = Stream(0, call.stream.label)
+        sought.streams.append(call.stream)
         return True
 
     def lost(self, incarnation: int, cause: Any) -> None:
         """A runtime is lost; before its calls are."""
         caller = self._runtime.caller
-        for uid, (asked, why) in list(self._sought.items()):
-            if asked == incarnation:
+        for uid, sought in list(self._sought.items()):
+            if sought.asked == incarnation:
                 del self._sought[uid]
-                self._lose(uid, why)
+                self._lose(uid, sought)
         for waiting in list(caller.awaited.values()):
             for call in waiting:
                 if call.owner == incarnation and incarnation not in caller.heirs:
@@ -99,18 +114,21 @@ class Seeking:
         for askers in self._asked.values():
             askers.discard(incarnation)
 
-    def _lose(self, uid: int, cause: Any) -> None:
+    def _lose(self, uid: int, sought: _Sought) -> None:
+        sought.answered()
         for call in list(self._runtime.caller.awaited.get(uid, ())):
-            self._runtime.caller.lose(call, cause)
+            self._runtime.caller.lose(call, sought.cause)
 
     def _on_resent(self, message: wire.Resent, buffers: Any, sender: int) -> None:
         runtime = self._runtime
         if sender != ids.maker(message.uid):
             raise ProtocolError("it tells of a task that another has made")
-        _, cause = self._sought.pop(message.uid, (0, "it is gone"))
+        sought = self._sought.pop(message.uid, None)
+        if sought is None:
+            raise ProtocolError("it tells of a task that was not sought")
         waiting = runtime.caller.awaited.get(message.uid)
         if message.extra is None or not waiting:
-            self._lose(message.uid, cause)
+            self._lose(message.uid, sought)
             return
         check_extra(message.extra, len(buffers))
         references = message.extra.references
@@ -124,7 +142,7 @@ class Seeking:
         if stream.outbox is not None:
             stream.outbox.send(wire.Subscribe(message.uid))
         elif stream.error is not None and not self.seek(waiting[0], stream.error):
-            self._lose(message.uid, stream.error)
+            self._lose(message.uid, _Sought(sender, grant.owner, stream.error))
 
     # -- the caller --------------------------------------------------------------------
 
@@ -160,8 +178,7 @@ class Seeking:
             outbox.send(message, Payload(b"", (mention,)))
 
     def _ended(self, call: Call) -> None:
-        askers = self._asked.pop(call.uid, ())
-        message: Any = wire.Resent(call.uid)
+        message: Any = None
         if call.state == DONE and type(call.result) is bytes:
             message = wire.Done(call.uid, call.result)
         elif call.state > DONE:
@@ -169,8 +186,10 @@ class Seeking:
             if call.state == CANCELLED:
                 reason = wire.CANCELLED
             message = wire.Failed(call.uid, reason, call.result)
-        for asker in askers:
-            self._send(asker, message)
+        for asker in self._asked.pop(call.uid, ()):
+            if message is not None:
+                self._send(asker, message)
+            self._send(asker, wire.Resent(call.uid))
 
     def _send(self, to: int, message: Any) -> None:
         outbox = self._runtime.outbox(to)

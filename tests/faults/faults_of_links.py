@@ -261,8 +261,16 @@ CELLS = (
     Cell("F11", "delay", over_tcp(SLOW, 2.0, 200), after_healing_s=HEAL_S, in_ci=True),
     Cell("F11", "calls", through(SLOW, 1.0, 50), after_healing_s=HEAL_S),
     Cell("F11", "trickle", over_tcp(TRICKLE, 2.0, 60), after_healing_s=10.0),
-    Cell("F12", "truncate", over_tcp(TRUNCATED, 2.0, 500), after_healing_s=HEAL_S),
-    Cell("F12", "flip", over_tcp(FLIPS, 2.0, 500), after_healing_s=HEAL_S, in_ci=True),
+    Cell(
+        "F12",
+        "truncate",
+        over_tcp(TRUNCATED, 2.0, 500),
+        after_healing_s=HEAL_S,
+        in_ci=True,
+    ),
+    # On a busy machine libzmq 4.3.5 now and then ends the process here by an assertion
+    # of its own, "!_io_error (src/stream_engine_base.cpp:310)".
+    Cell("F12", "flip", over_tcp(FLIPS, 2.0, 500), after_healing_s=HEAL_S),
     Cell("F12", "calls", through(TRUNCATED, 2.0, 200), after_healing_s=HEAL_S),
     Cell("F13", "garbage", garbage, in_ci=True),
 )
