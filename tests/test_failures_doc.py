@@ -28,7 +28,7 @@ LIMIT_S = 40.0
 PLACEHOLDERS = (
     (r"\bpid \d+", "pid <pid>"),
     (re.escape(socket.gethostname()), "<host>"),
-    (r"(Solver|Stubborn)#\d+", "Solver#1"),
+    (r"Solver#\d+", "Solver#1"),
     (re.escape(str(Path(__file__).parent)), "<folder>"),
     (r"\.py:\d+", ".py:<line>"),
     (r"\bprotocol \d+", "protocol <number>"),
@@ -81,11 +81,6 @@ class Solver:
 
     def exits(self) -> None:
         raise SystemExit(1)
-
-
-@mosaic.tessera(max_restarts=5, idempotent=True)
-class Stubborn(Solver):
-    """Is built again."""
 
 
 def shown(text: str) -> str:
@@ -263,9 +258,6 @@ def of_the_monitor(tmp_path: Path) -> dict[str, str]:
     texts = {}
 
     async def main(runtime: Any) -> None:
-        deadly = mosaic.remote(Stubborn)().crash()
-        texts["A call has killed two workers"] = await error_of(deadly)
-        await runtime.wait_for_workers(1, 20)
         solver = make(runtime, 0)
         running = solver.wait(str(tmp_path / "monitored"))
         await there(tmp_path / "monitored")
