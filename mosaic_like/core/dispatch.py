@@ -469,7 +469,11 @@ class FunctionQueue:
         while line and window.has_room:
             uid, entry = line.popitem(last=False)
             del self._pins[uid]
-            self._send(window, entry)
+            payload = entry.payload
+            if type(payload) is bytes or all(h.owner for h in payload.handles):
+                self._send(window, entry)
+            elif not self._waits(entry):  # for what was called back meanwhile
+                self._offer(entry)
         if not line:
             self._pinned.pop(window.stream, None)
 

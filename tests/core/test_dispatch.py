@@ -296,6 +296,29 @@ def test_what_lies_behind_a_long_task_is_called_back_when_others_are_idle() -> N
     assert world.held_by(2) == uids[1:]
 
 
+def test_what_waits_behind_a_task_that_was_called_back_waits_for_it_elsewhere() -> None:
+    world = World(2)
+    first, second, third, fourth = (world.submit() for _ in range(4))
+    behind = world.submit(third)  # which is on the worker of the first
+    assert third.stream is first.stream
+    world.run_next(world.workers[2])
+    world.run_next(world.workers[2])
+    world.look()
+    later = []
+    while not world.queue.ready:  # until there is no room any more
+        later.append(world.submit())
+    world.answer()
+    assert third.stream is world.queue.unplaced
+    world.run_next(world.workers[1])
+    # Sent now, it would be held for its argument, and all after it there.
+    assert not world.windows[1].stream.held
+    for _ in range(12):
+        world.run_next(world.workers[1])
+        world.run_next(world.workers[2])
+    calls = (first, second, third, fourth, behind, *later)
+    assert all(call.state == DONE for call in calls)
+
+
 def test_what_was_refused_is_not_asked_for_again_until_something_ends() -> None:
     world = World(2)
     long = world.submit()
