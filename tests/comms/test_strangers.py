@@ -40,9 +40,12 @@ class Told:
 
     def __init__(self, peer: Peer) -> None:
         self.lines: list[tuple[str, str]] = []
-        peer.transport.on_refused = lambda sender, what: self.lines.append(
-            (sender, what)
-        )
+
+        def told(sender: str, what: str) -> None:
+            self.lines.append((sender, what))
+            peer._changed.set()  # for who waits by `until`
+
+        peer.transport.on_refused = told
 
 
 async def friendly(a: Peer, b: Peer, address: str, name: bytes) -> float:
