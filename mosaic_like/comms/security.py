@@ -12,10 +12,11 @@ Nothing here touches a socket; ``zeromq`` makes the keys and asks ``answer``.
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from typing import Any, Final
 
 import msgspec
+
+from .addresses import is_loopback
 
 KEY_CHARACTERS: Final = 40  # of a key of 32 bytes, in Z85
 _ZAP_VERSION: Final = b"1.0"
@@ -90,17 +91,6 @@ class Refusals:
         if what not in self.counts and len(self.counts) >= _KINDS:
             what = "something else"
         self.counts[what] = self.counts.get(what, 0) + 1
-
-
-def is_loopback(address: str) -> bool:
-    """Whether a tcp address can be reached from this machine alone."""
-    host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False  # a name, an interface, or * for all
 
 
 def check_guarded(address: str, keys: Any) -> None:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..comms.addresses import own_address, tcp_address
-from ..comms.security import is_loopback
+from ..comms.addresses import is_loopback, own_address, tcp_address
 
 if TYPE_CHECKING:
     from ..config import Config

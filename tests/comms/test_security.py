@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_zeromq import Peer, peers, run
 
+from mosaic_like.comms.addresses import is_loopback
 from mosaic_like.comms.security import (
     KEY_CHARACTERS,
     Keys,
     answer,
     check_guarded,
-    is_loopback,
 )
 from mosaic_like.comms.zeromq import new_keys
 
