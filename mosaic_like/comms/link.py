@@ -377,8 +377,11 @@ class Link:
     def _forget(self, acknowledged: int) -> None:
         """The peer has everything up to here."""
         kept = self._unacknowledged
+        freed = 0
         for _ in range(acknowledged - self._acknowledged):
-            self.unacknowledged_bytes -= _size(kept.popleft())
+            packet = kept.popleft()
+            freed += len(packet[0]) if len(packet) == 1 else _size(packet)
+        self.unacknowledged_bytes -= freed
         self._acknowledged = acknowledged
         self._sent = max(self._sent, acknowledged)
         self._retry_s = RETRY_MIN_S

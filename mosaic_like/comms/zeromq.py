@@ -529,7 +529,9 @@ class ZmqChannel:
             raise
         self._monitor_fd = int(self._monitor.getsockopt(zmq.FD))
         transport.loop.add_reader(self._monitor_fd, self._watch)
-        self._send: Callable[..., object] = dealer.send
+        # That of the backend: pyzmq's own in front of it costs 1 µs, and adds routing
+        # ids and groups, which a DEALER has not.
+        self._send: Callable[..., object] = super(zmq.Socket, dealer).send
         try:
             dealer.connect(address)
         except zmq.ZMQError as error:

@@ -260,9 +260,17 @@ class HolderTable:
     # -- records -----------------------------------------------------------------------
 
     def _add(self, uid: int, holder: int, granter: int, by: int) -> None:
-        holders = self._find(uid)
-        if holders is not None:
-            holders.add(holder, granter, by)
+        holders = self.shared.get(uid) or self._find(uid)
+        if holders is None:
+            return
+        counts = holders.counts
+        key = holder, granter
+        count = counts.get(key, 0) + by
+        if count:
+            counts[key] = count
+        else:
+            counts.pop(key, None)
+        if len(counts) < 2:
             self._tidy(uid, holders)
 
     def _find(self, uid: int) -> Holders | None:

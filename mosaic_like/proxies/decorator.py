@@ -352,6 +352,8 @@ def _taken_by_base(cls: type, name: str) -> bool:
 
 
 def _wire(options: dict[str, Any], cls: Any) -> Options:
+    if not options:
+        return Options(name="")  # as most have it
     return Options(
         name="",
         is_async=options.get("is_async", False),
@@ -383,7 +385,7 @@ def _checked(
     cls: Any, options: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     constructor = schema_of(cls).constructor
-    for name in _IN_CALL:
+    for name in _IN_CALL if kwargs else ():
         if name in kwargs and not constructor.takes(name):
             value = kwargs.pop(name)
             if name == "eager":
@@ -449,9 +451,10 @@ def _parameter(
 
 
 def _made(cls: Any, handle: TesseraHandle, options: dict[str, Any]) -> Any:
-    if options.get("silence"):
-        handle.runtime.silence(handle.stream, options["silence"])
-    handle.stream.options = limits_among(options)
+    if options:
+        if options.get("silence"):
+            handle.runtime.silence(handle.stream, options["silence"])
+        handle.stream.options = limits_among(options)
     return proxy_of(cls, handle)
 
 

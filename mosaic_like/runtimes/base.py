@@ -26,6 +26,7 @@ from ..ids import MONITOR_INCARNATION
 from ..text import printable
 from .beats import Beats
 from .machine import machine_id
+from .membership import Members
 from .peers import Peer, Peers
 from .receiving import Complaints, Handlers
 
@@ -59,7 +60,7 @@ class Base:
         self.uid = ""
         self.me = wire.Member(0, "", b"", "", "", 0)
         self.incarnation = 0
-        self.members: dict[int, wire.Member] = {}
+        self.members = Members()
         self.stopping = False
         self.transport = ZmqTransport(loop)
         self.token = secrets.token_bytes(8)
@@ -192,9 +193,8 @@ class Base:
         self.joined_cluster(message.settings)
         # All are known first: to add one delivers what it has sent already, which may
         # mention others, and whoever is unknown and older than this one was lost.
-        self.members.update({m.incarnation: m for m in message.members})
-        # All of them first: what came early from one may mention objects of the next.
-        self.members.update((m.incarnation, m) for m in message.members)
+        for member in message.members:
+            self.members[member.incarnation] = member
         for member in message.members:
             self._add(member)
         welcome.set_result(None)
@@ -259,9 +259,7 @@ class Base:
 
     def of_kind(self, kind: str) -> list[wire.Member]:
         """All members whose uid begins so, this one too, in order of their indices."""
-        members = (*self.members.values(), self.me)
-        found = [m for m in members if m.uid.split(":")[0] == kind]
-        return sorted(found, key=lambda m: [int(i) for i in m.uid.split(":")[1:]])
+        return self.members.of_kind(kind, self.me)
 
     # -- sending and receiving ---------------------------------------------------------
 

@@ -8,7 +8,6 @@ handler does is not here.
 
 from __future__ import annotations
 
-import functools
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 QUIET_S = 10.0  # between two lines about one sender
-_SENDERS = 1000  # of whom it is known when one was last told
+_SENDERS = 1000  # of whom it is known when one was last told, or what it may send
 
 
 class Complaints:
@@ -75,7 +74,7 @@ class Handlers(dict[type, "Handler"]):
 
     def __setitem__(self, kind: type, handler: Handler) -> None:
         if kind not in UNCHECKED:
-            handler = functools.partial(self._checked, handler)
+            handler = self._checking(kind, handler)
         super().__setitem__(kind, handler)
 
     def update(self, handlers: Mapping[type, Handler]) -> None:  # type: ignore[override]  # all go through __setitem__, and nobody needs the other forms
@@ -85,14 +84,26 @@ class Handlers(dict[type, "Handler"]):
     def __missing__(self, kind: type) -> Handler:
         return self._unexpected
 
-    def _checked(
-        self, handler: Handler, message: Any, buffers: Any, sender: int
-    ) -> None:
+    def _checking(self, kind: type, handler: Handler) -> Handler:
+        """The handler, for who may send such a message; each is asked of once."""
+        admitted: set[int] = set()  # an incarnation is nobody else's ever again
+
+        def checked(message: Any, buffers: Any, sender: int) -> None:
+            if sender not in admitted:
+                self._admit(kind, sender, admitted)
+            handler(message, buffers, sender)
+
+        return checked
+
+    def _admit(self, kind: type, sender: int, admitted: set[int]) -> None:
         runtime = self._runtime
         name = self._name_of(sender)
-        if not may_send(type(message), name, runtime.uid):
+        if not may_send(kind, name, runtime.uid):
             raise ProtocolError(f"which {name} is not to send to {runtime.uid}")
-        handler(message, buffers, sender)
+        if sender in runtime.members and runtime.incarnation:
+            if len(admitted) >= _SENDERS:
+                admitted.clear()
+            admitted.add(sender)
 
     def _unexpected(self, message: Any, buffers: Any, sender: int) -> None:
         raise ProtocolError(f"of which {self._runtime.uid} has no use")

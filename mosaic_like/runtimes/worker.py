@@ -594,12 +594,24 @@ def main(argument: bytes, fds: list[int], control: int | None) -> None:
         _take_sigterm(start.worker)
         os._exit = _exit_of(start.worker)  # type: ignore[assignment]  # it returns to nobody either
     if start.worker is not None and not start.failed:
+        _give_way()
         start.worker.executor.run_forever()
     thread.join(5.0)
     for stream in (sys.__stdout__, sys.__stderr__):
         if stream is not None:
             stream.flush()
     leave(1 if start.failed else 0)
+
+
+def _give_way() -> None:
+    """Have this thread not take the processor from the one that wakes it.
+
+    Which is the loop's: it still holds the GIL when it hands a call over, and to take
+    its place at once only leads back to it. A lone plain call took 430 µs with these
+    two switches and takes 324 without.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # not on Linux, or not allowed
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _exit_of(worker: Worker) -> Callable[[int], NoReturn]:

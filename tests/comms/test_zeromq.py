@@ -462,19 +462,19 @@ def test_a_connection_that_is_interrupted_is_closed(
 def test_what_breaks_off_in_the_middle_is_not_joined_to_what_comes_next(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    send = zmq.Socket.send
-
-    def fails(socket: zmq.Socket[bytes], data: Any, *args: Any, **more: Any) -> Any:
-        if bytes(data) == b"bad":
-            raise OSError("no descriptors")
-        return send(socket, data, *args, **more)
-
     async def main() -> None:
         with peers() as (a, b):
             bound = b.transport.bind(address)
+            channel = a.transport.connect(bound, b"one", a.on_broken)
+            send = channel._send
+
+            def fails(data: Any, *args: Any) -> Any:
+                if bytes(data) == b"bad":
+                    raise OSError("no descriptors")
+                return send(data, *args)
+
             with monkeypatch.context() as patch:
-                patch.setattr(zmq.Socket, "send", fails)
-                channel = a.transport.connect(bound, b"one", a.on_broken)
+                patch.setattr(channel, "_send", fails)
                 channel.send([b"head", b"bad"])
                 channel.send([b"another"])  # goes nowhere: the link sends it again
             await a.until(lambda a: bool(a.causes))
