@@ -80,14 +80,13 @@ class Segment:
                 write(self.fd, view, offset)
             self.touched = nbytes
             return
-        from .mapping import Mapping, copy
+        from .mapping import Mapping
 
         if self._mapping is None:
             self._mapping = Mapping(self.fd, self.size, writable=True)
             self._mapping.populate(self.touched)
-        address = self._mapping.address
         for offset, view in parts:
-            copy(address + offset, view)
+            self._mapping.fill(offset, view)
 
     def close(self) -> None:
         """Others that have it open or mapped keep it."""

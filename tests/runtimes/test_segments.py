@@ -314,6 +314,31 @@ def test_threads_never_get_the_same_segment(stock: Stock) -> None:
     assert not stock.on_loan
 
 
+def test_what_two_threads_copy_is_whole(
+    stock: Stock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = np.arange(16 * MIB + 12_345, dtype="u4").view("u1")[3:-2]
+    stock._free_bytes = 1 << 30
+    started: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def noted(thread: threading.Thread) -> None:
+        started.append(thread)
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    monkeypatch.setattr(threading.Thread, "start", noted)
+    for uid in range(4):  # fresh memory, two threads, none to be had, two again
+        segment = stock.take(uid, 9, *parts_of(data))
+        assert np.array_equal(content(segment, data.nbytes), data)
+        stock.returned(uid, 0.0)
+        data = data[::-1].copy()
+    assert len(started) == 3
+    assert not any(thread.is_alive() for thread in started)
+
+
 def test_a_copy_lets_go_of_the_gil(stock: Stock) -> None:
     data = np.zeros(64 * MIB, "u1")
     stock._free_bytes = 1 << 30
