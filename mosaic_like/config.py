@@ -9,7 +9,6 @@ option *does* must not be here.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -50,8 +49,7 @@ _KINDS = {
 }
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Option:
+class Option(msgspec.Struct, frozen=True):
     """What is known of one option; ``Config.options()`` gives all of them."""
 
     name: str
@@ -415,6 +413,8 @@ class Config:
         known = {option.name: option for option in cls.options()}
         for name in options:
             if name not in known and name not in PORTED:
+                import difflib  # only for what ends here
+
                 close = difflib.get_close_matches(name, [*known, *PORTED], n=1)
                 hint = f"; did you mean {close[0]!r}?" if close else ""
                 raise TypeError(f"unknown option {name!r}{hint}")

@@ -12,7 +12,6 @@ Who may stay, once in, is decided by keys: see ``security``.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import resource
 import socket
@@ -103,6 +102,8 @@ class Gate:
         self._socket.close()
 
     def _shut(self) -> None:
+        import ctypes  # which few need, and hardly ever
+
         self._is_shut = True
         code = ctypes.create_string_buffer(_DROP_ALL)
         program = struct.pack("HP", 1, ctypes.addressof(code))

@@ -18,9 +18,8 @@ import json
 import os
 import re
 import secrets
-import shutil
 import stat
-import tempfile
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -219,7 +218,7 @@ def run_directories() -> list[Path]:
 def _base() -> Path:
     """Where this user's clusters have their directories."""
     name = f"mosaic-{os.geteuid()}"
-    wanted = Path(tempfile.gettempdir())
+    wanted = Path(_temporary_directory())
     longest = os.fsencode(wanted / name / ("0" * 12) / ("n" * _NAME_BYTES))
     if len(longest) > SOCKET_PATH_BYTES or not _nobody_can_rename_in(wanted):
         wanted = Path("/tmp")
@@ -229,6 +228,18 @@ def _base() -> Path:
                 "our directory; set TMPDIR to a short path of your own"
             )
     return wanted / name
+
+
+def _temporary_directory() -> str:
+    """That of ``tempfile``, which takes 4 ms to import and is seldom needed for it."""
+    if "tempfile" not in sys.modules:  # or somebody may have chosen another there
+        given = (os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+        found = next((name for name in given if name), "/tmp")
+        if os.path.isdir(found) and os.access(found, os.W_OK | os.X_OK):
+            return os.path.abspath(found)
+    import tempfile
+
+    return tempfile.gettempdir()
 
 
 def _nobody_can_rename_in(directory: Path) -> bool:
@@ -308,6 +319,8 @@ def _hold(fd: int, name: str, base_fd: int) -> bool:
 
 
 def _remove(name: str, fd: int, base_fd: int) -> None:
+    import shutil  # 4 ms that a start need not wait for
+
     # Another process may bind or unlink sockets in it meanwhile.
     for _ in range(_ATTEMPTS):
         with contextlib.suppress(OSError):

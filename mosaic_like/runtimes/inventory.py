@@ -1,7 +1,8 @@
 """Which large values there are: both sides of the question, of one runtime.
 
 Each runtime tells of the values that it owns, the warehouses also of their segments;
-who asks puts together what belongs together. All is only read here, never changed.
+what belongs together is put together in ``memory_report``. All is only read here, never
+changed.
 """
 
 from __future__ import annotations
@@ -13,13 +14,11 @@ from ..comms import messages as wire
 from ..comms.messages import SEGMENT, AskMemory, KnownValue, MemoryOf
 from ..comms.serialization import Payload
 from ..core.store import SPILLED
-from ..ids import task_name
-from ..proxies.memory import HostMemory, MemoryReport, StoredValue, ValueKind, Where
-from ..text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..proxies.memory import MemoryReport
     from .actor import ActorRuntime
 
 LEAST_BYTES = 64 * 1024
@@ -126,66 +125,9 @@ class Inventory:
             for i, answer in answers.items()
             if not answer.done() and i in runtime.members
         ]
-        return self._put_together(found, members, silent)
+        from .memory_report import report_of  # of use to few, and so not with all else
 
-    def _put_together(
-        self,
-        found: dict[int, MemoryOf],
-        members: dict[int, wire.Member],
-        silent: list[str],
-    ) -> MemoryReport:
-        segments = {s.uid: s for a in found.values() for s in a.segments}
-        of_values: set[int] = set()
-        values = []
-        for incarnation, answer in found.items():
-            for known in answer.values:
-                of_values.update(known.segments)
-                place = Where.WORKER
-                if known.segments:
-                    parts = [segments[u] for u in known.segments if u in segments]
-                    # Also who looks at it, or keeps it in something else.
-                    others = {h for part in parts for h in part.holders}
-                    known.holders += others - {incarnation, *known.holders}
-                    spilled = bool(parts) and all(part.spilled for part in parts)
-                    place = Where.SPILLED if spilled else Where.RESIDENT
-                kind = ValueKind.PUT if known.is_put else ValueKind.RESULT
-                values.append(self._value(known, kind, place, members[incarnation]))
-        for incarnation, answer in found.items():
-            for known in answer.segments:
-                if known.uid not in of_values:
-                    place = Where.SPILLED if known.spilled else Where.RESIDENT
-                    owner = members[incarnation]
-                    values.append(self._value(known, ValueKind.OTHER, place, owner))
-        values.sort(key=lambda value: (-value.size, value.uid))
-        hosts = tuple(
-            HostMemory(
-                members[i].uid,
-                members[i].host,
-                answer.used[0],
-                answer.limits[0],
-                answer.used[1],
-                answer.limits[1],
-            )
-            for i, answer in found.items()
-            if answer.limits
-        )
-        return MemoryReport(tuple(values), hosts, tuple(silent))
-
-    def _value(
-        self, known: KnownValue, kind: ValueKind, place: Where, owner: wire.Member
-    ) -> StoredValue:
-        runtime = self._runtime
-        holders = (runtime.uid_of(holder) for holder in known.holders)
-        return StoredValue(
-            uid=task_name(known.uid) if known.uid else "-",
-            kind=kind,
-            name=printable(known.name),
-            size=known.size,
-            place=place,
-            runtime=owner.uid,
-            host=owner.host,
-            holders=tuple(sorted(uid for uid in holders if uid)),
-        )
+        return report_of(found, members, silent, runtime.uid_of)
 
 
 def _segments(value: Any) -> list[int]:

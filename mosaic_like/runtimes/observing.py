@@ -1,7 +1,8 @@
 """Who wants to know of the calls of a runtime: records, ``on_state`` and ``info``.
 
 As long as nothing is recorded no call comes by here: while something is,
-``runtime.submit`` stands for ``Observing.submit``.
+``runtime.submit`` stands for ``Observing.submit``. What only those need who want to
+know is imported when the first does.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 from ..comms import messages as wire
 from ..core.caller import rare
 from ..core.task import DONE
-from ..proxies.records import About, Watched, info_of, parents_of
-from ..tasks.hooks import call_hooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +51,7 @@ class Observing:
         for uid, (call, recorders) in list(self._open.items()):
             if recorder in recorders:
                 recorders.remove(recorder)
-                recorder.write(info_of(self._runtime, call).asdict())
+                recorder.write(self.info(call).asdict())
             if not recorders:
                 del self._open[uid]
 
@@ -84,6 +83,8 @@ class Observing:
 
     def submitted(self, call: Call, payload: Any) -> None:
         """On the loop: a call is to be recorded."""
+        from ..proxies.records import About, parents_of
+
         item = rare(call)
         if item.about is None:
             item.about = About(parents=parents_of(payload))
@@ -95,7 +96,7 @@ class Observing:
     def _ended(self, call: Call) -> None:
         _, recorders = self._open.pop(call.uid, (call, []))
         if recorders:
-            record = info_of(self._runtime, call).asdict()
+            record = self.info(call).asdict()
             for recorder in recorders:
                 recorder.write(record)
 
@@ -103,10 +104,13 @@ class Observing:
 
     def info(self, call: Call) -> TaskInfo:
         """What is known of a call."""
+        from ..proxies.records import info_of
+
         return info_of(self._runtime, call)
 
     def watch(self, call: Call, then: Callable[..., Any]) -> None:
         """Call ``then(info, transition)`` on the loop for each move from now on."""
+        from ..tasks.hooks import call_hooks
 
         def moved(call: Call, transition: Transition) -> None:
             what = f"on_state of {call.name}"
@@ -120,6 +124,8 @@ class Observing:
 
     def _watched(self, call: Call, *then: Callable[[Call, Transition], Any]) -> None:
         """Keep what is heard of it, and tell these of what is to come."""
+        from ..proxies.records import Watched
+
         item = rare(call)
         if item.watched is not None:
             item.watched.add(*then)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
 from mosaic_like.comms import messages as wire
 from mosaic_like.core.names import NAME_BYTES, NameTable
 from mosaic_like.runtimes.actor import ActorRuntime
-from mosaic_like.runtimes.inventory import Inventory
+from mosaic_like.runtimes.memory_report import report_of
 from mosaic_like.runtimes.node import Node
 from mosaic_like.runtimes.receiving import Complaints
 
@@ -53,11 +53,9 @@ def test_what_a_worker_could_not_close_is_printed_clean() -> None:
 
 
 def test_the_names_of_values_are_clean() -> None:
-    runtime = SimpleNamespace(uid_of=lambda holder: "head")
-    inventory = cast("Inventory", SimpleNamespace(_runtime=runtime))
-    known = wire.KnownValue(0, EVIL)
-    member = wire.Member(1, "head", b"", "", "host", 1)
-    value = Inventory._value(inventory, known, cast("Any", 0), cast("Any", 0), member)
+    told = wire.MemoryOf(1, [wire.KnownValue(0, EVIL)])
+    members = {1: wire.Member(1, "head", b"", "", "host", 1)}
+    (value,) = report_of({1: told}, members, [], lambda holder: "head").values
     assert value.name.isprintable()
 
 
