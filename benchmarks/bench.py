@@ -47,15 +47,8 @@ class Bench:
             ours_s.append(await ours())
             if against_pipelined:
                 baseline_s.append(self.baseline.pipelined(block) / block)
-        return Result(
-            name=name,
-            unit=unit,
-            ours=calls / statistics.median(ours_s),
-            baseline=1 / statistics.median(baseline_s) if baseline_s else None,
-            ratio=ratio([s * calls for s in baseline_s], ours_s),
-            target=target,
-            spread=spread(ours_s),
-        )
+        against_s = [each_s * calls for each_s in baseline_s]
+        return rates(name, ours_s, against_s, target, calls=calls, unit=unit)
 
     async def latency(
         self,
@@ -71,15 +64,52 @@ class Bench:
         for _ in range(4 * self.blocks):
             ours_s.append(statistics.median(await ours(calls)))
             baseline_s.append(statistics.median(self.baseline.ping(calls)))
-        return Result(
-            name=name,
-            unit="us",
-            ours=statistics.median(ours_s) * 1e6,
-            baseline=statistics.median(baseline_s) * 1e6,
-            ratio=ratio(ours_s, baseline_s),
-            target=target,
-            spread=spread(ours_s),
-        )
+        return latencies(name, ours_s, baseline_s, target)
+
+
+def rates(
+    name: str,
+    ours_s: list[float],
+    baseline_s: list[float],
+    target: Target,
+    *,
+    calls: int = 1,
+    unit: str = "calls/s",
+) -> Result:
+    """A row of calls a second.
+
+    Args:
+        name: of the row.
+        ours_s: what so many calls took, in each block.
+        baseline_s: the same of the baseline; empty: there is none.
+        target: what the ratio is held to, or ours where there is no baseline.
+        calls: in each block of both.
+        unit: of the rate.
+    """
+    return Result(
+        name=name,
+        unit=unit,
+        ours=calls / statistics.median(ours_s),
+        baseline=calls / statistics.median(baseline_s) if baseline_s else None,
+        ratio=ratio(baseline_s, ours_s),
+        target=target,
+        spread=spread(ours_s),
+    )
+
+
+def latencies(
+    name: str, ours_s: list[float], baseline_s: list[float], target: Target
+) -> Result:
+    """A row of microseconds; the seconds are of one call, in each block."""
+    return Result(
+        name=name,
+        unit="us",
+        ours=statistics.median(ours_s) * 1e6,
+        baseline=statistics.median(baseline_s) * 1e6,
+        ratio=ratio(ours_s, baseline_s),
+        target=target,
+        spread=spread(ours_s),
+    )
 
 
 def ratio(over: list[float], under: list[float]) -> float | None:

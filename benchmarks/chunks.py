@@ -7,7 +7,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from .bench import ratio, spread
+from .bench import latencies, spread
 from .row import Result, at_most
 from .values import GIB, MIB
 
@@ -70,15 +70,7 @@ def _beside(bench: Bench, name: str, start: Callable[[Any, Any], Any]) -> Result
             moving = asyncio.ensure_future(await start(arrays, array))
             during_s.append(statistics.median(await _pings(echo, moving)))
             await moving
-        return Result(
-            name=name,
-            unit="us",
-            ours=statistics.median(during_s) * 1e6,
-            baseline=statistics.median(idle_s) * 1e6,
-            ratio=ratio(during_s, idle_s),
-            target=at_most(5),
-            spread=spread(during_s),
-        )
+        return latencies(name, during_s, idle_s, at_most(5))
 
     return _run(main)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import mosaic_like as mosaic
 
-from .bench import ratio, spread
+from .bench import rates
 from .row import Result, at_least, at_most
 from .subjects import Echo, increment, nap, nothing, plus, same
 
@@ -45,14 +45,13 @@ async def submitted(bench: Bench) -> Result:
     for _ in range(bench.blocks):
         ours_s.append(await _gathered(nothing.submit, TASKS))
         calls_s.append(await _gathered(echo.ping, TASKS))
-    return Result(
-        name="function tasks, 20k, to calls",
+    return rates(
+        "function tasks, 20k, to calls",
+        ours_s,
+        calls_s,
+        at_least(0.4),
+        calls=TASKS,
         unit="tasks/s",
-        ours=TASKS / statistics.median(ours_s),
-        baseline=TASKS / statistics.median(calls_s),
-        ratio=ratio(calls_s, ours_s),
-        target=at_least(0.4),
-        spread=spread(ours_s),
     )
 
 
@@ -73,14 +72,12 @@ async def submitted_to_pool(bench: Bench) -> Result:
         for _ in range(bench.blocks):
             ours_s.append(await _gathered(nothing.submit, TASKS) / TASKS)
             pool_s.append(await asyncio.to_thread(pooled, pool))
-    return Result(
-        name="function tasks, 20k, to a process pool",
+    return rates(
+        "function tasks, 20k, to a process pool",
+        ours_s,
+        pool_s,
+        at_least(5),
         unit="tasks/s",
-        ours=1 / statistics.median(ours_s),
-        baseline=1 / statistics.median(pool_s),
-        ratio=ratio(pool_s, ours_s),
-        target=at_least(5),
-        spread=spread(ours_s),
     )
 
 
@@ -160,14 +157,12 @@ async def executor(bench: Bench) -> Result:
     for _ in range(bench.blocks):
         ours_s.append(await asyncio.to_thread(mapping))
         ideal_s.append(await asyncio.to_thread(alone))
-    return Result(
-        name="Executor.map, 1000 x 1 ms, to ideal",
-        unit="calls/s",
-        ours=NAPS / statistics.median(ours_s),
-        baseline=NAPS / statistics.median(ideal_s),
-        ratio=ratio(ideal_s, ours_s),
-        target=at_least(0.95),
-        spread=spread(ours_s),
+    return rates(
+        "Executor.map, 1000 x 1 ms, to ideal",
+        ours_s,
+        ideal_s,
+        at_least(0.95),
+        calls=NAPS,
     )
 
 

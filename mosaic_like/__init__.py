@@ -42,17 +42,19 @@ if TYPE_CHECKING:
     )
     from .launch.executor import Executor
     from .launch.hosting import connect, init, interactive, stop
-    from .launch.running import run
+    from .launch.run import run
     from .proxies.array import ArrayProxy, TaskArrayProxy
+    from .proxies.attributes import get_attr, set_attr
     from .proxies.base import Tessera
-    from .proxies.decorator import remote, tessera
+    from .proxies.decorator import remote
     from .proxies.functions import barrier, call, close, info, kill, logger, ready
+    from .proxies.marking import tessera
     from .proxies.monitoring import TesseraChange, TesseraEvent, monitor
     from .proxies.parameter import Parameter
     from .proxies.records import ExceptionInfo, ExecutionInfo, TaskInfo
     from .proxies.restarts import checkpoint
     from .proxies.task import TaskProxy
-    from .proxies.tessera import TesseraProxy, get_attr, set_attr
+    from .proxies.tessera import TesseraProxy
     from .proxies.waiting import as_completed, gather, wait
     from .proxies.warehouse import WarehouseObject, drop, exec, get, put
     from .runtimes.context import current_task, current_tessera
@@ -163,17 +165,19 @@ _MODULES = {
     "core.task": "TaskState",
     "launch.executor": "Executor",
     "launch.hosting": "connect init interactive stop",
-    "launch.running": "run",
+    "launch.run": "run",
     "proxies.array": "ArrayProxy TaskArrayProxy",
+    "proxies.attributes": "get_attr set_attr",
     "proxies.base": "Tessera",
-    "proxies.decorator": "remote tessera",
+    "proxies.decorator": "remote",
     "proxies.functions": "barrier call close info kill logger ready",
+    "proxies.marking": "tessera",
     "proxies.monitoring": "TesseraChange TesseraEvent monitor",
     "proxies.parameter": "Parameter",
     "proxies.records": "ExceptionInfo ExecutionInfo TaskInfo",
     "proxies.restarts": "checkpoint",
     "proxies.task": "TaskProxy",
-    "proxies.tessera": "TesseraProxy get_attr set_attr",
+    "proxies.tessera": "TesseraProxy",
     "proxies.waiting": "as_completed gather wait",
     "proxies.warehouse": "WarehouseObject drop exec get put",
     "runtimes.context": "current_task current_tessera",

@@ -33,9 +33,8 @@ PORTED: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
+DYNAMIC: Final = "dynamic"  # the mode of a cluster whose nodes come by themselves
 _ENVIRONMENT_PREFIX = "MOSAIC_"
-# Read where errors are written down, which is far from any Config; nodes set it.
-FULL_TRACEBACK: Final = "MOSAIC_FULL_TRACEBACK"
 _ONE_HOST = "leave it out: all processes are on this machine"
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
@@ -64,6 +63,7 @@ class Option(msgspec.Struct, frozen=True):
     # Of an option whose feature is still to come: what to do without it. It may then
     # have no value but its default, so that nothing is accepted and ignored.
     not_yet: str = ""
+    there: tuple[Any, ...] = ()  # values of such a one that are there already
 
     @property
     def environment(self) -> str:
@@ -112,7 +112,7 @@ class Option(msgspec.Struct, frozen=True):
             allowed = True
         if not allowed:
             raise ValueError(f"{source}: found {value!r}, expected {self.expected}")
-        if self.not_yet and kept != self.default:
+        if self.not_yet and kept not in (self.default, *self.there):
             raise NotImplementedError(f"{source}={value!r}: not yet; {self.not_yet}")
         return kept
 
@@ -217,15 +217,19 @@ class Config:
     mode: str = _option(
         "local",
         str,
-        "where nodes come from",
+        "where nodes come from; dynamic: they join, and may leave, at any time",
         choices=("local", "interactive", "cluster", "dynamic"),
-        not_yet="leave it out, or at a prompt write await mosaic.interactive('on')",
+        not_yet="leave it out: mrun finds the hosts of a job, and at a prompt there is "
+        "await mosaic.interactive('on')",
+        there=("dynamic",),
     )
     node_list: tuple[str, ...] = _option(
         (), tuple, "hosts to start nodes on", not_yet=_ONE_HOST
     )
     reuse_head: bool = _option(
-        False, bool, "the head's host gets workers too; with one host it always does"
+        False,
+        bool,
+        "with mode='dynamic': the head's host gets workers too; else it does anyway",
     )
     monitor_strategy: str = _option(
         "round-robin",
@@ -389,7 +393,8 @@ class Config:
         for option in self.options():
             kept = option.check(getattr(self, option.name))
             object.__setattr__(self, option.name, kept)
-        for name in ("port", "insecure") if self.address is None else ():
+        listens = self.address is not None or self.mode == DYNAMIC
+        for name in () if listens else ("port", "insecure"):
             if getattr(self, name):
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} goes with address=: without it "

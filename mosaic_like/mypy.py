@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from mypy.plugin import AttributeContext, ClassDefContext
 
-_DECORATOR = "mosaic_like.proxies.decorator.tessera"
+_DECORATOR = "mosaic_like.proxies.marking.tessera"
 # For each name the class whose instance, or whose call, it gives.
 _MAKERS = ("remote", "local", "parameter", "local_parameter")
 _RESULTS = {

@@ -8,7 +8,6 @@ user do not see each other's.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ctypes
 import gc
@@ -24,9 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import processes
 import pytest
-import uvloop
-import zmq
 
 from mosaic_like import session
 
@@ -77,7 +75,7 @@ def _adopt_orphans() -> None:
     """Processes whose parent died become our children, so none can be overlooked.
 
     They are zombies when they have ended, until the check after the test: a test that
-    waits for one to go uses ``process_ended``.
+    waits for one to go uses ``processes.ended``.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -85,18 +83,7 @@ def _adopt_orphans() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _warm_up() -> None:
-    """Open what lives as long as the process: it is no test's to close.
-
-    That is the signal pipe of uvloop, and the thread of pyzmq that frees buffers.
-    """
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(asyncio.sleep(0))
-    with zmq.Context() as context, context.socket(zmq.PAIR) as pair:
-        pair.bind("inproc://warm")
-        with context.socket(zmq.PAIR) as other:
-            other.connect("inproc://warm")
-            other.send(bytes(1 << 20), copy=False)
-            pair.recv()
+    processes.warm_up()
 
 
 @pytest.fixture(autouse=True)
@@ -119,15 +106,6 @@ def _nothing_is_left() -> Iterator[None]:
     names = [_describe(item) for item in sorted(left)]
     _remove(left)  # so that the next test starts clean
     pytest.fail(f"left behind {GRACE_S:g} s after the test: " + "; ".join(names))
-
-
-def process_ended(pid: int) -> bool:
-    """Whether it is gone or a zombie that nobody has waited for."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return stat.rpartition(")")[2].split()[0] in "ZX"
 
 
 @pytest.fixture
@@ -220,7 +198,7 @@ def _children() -> Iterator[str]:
 
 def _reap(left: set[_Belonging]) -> None:
     for kind, name, _ in left:
-        if kind == "process" and process_ended(int(name)):
+        if kind == "process" and processes.ended(int(name)):
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(int(name), os.WNOHANG)
 

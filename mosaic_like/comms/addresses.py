@@ -6,6 +6,7 @@ What libzmq takes are numbers; people give names. Who may talk to us there is in
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import os
@@ -15,6 +16,7 @@ from typing import Final
 from ..errors import AddressInUse
 
 _DISCARD: Final = 9  # a port that nothing is sent to
+_ELSEWHERE: Final = "tcp://192.0.2.1:9"  # of a network that is nobody's (RFC 5737)
 
 
 def tcp_address(host: str, port: int | None = None) -> str:
@@ -55,7 +57,7 @@ def tcp_address(host: str, port: int | None = None) -> str:
                 f"address {host!r} ({number}) is not of this machine "
                 f"({socket.gethostname()}): name one that it has"
             ) from None
-    return _tcp(number, str(port) if port else "*")
+    return tcp_text(str(number), port or "*")
 
 
 def own_address(towards: str) -> str:
@@ -91,6 +93,35 @@ def host_and_port(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def tcp_text(number: str, port: int | str) -> str:
+    """As libzmq takes it.
+
+    >>> tcp_text("::1", 4000)
+    'tcp://[::1]:4000'
+    """
+    return f"tcp://[{number}]:{port}" if ":" in number else f"tcp://{number}:{port}"
+
+
+def main_address() -> str:
+    """The number of this machine that others most probably reach it at.
+
+    That of its name, else the one from which the rest of the world is reached.
+
+    Raises:
+        ValueError: it has none but loopback's.
+    """
+    with contextlib.suppress(ValueError):
+        return str(_number(socket.gethostname()))
+    with contextlib.suppress(OSError):
+        number = own_address(_ELSEWHERE)
+        if not is_loopback(tcp_text(number, 0)):
+            return number
+    raise ValueError(
+        "the address at which other hosts reach this machine cannot be told: name it "
+        "by --address, or address="
+    )
+
+
 def is_loopback(address: str) -> bool:
     """Whether a tcp address can be reached from this machine alone."""
     host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
@@ -120,7 +151,3 @@ def _number(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return number
 
 
-def _tcp(number: ipaddress.IPv4Address | ipaddress.IPv6Address, port: str) -> str:
-    return (
-        f"tcp://[{number}]:{port}" if number.version == 6 else f"tcp://{number}:{port}"
-    )

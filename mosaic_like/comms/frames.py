@@ -15,7 +15,7 @@ from opcode import opmap
 from types import TracebackType
 from typing import Any
 
-from ..config import FULL_TRACEBACK
+from ..environment import FULL_TRACEBACK
 
 # cloudpickle works for us, and calls what users define.
 _OWN = frozenset({__name__.partition(".")[0], "cloudpickle"})

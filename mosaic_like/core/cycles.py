@@ -29,7 +29,7 @@ from ..ids import maker
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from .caller import Outbox
+    from .outbox import Outbox
 
 FIRST_S = 0.03  # since a wait was first seen, until it is looked at
 AGAIN_S = 0.3  # until it is looked at again; longer and longer, since what comes to

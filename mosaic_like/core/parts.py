@@ -1,7 +1,7 @@
 """Arguments of which a call takes only some parts, where the whole is elsewhere.
 
 Here is only what stands for them. Who asks, and when, is in ``worker``; the owner picks
-the parts in ``runtimes.executor``.
+the parts in ``runtimes.plain_calls``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..comms.messages import Extra
-    from .caller import Call
+    from .call import Call
 
 
 class Parts:

@@ -38,7 +38,21 @@ class Recalls:
         # Arguments of calls behind them on the same thread: how many of these.
         self._taken_up: dict[int, int] = {}
 
-    def asked(self, uids: list[int], sender: int) -> list[int]:
+    def may_hand_back(self, task: Task) -> bool:
+        """Nobody but the submitter of a function task has heard that it is here."""
+        return (
+            task.tessera.options.stateless
+            and task.outcome is None
+            and not task.shared
+            and not self._worker.telling.is_awaited(task.uid)
+        )
+
+    def asked(self, uids: list[int], sender: int) -> None:
+        """The submitter of function tasks wants back what has not started."""
+        taken = self.give_back(uids, sender)
+        self._worker.telling.tell(sender, wire.Recalled(uids, taken), None)
+
+    def give_back(self, uids: list[int], sender: int) -> list[int]:
         """Give back what has not started.
 
         Args:
@@ -79,14 +93,7 @@ class Recalls:
             self._taken_up[uid] = count - 1
 
     def _give_back(self, task: Task) -> bool:
-        worker = self._worker
-        if (
-            task.shared
-            or task.outcome is not None
-            or not task.tessera.options.stateless
-            or task.uid in self._taken_up
-            or worker.is_awaited(task.uid)
-        ):
+        if task.uid in self._taken_up or not self.may_hand_back(task):
             return False
         why = GivenBack("it runs elsewhere")
         if task.state == PENDING or (
@@ -109,7 +116,7 @@ class Recalls:
         """It ends here, and nobody is told that it has."""
         task.outcome = wire.Failed(task.uid, wire.CANCELLED, why.encode())
         task.move(CANCEL_EVENT)
-        self._worker.forget_arguments(task)
+        self._worker.arguments.forget(task)
 
     def left_alone(self, task: Task) -> bool:
         """A thread has ended a task without running it; True: it saw the mark."""

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..comms import messages as wire
 from ..comms.messages import Done
 from ..errors import CycleError, ProtocolError, RuntimeDisconnectedError
-from .caller import Arrived
+from .payloads import Arrived
 from .task import PENDING, Task, received
 from .tessera import Tessera
 
@@ -144,7 +144,7 @@ class Shelf(Tessera):
         assert message.extra is not None, "its kind brought it here"
         kind = message.extra.kind
         if kind == wire.PUT:
-            worker.keep(task, task.raw, send=False)
+            worker.given.keep(task, task.raw, send=False)
         elif kind == wire.GET_KEY:
             self._get(task)
         elif kind == wire.DROP:
@@ -170,7 +170,7 @@ class Shelf(Tessera):
             key.taken = task.uid
             self._taken[task.uid] = task.method
             key.replacing = self.replacing.get(task.uid)
-            self._worker.keep(task, _NONE if key.value is None else key.value)
+            self._worker.given.keep(task, _NONE if key.value is None else key.value)
         elif kind == wire.PUT_KEY and key.value is not None:
             self._refuse(
                 task,
@@ -181,19 +181,19 @@ class Shelf(Tessera):
             )
         elif kind == wire.PUT_KEY:
             key.value = task.raw
-            self._worker.keep(task, task.raw)
+            self._worker.given.keep(task, task.raw)
         elif key.value is None:
             self._missing(task)
         else:
             key.value = None
-            self._worker.keep(task, _NONE, send=True)
+            self._worker.given.keep(task, _NONE, send=True)
 
     def _get(self, task: Task) -> None:
         key = self.keys.get(task.method)
         if key is None or key.value is None:
             self._missing(task)
         else:
-            self._worker.keep(task, key.value, send=True)
+            self._worker.given.keep(task, key.value, send=True)
 
     def _missing(self, task: Task) -> None:
         from difflib import get_close_matches
@@ -214,15 +214,15 @@ class Shelf(Tessera):
     def _drop(self, task: Task) -> None:
         dropped = self._meant(task)
         if dropped is not None:
-            self._worker.discard(dropped, LookupError("its value was dropped"))
+            self._worker.given.discard(dropped, LookupError("its value was dropped"))
             self._port.unpublish([dropped.uid])
-            self._worker.keep(task, _NONE, send=True)
+            self._worker.given.keep(task, _NONE, send=True)
 
     def _publish(self, task: Task) -> None:
         published = self._meant(task)
         if published is not None:
             self._port.publish(published)
-            self._worker.keep(task, _NONE, send=True)
+            self._worker.given.keep(task, _NONE, send=True)
 
     def _meant(self, task: Task) -> Task | None:
         """The task of the shelf whose uid is in the request; refused if it is gone."""
@@ -243,7 +243,7 @@ class Shelf(Tessera):
             self.keys[name].replacing = task
             for waiting in [t for k in self.keys.values() for t in k.line]:
                 self._break_cycle(waiting)
-        self._worker.gather(task, message, sender)
+        self._worker.arguments.gather(task, message, sender)
 
     def _break_cycle(self, task: Task) -> None:
         """Refuse what waits for the end of the very call inside which it was made.
@@ -306,7 +306,7 @@ class Shelf(Tessera):
             return
         value = self._port.passed_on(task.arguments[0])
         self.keys[name].value = value
-        self._worker.keep(task, value)
+        self._worker.given.keep(task, value)
         self.remove(task)
 
     def remove(self, task: Task) -> None:

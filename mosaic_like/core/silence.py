@@ -5,7 +5,8 @@ BEAT_S, while all is well. One that is not heard for SUSPECT_S is suspect, which
 and changes nothing; after LOST_S it is lost, and will not be heard any more, whatever
 it goes on to do. It knows that itself: a node that has not heard the monitor for so
 long less FENCE_S ends what it runs, so that nothing of it runs when something takes its
-place.
+place. Where the limit is less than LOST_S the rest is less in the same measure: else
+one beat that comes late would be the end of a node.
 
 That a process has ended is known earlier: its kernel closes its connections, and then
 refuses those to where it listened. A refusal alone proves nothing, since where there is
@@ -27,6 +28,20 @@ LOST_S = 15.0
 FENCE_S = 2.0
 FRESH_S = 3.0  # less than it takes to miss a peer that is cut off (``comms.zeromq``)
 REFUSALS = 2  # of so many connections one after the other: nothing listens there
+
+
+def beat_s(limit_s: float) -> float:
+    """How often who is lost after ``limit_s`` is to be heard."""
+    return min(BEAT_S, limit_s / LOST_S * BEAT_S)
+
+
+def fence_s(limit_s: float) -> float:
+    """So long before that it ends what it runs: two beats.
+
+    It may have heard the last one up to a beat later than it was heard, and it looks
+    once in a beat.
+    """
+    return min(FENCE_S, limit_s / LOST_S * FENCE_S)
 
 
 def suspect_s(limit_s: float) -> float:
@@ -57,6 +72,7 @@ class Silence:
         excuses_itself: time in which the listener itself stood still does not count.
             So for who judges others; who is to end itself counts it, since others did
             not stand still.
+        beat_s: how often it is looked.
 
     >>> silence = Silence(0.0)
     >>> [silence.look(s).name for s in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)]
@@ -64,11 +80,17 @@ class Silence:
     """
 
     def __init__(
-        self, now_s: float, limit_s: float = LOST_S, *, excuses_itself: bool = True
+        self,
+        now_s: float,
+        limit_s: float = LOST_S,
+        *,
+        excuses_itself: bool = True,
+        beat_s: float = BEAT_S,
     ) -> None:
         self._heard_s = self._looked_s = now_s
         self._limit_s = limit_s
         self._excuses_itself = excuses_itself
+        self._beat_s = beat_s
         self._refusals = 0
         self.presence = Presence.HEARD
 
@@ -93,10 +115,10 @@ class Silence:
         self._refusals = 0
 
     def look(self, now_s: float) -> Presence:
-        """What is to be thought of it now; to be asked once in BEAT_S."""
-        stood_still_s = now_s - self._looked_s - BEAT_S
+        """What is to be thought of it now; to be asked once in a beat."""
+        stood_still_s = now_s - self._looked_s - self._beat_s
         self._looked_s = now_s
-        if self._excuses_itself and stood_still_s > BEAT_S:
+        if self._excuses_itself and stood_still_s > self._beat_s:
             self._heard_s = min(now_s, self._heard_s + stood_still_s)
         if not self.presence.is_lost:
             silent_s = now_s - self._heard_s

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..comms import messages as wire
 from ..errors import InvalidTransitionError, ProtocolError
-from .caller import references
+from .payloads import references
 from .task import CANCEL_EVENT, QUEUED, READY, RUNNING, Task
 from .tessera import LOOP
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ..comms.messages import CALL
 from ..errors import InvalidTransitionError
 
 if TYPE_CHECKING:
@@ -114,6 +115,10 @@ def following(state: int, event: int) -> int:
     return new
 
 
+# Calls that a tessera gets beside those of its methods that users call.
+CONSTRUCTOR = "__init__"
+CLOSE_METHOD = "__close__"
+
 APART = "~"  # before the number of a function, where several have one name
 
 
@@ -139,7 +144,7 @@ class Withdrawn(BaseException):
 class Task(msgspec.Struct, gc=False, eq=False):
     """A call on a tessera, at the runtime where the tessera lives.
 
-    A Struct for the reasons of ``core.caller.Call``, and without the message that
+    A Struct for the reasons of ``core.call.Call``, and without the message that
     brought it: a worker may have a hundred thousand of them waiting.
     """
 
@@ -179,6 +184,12 @@ class Task(msgspec.Struct, gc=False, eq=False):
     @property
     def settled(self) -> bool:
         return self.state >= DONE
+
+    @property
+    def kind(self) -> int:
+        """What it asks of its tessera, as in ``Extra``."""
+        extra = self.extra
+        return CALL if extra is None else extra.kind
 
     def within(self) -> list[int]:
         """For a call that is made inside it: this one and those around it."""

@@ -15,13 +15,15 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core.task import RUNNING, STATES
-from ..proxies.task import BlockingFuture, TaskProxy, settle_future
+from ..proxies.settling import BlockingFuture, settle_future
 from ..tasks.calling import Caller, call_chunk
 from ..tasks.function import task
 from .hosting import on_a_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from ..proxies.task import TaskProxy
 
 T = TypeVar("T")
 

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ..runtimes.booting import PRELOAD
 from ..runtimes.directory import RunDirectory
-from ..runtimes.processes import PRELOAD, ForkServer, describe_status
+from ..runtimes.processes import ForkServer, describe_status
 from ..runtimes.spec import Spec
 from . import keys
 from .listening import network_to
@@ -32,14 +33,17 @@ if TYPE_CHECKING:
 MODULES = (
     *PRELOAD,
     "mosaic_like.runtimes.lone_node",
-    "mosaic_like.runtimes.worker",
+    "mosaic_like.runtimes.worker_process",
 )
 ENTRY = "mosaic_like.runtimes.lone_node:main"
 GONE_TIMEOUT_S = 5.0
 
 
 def run_node(
-    where: str | None, options: Mapping[str, Any], address: str | None = None
+    where: str | None,
+    options: Mapping[str, Any],
+    address: str | None = None,
+    index: int | None = None,
 ) -> int:
     """Be a node until the cluster stops, or a signal comes; the exit code.
 
@@ -49,6 +53,7 @@ def run_node(
         options: its own, such as ``num_workers``; else as the cluster has them.
         address: of this machine, for the other hosts; None: that which leads to the
             monitor.
+        index: that it is to have; None: the next. One that another has is refused.
 
     Raises:
         ConnectError: there is no such cluster, or it cannot be reached.
@@ -63,6 +68,7 @@ def run_node(
             directory=str(directory.path),
             monitor_address=key.endpoint,
             monitor_token=bytes.fromhex(key.token),
+            uid="" if index is None else f"node:{index}",
             network=network,
         )
         return asyncio.run(_Owner(spec).run())

@@ -16,16 +16,16 @@ from typing import Any
 
 import msgspec
 
+from ..comms.addresses import host_and_port, tcp_text
 from ..comms.messages import PROTOCOL, Member
 from ..comms.security import Keys, check_guarded
 from ..core.reach import endpoint, is_near
+from ..environment import CLUSTER, MONITOR_HOST, MONITOR_PORT
 from ..errors import ConnectError
 from ..runtimes.base import PYTHON
 from ..runtimes.directory import KEY_BYTES, KEY_NAME, parse_key, read_key
 from ..runtimes.machine import machine_id
-
-ENVIRONMENT = "MOSAIC_CLUSTER"  # names the key file of the cluster that is to be joined
-STANDARD_INPUT = "-"  # instead of the path of a key file
+from .roles import STANDARD_INPUT
 
 
 class Key(msgspec.Struct):
@@ -93,10 +93,10 @@ def find(where: str | os.PathLike[str] | None) -> Path:
         ConnectError: it cannot be told.
     """
     if where is None:
-        where = os.environ.get(ENVIRONMENT) or ""
+        where = os.environ.get(CLUSTER) or ""
         if not where:
             raise ConnectError(
-                f"no cluster is named: give connect() a key file, or set {ENVIRONMENT}"
+                f"no cluster is named: give connect() a key file, or set {CLUSTER}"
             )
     text = os.fspath(where)
     if text.startswith("ipc://"):
@@ -179,11 +179,42 @@ def load(where: str | os.PathLike[str] | None) -> tuple[str, Key]:
         ConnectError: there is none, it is stale, or it is no key of ours.
     """
     if where == STANDARD_INPUT:
-        return "the key on standard input", read_standard_input()
+        return "the key on standard input", redirected(read_standard_input())
     path = find(where)
-    key = read(path)
+    key = redirected(read(path))
     check_alive(path, key)
     return str(path), key
+
+
+def redirected(key: Key) -> Key:
+    """The same with the monitor's address that the environment names, if it does.
+
+    Raises:
+        ConnectError: nobody can be reached there.
+    """
+    host, port = os.environ.get(MONITOR_HOST), os.environ.get(MONITOR_PORT)
+    if not host and not port:
+        return key
+    given = f"{MONITOR_HOST}={host or ''} {MONITOR_PORT}={port or ''}"
+    if not key.tcp:
+        raise ConnectError(
+            f"{given}: the cluster of this key is not reached by the network: start "
+            "it with address=, mrun --address or mrun --dynamic"
+        )
+    known, known_port = host_and_port(key.tcp)
+    try:
+        number = int(port or known_port)
+        found = socket.getaddrinfo(host or known, number, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError, OverflowError, ValueError) as error:
+        raise ConnectError(f"{given}: {error}") from None
+    tcp = tcp_text(str(found[0][4][0]), number)
+    if key.keys is None:
+        try:
+            check_guarded(tcp, None)
+        except ValueError as error:
+            raise ConnectError(f"{given}: {error}") from None
+    # No machine: it is reached by the network, also from its own.
+    return msgspec.structs.replace(key, tcp=tcp, machine="")
 
 
 def check_alive(path: Path, key: Key) -> None:

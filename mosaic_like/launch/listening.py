@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..comms.addresses import is_loopback, own_address, tcp_address
+from ..comms.addresses import is_loopback, main_address, own_address, tcp_address
+from ..config import DYNAMIC
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -25,17 +26,20 @@ def network_of(config: Config) -> Network | None:
         ValueError: the address is not one of this machine that others reach, or
             ``insecure=True`` is asked for where others could come.
     """
-    if config.address is None:
+    host = config.address
+    if host is None and config.mode == DYNAMIC:
+        host = main_address()
+    if host is None:
         return None
     from ..comms.zeromq import new_keys
     from ..runtimes.spec import Network
 
-    listen = tcp_address(config.address, config.port)
+    listen = tcp_address(host, config.port)
     if not config.insecure:
         return Network(listen, new_keys())
     if not is_loopback(listen):
         raise ValueError(
-            f"insecure=True at {config.address!r}: whoever reached it could run code "
+            f"insecure=True at {host!r}: whoever reached it could run code "
             "as you; without keys only address='127.0.0.1' is possible"
         )
     return Network(listen, None)

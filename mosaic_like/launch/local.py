@@ -19,17 +19,13 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from .. import session
-from ..config import FULL_TRACEBACK, Config
+from ..config import DYNAMIC, Config
+from ..environment import FULL_TRACEBACK
 from ..errors import ConnectError, MosaicError
 from ..ids import MONITOR_INCARNATION
+from ..runtimes.booting import MODULES
 from ..runtimes.directory import RunDirectory
-from ..runtimes.processes import (
-    PRELOAD,
-    Child,
-    ForkServer,
-    describe_status,
-    gone_text,
-)
+from ..runtimes.processes import Child, ForkServer, describe_status, gone_text
 from ..runtimes.spec import Spec
 from .listening import beside, network_of, network_to, warning
 
@@ -39,17 +35,10 @@ if TYPE_CHECKING:
 
     from ..comms.messages import Member
     from ..runtimes.head import Head
+    from .early import Early
     from .keys import Key
     from .remote import Remote
 
-MODULES = (
-    *PRELOAD,
-    "mosaic_like.runtimes.monitor",
-    "mosaic_like.runtimes.node",
-    # Not the warehouse: it is forked when all others are there, and reads its few own
-    # files itself, so that nothing before it waits for them.
-    "mosaic_like.runtimes.worker",
-)
 _HEAD = f"{__name__.partition('.')[0]}.runtimes.head"
 GONE_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 4.5  # with what is done before it stays below 5 s
@@ -58,14 +47,23 @@ CONNECT_TIMEOUT_S = 4.5  # with what is done before it stays below 5 s
 class Cluster:
     """The processes of one cluster, as their owner has them."""
 
-    def __init__(self, config: Config, remote: Remote | None = None) -> None:
+    def __init__(
+        self, config: Config, remote: Remote | None = None, early: Early | None = None
+    ) -> None:
         self.config = config
         self.remote = remote
         # The node of this host is the only one that is no command of an engine's.
-        self.has_node = remote is None or remote.layout.here is not None
+        self.has_node = config.mode != DYNAMIC or config.reuse_head
+        if remote is not None:
+            self.has_node = remote.layout.here is not None
         self.network = network_of(config)
+        self._server: ForkServer | None = None
         try:
-            self.directory = RunDirectory.create()
+            if early is None:
+                self.directory = RunDirectory.create()
+            else:
+                self.directory, booted = early.take()
+                self._server = ForkServer.of(booted)
         except OSError as error:
             error.add_note(
                 "mosaic: the cluster needs a run directory for its sockets; TMPDIR "
@@ -75,7 +73,6 @@ class Cluster:
         self.monitor_address = self.directory.socket("monitor")
         self.monitor_token = secrets.token_bytes(8)
         self.key: Path | None = None
-        self._server: ForkServer | None = None
         self._server_lost = asyncio.Event()
         self._children: list[Child] = []
         self._failure = ""
@@ -87,16 +84,17 @@ class Cluster:
         Raises:
             ConnectError: the fork server cannot be started.
         """
-        try:
-            server = ForkServer.start(
-                modules=MODULES, directory=str(self.directory.path)
-            )
-        except OSError as error:
-            raise ConnectError(
-                f"the cluster did not start: no process can be made with "
-                f"{sys.executable!r}: {error}"
-            ) from error
-        self._server = server
+        server = self._server
+        if server is None:
+            try:
+                server = self._server = ForkServer.start(
+                    modules=MODULES, directory=str(self.directory.path)
+                )
+            except OSError as error:
+                raise ConnectError(
+                    f"the cluster did not start: no process can be made with "
+                    f"{sys.executable!r}: {error}"
+                ) from error
         server.on_lost = self._server_lost.set
         spec = Spec(
             config=self.config.to_bytes(),
@@ -346,6 +344,7 @@ async def start(
     uid: str = "",
     made: Callable[[Cluster], object] | None = None,
     remote: Remote | None = None,
+    early: Early | None = None,
 ) -> tuple[Head, Cluster]:
     """A new cluster with a head on the running loop, all its workers ready.
 
@@ -354,6 +353,7 @@ async def start(
         uid: for a member that is to be none of the heads, such as mrun.
         made: told of the cluster before anything of it is started.
         remote: the nodes of other hosts.
+        early: what of it was started already.
 
     Raises:
         ConnectError: it did not start; the text says which part, and why.
@@ -363,7 +363,7 @@ async def start(
     elsewhere = () if remote is None else remote.layout.others
     _check_descriptors(config.num_workers + sum(h.workers or 1 for h in elsewhere))
     loop = asyncio.get_running_loop()
-    cluster = Cluster(config, remote)
+    cluster = Cluster(config, remote, early)
     if made is not None:
         made(cluster)
     failed: asyncio.Future[str] = loop.create_future()
@@ -421,11 +421,10 @@ async def _joined(head: Head, cluster: Cluster, uid: str) -> None:
     remote = cluster.remote
     if remote is not None:
         await remote.start(cluster.key_of(head.members[MONITOR_INCARNATION]))
-    if cluster.has_node:
+        await remote.ready(head, timeout_s, str(cluster.directory.path))
+    elif cluster.has_node:
         waiting = head.wait_for_workers(cluster.config.num_workers, timeout_s)
         await _unless(head.stillborn, waiting)
-    if remote is not None:
-        await remote.ready(head, timeout_s)
 
 
 async def _unless(
@@ -511,7 +510,9 @@ async def _join(key: Key) -> Head:
 
 
 async def begin(
-    options: dict[str, Any], made: Callable[[Cluster], object] | None = None
+    options: dict[str, Any],
+    made: Callable[[Cluster], object] | None = None,
+    early: Early | None = None,
 ) -> Head:
     """The head of this program: in the cluster of mrun if it runs there, else its own.
 
@@ -524,13 +525,15 @@ async def begin(
         os.environ[FULL_TRACEBACK] = "1"
     if os.environ.get("MOSAIC_CLUSTER"):
         head = await join(None)
+        if head.config.mode == DYNAMIC:
+            return head  # the program knows for whom it waits
         try:
             await head.wait_for_workers(1, config.timeout)
         except BaseException:
             await head.hold.end()
             raise
         return head
-    head, _ = await start(config, made=made)
+    head, _ = await start(config, made=made, early=early)
     if not config.quiet and _is_terminal():
         print(start_line(head), file=sys.stderr)
     return head
@@ -543,7 +546,11 @@ def start_line(head: Head) -> str:
     version = __version__.removesuffix(".0")
     count = head.num_workers
     workers = "1 worker" if count == 1 else f"{count} workers"
-    return f"mosaic {version} · {workers} on {socket.gethostname()}"
+    line = f"mosaic {version} · {workers} on {socket.gethostname()}"
+    if head.config.mode != DYNAMIC:
+        return line
+    address = head.members[MONITOR_INCARNATION].tcp.removeprefix("tcp://")
+    return f"{line} · nodes may join at {address}"
 
 
 def _is_terminal() -> bool:

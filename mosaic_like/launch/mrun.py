@@ -11,14 +11,17 @@ import os
 import platform
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .. import __version__
-from ..config import Config
+from ..config import DYNAMIC, Config
+from ..environment import CLUSTER, MONITOR_HOST, MONITOR_PORT
 from ..errors import MosaicError
 from .listening import network_of
+from .roles import LEVELS, Role, index_of, role_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,7 +35,8 @@ _ELSEWHERE = (
     *("strict", "python"),
 )
 _OF_HOSTS = ("num_workers", "num_threads", "address")
-LEVELS = ("debug", "perf", "info", "error")
+_JOINING = ("key", "dynamic")
+_OF_NODES = ("num_workers", "num_threads", "log_level")
 # Words that will be sub-commands: a program of such a name is run by `mrun -- NAME`.
 LATER = (
     "config",
@@ -69,7 +73,7 @@ program has ended, or mrun is killed, nothing is left.
 _RUN = "Cluster"
 _LOG = "What is said"
 _HOSTS = "More than one host"
-_NOT_YET = "Not yet (exit code 2)"
+_ROLES = "What mrun is"
 _REST = "About"
 
 
@@ -103,6 +107,7 @@ class _Mrun(click.Group):
         rest = super().parse_args(ctx, args)
         at = len(before) - len(ctx.args) - 2  # before the first word
         ctx.meta["program"] = at >= 0 and before[at] == "--"
+        ctx.meta["words"] = before
         return rest
 
     def resolve_command(
@@ -120,7 +125,7 @@ class _Mrun(click.Group):
         self, ctx: click.Context, formatter: click.HelpFormatter
     ) -> None:
         headings: dict[str, list[tuple[str, str]]]
-        headings = {_RUN: [], _HOSTS: [], _LOG: [], _NOT_YET: [], _REST: []}
+        headings = {_RUN: [], _HOSTS: [], _ROLES: [], _LOG: [], _REST: []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:
@@ -187,6 +192,7 @@ def _flag(*names: str, heading: str, help: str) -> Callable[[Any], Any]:
     cls=_Mrun,
     help=_HELP,
     subcommand_metavar="CMD [ARGS]...",
+    invoke_without_command=True,  # --monitor and --node have none
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88},
 )
 @_workers
@@ -198,7 +204,11 @@ def _flag(*names: str, heading: str, help: str) -> Callable[[Any], Any]:
     heading=_RUN,
     help="Add a line of JSON to FILE for each task that has ended",
 )
-@_flag("--profile", heading=_RUN, help="Record the times of every call (not yet)")
+@_flag(
+    "--profile",
+    heading=_RUN,
+    help="As --record, to a new file DATE.profile.jsonl in this directory",
+)
 @_flag("--debug", heading=_LOG, help="The runtime's log: everything")
 @_flag("--perf", heading=_LOG, help="The runtime's log: times too")
 @_flag("--info", heading=_LOG, help="The runtime's log: what matters [default]")
@@ -242,15 +252,46 @@ def _flag(*names: str, heading: str, help: str) -> Callable[[Any], Any]:
     help="Workers on this host too, if it is one of them [default]",
 )
 @_flag("-fh", "--free-head", heading=_HOSTS, help="No workers on this host")
-@_flag("--dynamic", heading=_NOT_YET, help="Hosts may join later")
-@_flag("--head", heading=_NOT_YET, help="Be the head alone")
-@_flag("--monitor", heading=_NOT_YET, help="Be the monitor alone")
-@_flag("--node", heading=_NOT_YET, help="Be a node alone: mrun node")
-@_option(
-    "-i", "--indices", metavar="I[:J]", heading=_NOT_YET, help="Index of that node"
+@_flag(
+    "--dynamic",
+    heading=_HOSTS,
+    help="Nodes join, by mrun --node, and leave at any time",
 )
-@_flag("--daemon", heading=_NOT_YET, help="In the background")
-@_flag("--inproc", heading=_NOT_YET, help="In the foreground")
+@_flag("--head", heading=_ROLES, help="A program, in the cluster that is named if any")
+@_flag("--monitor", heading=_ROLES, help="A cluster without a program: others join it")
+@_flag("--node", heading=_ROLES, help="A node, with workers, of a cluster that runs")
+@_option(
+    "--key",
+    metavar="FILE",
+    heading=_ROLES,
+    help="The key file of that cluster [default: $MOSAIC_CLUSTER]; --node takes - too",
+)
+@_option(
+    "--monitor-address",
+    metavar="HOST",
+    heading=_ROLES,
+    help="Where its monitor is, if not as the key says [default: $MOSAIC_MONITOR_HOST]",
+)
+@_option(
+    "--monitor-port",
+    type=int,
+    metavar="PORT",
+    heading=_ROLES,
+    help="The port there [default: $MOSAIC_MONITOR_PORT]",
+)
+@_option(
+    "-i",
+    "--indices",
+    metavar="I",
+    heading=_ROLES,
+    help="Index of the node [default: the next]",
+)
+@_flag(
+    "--daemon",
+    heading=_ROLES,
+    help="With --monitor or --node: in the background when it is ready",
+)
+@_flag("--inproc", heading=_ROLES, help="In the foreground [default]")
 @_option(
     "--address",
     metavar="HOST",
@@ -259,67 +300,89 @@ def _flag(*names: str, heading: str, help: str) -> Callable[[Any], Any]:
 )
 @_option("--port", type=int, metavar="PORT", heading=_RUN, help="The monitor's, there")
 @_flag("--insecure", heading=_RUN, help="There without keys: on 127.0.0.1 alone")
-@_option("--monitor-address", metavar="HOST", heading=_NOT_YET, help="Monitor to join")
-@_option("--monitor-port", type=int, metavar="PORT", heading=_NOT_YET, help="Its port")
 @_option(
     "--pubsub-port",
     type=int,
     metavar="PORT",
-    heading=_NOT_YET,
-    help="Means nothing any more",
+    heading=_REST,
+    help="Means nothing: news comes over the monitor's own port",
 )
 @click.version_option(
     __version__,
     message=f"mrun %(version)s (mosaic_like, Python {platform.python_version()})",
 )
 @click.pass_context
-def cli(ctx: click.Context, /, **options: Any) -> None:
-    _check(options)
-    ctx.meta["asked"] = {name: options[name] for name in _ELSEWHERE}
+def cli(ctx: click.Context, /, **options: Any) -> int | None:
+    ctx.meta["role"] = role = _checked(role_of, options, os.environ)
+    ctx.meta["asked"] = {name: options[name] for name in (*_ELSEWHERE, *_JOINING)}
     ctx.obj = {
         "num_workers": options["num_workers"],
         "num_threads": options["num_threads"],
-        "profile": options["profile"] or None,
-        "record": options["record"],
+        "mode": DYNAMIC if options["dynamic"] else None,
+        "reuse_head": options["reuse_head"] or None,
+        "record": _profile() if options["profile"] else options["record"],
         "quiet": options["quiet"] or None,
         "address": options["address"],
         "port": options["port"],
         "insecure": options["insecure"] or None,
         "log_level": next((name for name in LEVELS if options[name]), None),
     }
+    for name, text in (
+        (MONITOR_HOST, options["monitor_address"]),
+        (MONITOR_PORT, options["monitor_port"]),
+    ):
+        if text is not None:
+            os.environ[name] = str(text)  # for who joins, here or in the program
+    is_alone = role in (Role.MONITOR, Role.NODE)
+    if (ctx.invoked_subcommand is None) != is_alone:
+        why = f"--{role.name.lower()} runs no program: leave CMD out"
+        raise click.UsageError(why if is_alone else "Missing command.")
+    if not is_alone:
+        return None
+    if options["daemon"]:
+        from .background import run_in_background
+
+        return run_in_background(ctx.meta["words"])
+    if role is Role.NODE:
+        index = _checked(index_of, options["indices"])
+        return _node(ctx.obj, options["key"], options["address"], index)
+    from .job import run_alone
+
+    return run_alone(*_cluster(ctx))
 
 
-def _check(options: dict[str, Any]) -> None:
-    """Raise UsageError for what excludes each other, and for what is not there yet."""
-    for names in (
-        ("local", "cluster"),
-        ("local", "hosts", "hostfile"),
-        ("cluster", "hosts", "hostfile"),
-        ("local", "free_head"),
-        ("local", "dynamic"),
-        ("head", "monitor", "node"),
-        ("daemon", "inproc"),
-        ("reuse_head", "free_head"),
-        LEVELS,
-    ):
-        given = [_dashed(name) for name in names if options[name]]
-        if len(given) > 1:
-            raise click.UsageError(f"{' and '.join(given)} exclude each other")
-    nodes = options["num_nodes"] or 1
-    if nodes > 1 and options["local"]:
-        raise click.UsageError(f"--local is one machine, -n {nodes} are more")
-    if options["insecure"] and (options["hosts"] or options["hostfile"]):
-        raise click.UsageError(
-            "--insecure is for this machine alone, --hosts and --hostfile name others"
-        )
-    if options["indices"] is not None and not options["node"]:
-        raise click.UsageError("-i/--indices goes with --node")
-    for name in (
-        *("head", "monitor", "node", "daemon", "inproc", "dynamic"),
-        *("monitor_address", "monitor_port"),
-    ):
-        if options[name] not in (None, False):
-            raise _not_yet(_dashed(name))
+def _profile() -> str:
+    """The path of a new file for the times of this run."""
+    return os.path.abspath(f"{time.strftime('%Y-%m-%d-%H%M%S')}.profile.jsonl")
+
+
+def _checked(function: Callable[..., Any], *given: Any) -> Any:
+    """What it gives; what is wrong with what was typed is wrong usage."""
+    try:
+        return function(*given)
+    except ValueError as error:
+        raise click.UsageError(str(error), ctx=_root()) from None
+
+
+def _cluster(ctx: click.Context) -> tuple[Config, Elsewhere | None]:
+    """How a new cluster is to be, and on which other hosts."""
+    options = ctx.obj
+    elsewhere = _elsewhere(ctx.meta["asked"], options)
+    if elsewhere is None:
+        return _config(options), None
+    config = _config({**options, **elsewhere.layout.options})
+    for line in elsewhere.layout.warnings:
+        click.echo(f"mosaic: {line}", err=True)
+    return config, elsewhere
+
+
+def _node(
+    options: dict[str, Any], key: str | None, address: str | None, index: int | None
+) -> int:
+    from .joining import run_node
+
+    own = {name: options[name] for name in _OF_NODES if options[name] is not None}
+    return int(_checked(run_node, key, own, address, index))
 
 
 def _elsewhere(asked: dict[str, Any], options: dict[str, Any]) -> Elsewhere | None:
@@ -333,7 +396,7 @@ def _elsewhere(asked: dict[str, Any], options: dict[str, Any]) -> Elsewhere | No
 
     try:
         found = named(asked["hosts"], asked["hostfile"])
-        if found is None and not asked["local"]:
+        if found is None and not asked["local"] and not asked["dynamic"]:
             found = allocated(os.environ)
         if found is None:
             _refuse_hosts(asked)
@@ -377,10 +440,6 @@ def _root() -> click.Context:
     return click.get_current_context().find_root()  # not that of a hidden command
 
 
-def _dashed(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
 def _config(options: dict[str, Any]) -> Config:
     try:
         config = Config.make(**options)
@@ -395,16 +454,11 @@ def _config(options: dict[str, Any]) -> Config:
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def _run(ctx: click.Context, command: tuple[str, ...]) -> int:
-    from .job import run_program
+    from .job import run_joined, run_program
 
-    options = ctx.obj
-    elsewhere = _elsewhere(ctx.meta["asked"], options)
-    if elsewhere is None:
-        return run_program(command, _config(options))
-    config = _config({**options, **elsewhere.layout.options})
-    for line in elsewhere.layout.warnings:
-        click.echo(f"mosaic: {line}", err=True)
-    return run_program(command, config, elsewhere)
+    if ctx.meta["role"] is Role.HEAD:
+        return run_joined(command, ctx.meta["asked"]["key"])
+    return run_program(command, *_cluster(ctx))
 
 
 @cli.command(short_help="A Python prompt with a cluster.")
@@ -416,15 +470,24 @@ def repl(options: dict[str, Any], /, **own: Any) -> int:
     Ready are mosaic, runtime, tessera, task and gather. Ctrl-C cancels what is awaited;
     exit() or Ctrl-D stops the cluster.
     """
+    ctx = click.get_current_context()
+    given = {name: value for name, value in own.items() if value is not None}
+    options.update(given)  # they count for the cluster, wherever they stand
+    is_joined = bool(os.environ.get(CLUSTER))
+    if ctx.meta["role"] is Role.HEAD or not is_joined:
+        prompt = [sys.executable, "-m", __name__.partition(".")[0], "repl"]
+        if ctx.meta["role"] is Role.HEAD:
+            from .job import run_joined
+
+            return run_joined(prompt, ctx.meta["asked"]["key"])
+        config, elsewhere = _cluster(ctx)
+        if elsewhere is not None or config.mode == DYNAMIC:
+            from .job import run_program
+
+            # The prompt is a program that joins what mrun has started.
+            return run_program(prompt, config, elsewhere)
     from .repl import run_repl
 
-    asked = click.get_current_context().meta["asked"]
-    for name in _ELSEWHERE:
-        if name != "local" and asked[name] not in (None, False, 1):
-            raise _not_yet(f"{_dashed(name)} with mrun repl", "it is on this machine")
-    given = {name: value for name, value in own.items() if value is not None}
-    options = {**options, **given}
-    _config(options)  # what is wrong is said as usage
     return run_repl({k: v for k, v in options.items() if v is not None})
 
 
@@ -472,13 +535,8 @@ def node(
     --address; the key says all else and lets in whoever has it, so it is never an
     argument: it comes by a file that is yours alone, or by standard input.
     """
-    from .joining import run_node
-
-    asked = {name: own[name] or options[name] for name in own}
-    try:
-        return run_node(key, {k: v for k, v in asked.items() if v is not None}, address)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
+    options.update({name: own[name] for name in own if own[name] is not None})
+    return _node(options, key, address, None)
 
 
 @cli.command(short_help="A job script for Slurm, Grid Engine or PBS.")

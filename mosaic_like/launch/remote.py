@@ -2,8 +2,9 @@
 
 Each step of an engine is a process here. It gets the key on its standard input, and
 says on its standard error which of its nodes have joined. A host that gets none is left
-out, with its cause; or, where all are wanted, the cluster does not start. What a host
-says later is shown with its name.
+out, with its cause; or, where all are wanted, the cluster does not start. Nobody waits
+for a node or worker that has died meanwhile: that is said, and the rest goes on. What a
+host says later is shown with its name.
 
 Nothing waits here without a limit. The steps end when their nodes have; what does not
 is ended. If mrun itself is killed, so are they, and the nodes find no monitor and end.
@@ -33,7 +34,6 @@ from .program import prepared
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from ..config import Config
     from ..runtimes.head import Head
     from .engines.allocation import Host, Step
     from .keys import Key
@@ -103,6 +103,8 @@ class Remote:
         self._is_strict = is_strict
         self._mask = mask
         self.arrivals = {host.name: Arrival(host) for host in layout.others}
+        # This host has a node, but no command: its sockets tell which it is.
+        self._here = None if layout.here is None else Arrival(layout.here)
         self._running: list[_Running] = []
         self._settled = asyncio.Event()  # one more has come or failed
         self._is_ready = False
@@ -122,8 +124,15 @@ class Remote:
             self._running.append(running)
             await running.start(line, self._environ, self._mask)
 
-    async def ready(self, head: Head, timeout_s: float | None) -> None:
+    async def ready(
+        self, head: Head, timeout_s: float | None, sockets: str = ""
+    ) -> None:
         """Wait for the nodes and their workers, and say which hosts are left out.
+
+        Args:
+            head: of the cluster.
+            timeout_s: for all of it; None: no limit.
+            sockets: the directory in which the node of this host has its own.
 
         Raises:
             ConnectError: there is no worker at all; or a host has failed, and none may.
@@ -132,10 +141,7 @@ class Remote:
         deadline_s = None if timeout_s is None else loop.time() + timeout_s
         try:
             async with asyncio.timeout_at(deadline_s):
-                while not self._is_settled():
-                    self._settled.clear()
-                    await self._settled.wait()
-                while any(self._missing(head, a) for a in self._joined()):
+                while not self._is_ready_to_go(head, sockets):
                     await self._change(head)
         except TimeoutError:
             self._too_late(head, timeout_s or 0.0)
@@ -146,23 +152,59 @@ class Remote:
             if not any(self.arrivals[name].node >= 0 for name in running.step.hosts):
                 running.terminate()
 
+    def _is_ready_to_go(self, head: Head, sockets: str) -> bool:
+        """Nobody is left to wait for, or there is no use in waiting."""
+        if self._here is not None and self._here.node < 0:
+            self._find_own(self._here, head, sockets)
+        for arrival in self._joined():
+            self._look_for_deaths(head, arrival)
+        arrivals = self._all()
+        if self._is_strict and any(a.cause or a.missing for a in arrivals):
+            return True
+        return all(
+            a.is_settled and (a.cause or a.missing or not self._missing(head, a))
+            for a in arrivals
+        )
+
+    def _find_own(self, own: Arrival, head: Head, sockets: str) -> None:
+        for node in head.of_kind("node"):
+            if node.address.startswith(f"ipc://{sockets}/"):
+                own.node = int(node.uid.split(":")[1])
+                own.workers = head.config.num_workers
+                own.threads = head.config.num_threads
+
+    def _look_for_deaths(self, head: Head, arrival: Arrival) -> None:
+        """Of what is waited for: the node again, or workers that have not come."""
+        for member, why in head.causes.values():
+            if member.uid == f"node:{arrival.node}":
+                arrival.cause = f"its node was lost while its workers started: {why}"
+        ours = f"worker:{arrival.node}:"
+        here = {worker.uid for worker in head.workers}
+        died = [
+            how
+            for uid, how in head.never_joined.items()
+            if uid.startswith(ours) and uid not in here
+        ]
+        arrival.missing = ""
+        # The others of that host are waited for.
+        if died and self._missing(head, arrival) <= len(died):
+            count = arrival.workers - self._missing(head, arrival)
+            arrival.missing = (
+                f"{count} of {counted(arrival.workers, 'worker')} came: {died[0]} "
+                "before it had joined; its node tries again"
+            )
+
     def _too_late(self, head: Head, timeout_s: float) -> None:
-        for arrival in self.arrivals.values():
+        for arrival in self._all():
             if not arrival.is_settled:
                 last = f" ({arrival.lines[-1]!r})" if arrival.lines else ""
                 arrival.cause = f"no answer in {timeout_s:g} s{last}"
-            elif arrival.node >= 0 and (missing := self._missing(head, arrival)):
+            elif not arrival.cause and (missing := self._missing(head, arrival)):
                 count = arrival.workers - missing
                 arrival.missing = (
                     f"{count} of {arrival.workers} workers are there after "
                     f"{timeout_s:g} s"
                 )
-
-    def _is_settled(self) -> bool:
-        arrivals = self.arrivals.values()
-        if self._is_strict and any(arrival.cause for arrival in arrivals):
-            return True
-        return all(arrival.is_settled for arrival in arrivals)
 
     async def _change(self, head: Head) -> None:
         """Wait for a member to come or to go, or for a command to end."""
@@ -177,8 +219,11 @@ class Remote:
             for task in waiting:
                 task.cancel()
 
+    def _all(self) -> list[Arrival]:
+        return [*([self._here] if self._here else []), *self.arrivals.values()]
+
     def _joined(self) -> list[Arrival]:
-        return [a for a in self.arrivals.values() if a.node >= 0 and not a.cause]
+        return [a for a in self._all() if a.node >= 0 and not a.cause]
 
     def _missing(self, head: Head, arrival: Arrival) -> int:
         """Workers that are still to come."""
@@ -187,7 +232,7 @@ class Remote:
 
     def _report(self, head: Head) -> None:
         told: dict[str, list[str]] = {}
-        for arrival in self.arrivals.values():
+        for arrival in self._all():
             if arrival.cause or arrival.missing:
                 names = told.setdefault(arrival.cause or arrival.missing, [])
                 names.append(arrival.host.name)
@@ -202,7 +247,7 @@ class Remote:
         for line in lines:
             print(f"mosaic: {line}", file=sys.stderr)
         count = len(self.layout.hosts)
-        left = count - sum(bool(arrival.cause) for arrival in self.arrivals.values())
+        left = count - sum(bool(arrival.cause) for arrival in self._all())
         if left < count:
             print(
                 f"mosaic: going on with {left} of {count} hosts (--strict stops "
@@ -210,15 +255,12 @@ class Remote:
                 file=sys.stderr,
             )
 
-    def start_line(self, config: Config) -> str:
+    def start_line(self) -> str:
         """What people see when the cluster has started."""
         from .. import __version__
 
         shapes = [(a.workers, a.threads) for a in self._joined()]
         names = [a.host.name for a in self._joined()]
-        if self.layout.here is not None:
-            shapes.insert(0, (config.num_workers, config.num_threads))
-            names.insert(0, self.layout.here.name)
         text = ", " + counted(sum(workers for workers, _ in shapes), "worker")
         if len(set(shapes)) == 1:
             workers, threads = shapes[0]

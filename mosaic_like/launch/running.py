@@ -1,4 +1,4 @@
-"""``mosaic.run``: a program's life on a loop of its own.
+"""A program's life on a loop of its own: what ``mosaic.run`` does.
 
 Start, main and end are three runs of one loop, so that whatever main does to it, even
 SystemExit out of any task, the end still comes.
@@ -14,7 +14,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from .. import session
-from ..comms.frames import UNSEEN, hide_own
+from ..comms.frames import hide_own
 from ..config import Config
 from ..errors import TaskCancelledError
 from ..runtimes.loops import new_loop
@@ -25,41 +25,21 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ..runtimes.head import Head
+    from .early import Early
 
 _LEFT_OVER_S = 1.0  # that tasks of a program that was interrupted have for their end
 
 
-def run(main: Callable[..., Awaitable[Any]], **options: Any) -> Any:
-    """Run a coroutine function with a cluster of its own, and give what it returns.
-
-    Under ``mrun`` (``MOSAIC_CLUSTER`` is set) the program joins the cluster that is
-    there, as a head; the options, which are for a new one, then count for nothing.
-
-    Args:
-        main: called with the runtime, or with nothing if it takes nothing.
-        options: of the cluster, such as ``num_workers``; see ``mosaic_like.config``.
-
-    Raises:
-        TypeError: an option is unknown, or main is no coroutine function.
-        ConnectError: the cluster did not start.
-        RuntimeError: a loop or a runtime runs here already.
-        KeyboardInterrupt: Ctrl-C, and main let itself be cancelled; a script then ends
-            with 130, without a traceback.
-
-    >>> async def main():
-    ...     return 6 * 7
-    >>> run(main, num_workers=1)
-    42
-    """
-    with UNSEEN:
-        Config.make(**options)  # a wrong one is told before anything is started
-        _check(main)
-        return _run(main, options)
-
-
-def _run(main: Callable[..., Awaitable[Any]], options: dict[str, Any]) -> Any:
+def run_program(
+    main: Callable[..., Awaitable[Any]],
+    options: dict[str, Any],
+    early: Early | None = None,
+) -> Any:
+    """See ``run.run``; ``early``: what was started already for its cluster."""
+    Config.make(**options)  # a wrong one is told before anything else is started
+    _check(main)
     loop = new_loop()
-    program = _Program(loop)
+    program = _Program(loop, early)
     try:
         program.interrupts.install()
         try:
@@ -98,8 +78,11 @@ def _check(main: Any) -> None:
 
 
 class _Program:
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, early: Early | None = None
+    ) -> None:
         self._loop = loop
+        self._early = early
         self._context = contextvars.copy_context()
         self._maker = os.getpid()
         self.interrupts = Interrupts(loop)
@@ -131,7 +114,7 @@ class _Program:
                 session.forget(head)
 
     async def _start(self, options: dict[str, Any]) -> Head:
-        head = await local.begin(options, self._made)
+        head = await local.begin(options, self._made, self._early)
         session.use(head)
         self.interrupts.head = head
         return head

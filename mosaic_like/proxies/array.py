@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from .tessera import RemoteMethod, TesseraProxy
+from .methods import RemoteMethod
 from .waiting import gather
 
 if TYPE_CHECKING:
     from .outputs import TaskDone, TaskOutput
     from .task import TaskProxy
+    from .tessera import TesseraProxy
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from .decorator import NAMES, OfClass
+from .of_class import NAMES, OfClass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,7 +1,7 @@
 """What can be done to proxies and with the current runtime, as functions.
 
 On a proxy the names of the user's class win, so everything of ours is a function that
-always works. ``get_attr`` and ``set_attr`` are in ``tessera``.
+always works. ``get_attr`` and ``set_attr`` are in ``attributes``.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ from ..core.task import DONE, FAILED
 from ..errors import TaskCancelledError
 from ..ids import task_name
 from .array import ArrayProxy, TaskArrayProxy
-from .task import TaskProxy, _future
-from .tessera import NOTHING, RemoteMethod, SupervisedHandle, TesseraProxy
+from .handles import SupervisedHandle
+from .methods import NOTHING, RemoteMethod
+from .settling import future_of
+from .task import TaskProxy
+from .tessera import TesseraProxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
-    from ..core.caller import Stream
+    from ..core.call import Stream
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -258,7 +261,7 @@ class _Ready:
                 else:
                     runtime.post(_watch_credit, stream, then)
 
-            await _future(runtime, watch)
+            await future_of(runtime, watch)
 
 
 def _watch_credit(stream: Stream, then: Callable[[], Any]) -> None:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from .. import session
 from ..comms.messages import Options
-from .replica import Exchange, Replica
+from .exchange import Exchange
+from .replica import Replica
 from .root import OWN_SLOT, ParameterRoot, attributes_of, fill, marks_of
 from .schema import schema_of
 from .task import TaskProxy

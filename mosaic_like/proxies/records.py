@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ..comms.messages import Ran
-    from ..core.caller import Call
+    from ..core.call import Call
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -187,7 +187,7 @@ def info_of(runtime: Any, call: Call) -> TaskInfo:
         submit_time=call.submitted_s,
         received_time=(call.settled_s or None) if call.state >= DONE else None,
         success=call.state == DONE if call.state >= DONE else None,
-        exception=None if error is None else _exception(error),
+        exception=None if error is None else exception_info(error),
         execution=attempts[-1] if attempts else None,
         state=STATES[call.shown_state],
         reason=call.reason,
@@ -199,7 +199,8 @@ def info_of(runtime: Any, call: Call) -> TaskInfo:
     )
 
 
-def _exception(error: BaseException) -> ExceptionInfo:
+def exception_info(error: BaseException) -> ExceptionInfo:
+    """An exception as text."""
     kind = type(error)
     name = kind.__qualname__
     if kind.__module__ not in ("builtins", "__main__"):

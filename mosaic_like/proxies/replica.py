@@ -2,18 +2,18 @@
 
 ``Replica`` is what a copy has beside the user's attributes. Each thing that is asked of
 it becomes at most one call of the root, which is sent at once, and an ``Exchange`` that
-is awaited for the answer. Which of them is allowed is a table in ``core.versions``.
+is awaited for the answer. Which of them is allowed is a table in ``core.versions``;
+what all copies of a runtime have in common is in ``root_record``.
 """
 
 from __future__ import annotations
 
-import pickle
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ..comms.messages import Options
-from ..core.task import DONE
 from ..core.versions import CopyState, CopyVersions, Operation, Verdict
-from ..errors import ConflictError, RuntimeDisconnectedError, StaleError
+from ..errors import ConflictError, StaleError
+from .exchange import Exchange, Ran, Written
 from .root import (
     Courier,
     Reply,
@@ -23,16 +23,16 @@ from .root import (
     marks_of,
     replace,
 )
+from .root_record import Record
 from .schema import schema_of
 from .tessera import TesseraProxy, proxy_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Iterable
 
+    from .exchange import Sent
     from .fingerprint import Fingerprint
     from .task import TaskProxy
-
-T = TypeVar("T")
 
 _WHAT_NOW = {
     (Operation.PULL, Verdict.CONFLICT): (
@@ -49,123 +49,6 @@ _WHAT_NOW = {
         "await push() first, or take it back by pull(discard=True)"
     ),
 }
-
-
-class Record:
-    """What one runtime knows of one root; as long as there are copies."""
-
-    __slots__ = ("__weakref__", "newest", "news", "published", "snapshot")
-
-    def __init__(self) -> None:
-        self.newest: dict[str, int] = {}
-        self.news = 0  # counts what may have changed the root
-        # Of each attribute that was published to here: its version, and its value, or
-        # None if it was deleted.
-        self.published: dict[str, tuple[int, _Stored | None]] = {}
-        self.snapshot: tuple[int, TaskProxy[Reply]] | None = None
-
-    def published_here(self, reply: Reply) -> None:
-        versions, values, _ = reply
-        self.news += 1
-        for name, version in versions.items():
-            self.newest[name] = max(version, self.newest.get(name, 0))
-            try:
-                stored = _Stored(values[name]) if name in values else None
-            except Exception:
-                continue  # tesserae in it: who pulls asks the root for it
-            self.published[name] = version, stored
-
-
-class _Stored:
-    """A value to be given to several copies, none of which may see another's changes.
-
-    What nobody can write is shared.
-    """
-
-    __slots__ = ("_buffers", "_data")
-
-    def __init__(self, value: Any) -> None:
-        self._buffers: list[memoryview] = []
-        self._data = pickle.dumps(value, 5, buffer_callback=self._set_aside)
-
-    def _set_aside(self, buffer: pickle.PickleBuffer) -> bool:
-        view = buffer.raw()
-        if view.readonly:
-            self._buffers.append(view)
-        return not view.readonly
-
-    def load(self) -> Any:
-        return pickle.loads(self._data, buffers=self._buffers)
-
-
-class Exchange(Generic[T]):
-    """A question to the root of a parameter, which is under way.
-
-    ``await`` gives the answer, in a plain method ``get(timeout)`` does. What it brings
-    for the copy is taken only then.
-    """
-
-    __slots__ = ("_apply", "_lost_from", "_replica", "_tasks", "_value")
-
-    def __init__(
-        self,
-        replica: Replica,
-        tasks: list[TaskProxy[Any]],
-        apply: Callable[..., T] | None,
-        value: Any = None,
-        lost_from: int | None = None,
-    ) -> None:
-        self._replica = replica
-        self._tasks = tasks
-        self._apply = apply
-        self._value = value
-        # From this one on they may be lost with their runtimes.
-        self._lost_from = len(tasks) if lost_from is None else lost_from
-
-    def __await__(self) -> Generator[Any, None, T]:
-        values = []
-        try:
-            for index, task in enumerate(self._tasks):
-                try:
-                    values.append((yield from task.result().__await__()))
-                except RuntimeDisconnectedError:
-                    if index < self._lost_from:
-                        raise
-        finally:
-            self._replica.collect()
-        return self._answered(values)
-
-    def get(self, timeout: float | None = None) -> T:
-        """The answer, blocking; for threads and plain methods.
-
-        Args:
-            timeout: seconds for each call of the root; None waits for ever.
-
-        Raises:
-            TimeoutError: there is none in time; it is still under way.
-            RuntimeError: this is the loop's thread: write ``await``.
-        """
-        values = []
-        try:
-            for index, task in enumerate(self._tasks):
-                try:
-                    values.append(task.get(timeout))
-                except RuntimeDisconnectedError:
-                    if index < self._lost_from:
-                        raise
-        finally:
-            self._replica.collect()
-        return self._answered(values)
-
-    def _answered(self, values: list[Any]) -> T:
-        if self._apply is not None:
-            self._value = self._apply(values)
-            self._apply = None  # it may hold the copy
-        value: T = self._value
-        return value
-
-    def __repr__(self) -> str:
-        return f"<exchange with {self._replica.label} · await it for the answer>"
 
 
 class Replica:
@@ -204,7 +87,7 @@ class Replica:
         # What was in each attribute when it was as the root's; None: never was.
         self.marks: dict[str, Fingerprint | None] = {}
         self.waiting: TaskProxy[Reply] | None = None  # for all attributes
-        self._sent: list[_Sent] = []  # writes that may not have been answered
+        self._sent: list[Sent] = []  # writes that may not have been answered
         self._unsure = False  # a method failed at the root: it may have changed some
 
     @property
@@ -415,7 +298,7 @@ class Replica:
             else:
                 self.marks.pop(name, None)
         self.record.news += 1
-        self._sent.append(_Written(task, names))
+        self._sent.append(Written(task, names))
         return [task]
 
     def get(self, thing: Any, name: str) -> Exchange[Any]:
@@ -448,7 +331,7 @@ class Replica:
         self._check(Operation.SEND, *self._all(thing))
         task = self.root.run(name, args, kwargs, dict(self.versions.base))
         self.record.news += 1
-        self._sent.append(_Ran(task))
+        self._sent.append(Ran(task))
 
         def apply(values: list[Any]) -> Any:
             itself, value, reply = values[0]
@@ -514,58 +397,3 @@ class Replica:
                 newest = {name: self.record.newest.get(name, 0) for name in wrong}
                 raise kind(f"{self.label}: {what} {text}", tuple(wrong), newest)
         return found.get(Verdict.GO, [])
-
-
-class _Sent:
-    """A write that is under way; not the copy, so that there is no circle."""
-
-    __slots__ = ("_task", "names")
-
-    def __init__(self, task: TaskProxy[Any], names: Iterable[str] = ()) -> None:
-        self._task = task
-        self.names = tuple(names)
-
-    def answered(self, replica: Replica) -> bool:
-        """Whether its answer is here, which is then taken in."""
-        call, runtime = self._task._call, self._task._runtime
-        if call.state < DONE:
-            return False
-        if call.state != DONE:
-            # Looked at without asking: if nobody awaits it, it is still complained of.
-            rare = call.rare
-            unheard = rare is not None and rare.unheard
-            error = runtime.error_of(call)
-            if rare is not None:
-                rare.unheard = unheard
-            self._failed(replica, error)
-            return True
-        if runtime.is_away(call):
-            return False  # it is large; who awaits it gets it
-        self._ended(replica, runtime.value_of(call))
-        return True
-
-    def _ended(self, replica: Replica, value: Any) -> None: ...
-
-    def _failed(self, replica: Replica, error: BaseException) -> None: ...
-
-
-class _Written(_Sent):
-    __slots__ = ()
-
-    def _ended(self, replica: Replica, value: Any) -> None:
-        replica.versions.taken(value)
-
-    def _failed(self, replica: Replica, error: BaseException) -> None:
-        replica.refused(self.names)
-        if isinstance(error, StaleError):
-            replica.learned(error.versions)
-
-
-class _Ran(_Sent):
-    __slots__ = ()
-
-    def _ended(self, replica: Replica, value: Any) -> None:
-        replica.learned(value[2][0])
-
-    def _failed(self, replica: Replica, error: BaseException) -> None:
-        replica.unsure()

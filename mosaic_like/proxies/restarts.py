@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..comms.messages import Supervised
 from ..core.retries import seconds_of
+from .handles import SupervisedHandle
+from .methods import NOTHING
 from .task import TaskProxy
-from .tessera import NOTHING, SupervisedHandle, TesseraProxy
+from .tessera import TesseraProxy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..comms.messages import Extra, Options
-    from ..core.caller import Call, Stream
+    from ..core.call import Call, Stream
     from .records import TaskInfo
     from .stream import Intakes
 

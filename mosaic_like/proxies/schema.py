@@ -8,11 +8,12 @@ import inspect
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from .of_class import OPTIONS_ATTRIBUTE
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 MANY = 1 << 30
-OPTIONS_ATTRIBUTE = "__mosaic_options__"  # of a class that @tessera has marked
 
 
 class Method:

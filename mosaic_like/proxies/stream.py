@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
 from ..core.streams import Intake, IntakeState
 from ..core.task import DONE, FAILED
+from .settling import ended, future_of
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
 
-    from ..core.caller import Call
+    from ..core.call import Call
     from .runtime import Runtime
 
 T_co = TypeVar("T_co", covariant=True)
@@ -120,11 +121,9 @@ class RemoteStream(Generic[T_co]):
         Raises:
             Exception: what its clean-up raised.
         """
-        from .task import _ended
-
         self._leave()
         if self._call.state < DONE:
-            await _ended(self._runtime, self._call)
+            await ended(self._runtime, self._call)
         self._closed(self._call)
 
     def close(self, timeout: float | None = None) -> None:
@@ -169,6 +168,4 @@ class RemoteStream(Generic[T_co]):
 
 def _ready(runtime: Runtime, intake: Intake) -> asyncio.Future[None]:
     """A future of the running loop, done when there is an item, or the end."""
-    from .task import _future
-
-    return _future(runtime, lambda then: runtime.intakes.when_ready(intake, then))
+    return future_of(runtime, lambda then: runtime.intakes.when_ready(intake, then))

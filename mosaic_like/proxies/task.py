@@ -1,6 +1,6 @@
 """A task as its caller holds it.
 
-The proxy is light: what is known of the call stands in ``core.caller.Call``, which the
+The proxy is light: what is known of the call stands in ``core.call.Call``, which the
 runtime keeps until the task has ended. When the last proxy goes, the owner is told,
 with the next batch that goes there.
 """
@@ -8,11 +8,9 @@ with the next batch that goes there.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextvars
 import logging
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -20,17 +18,20 @@ import msgspec
 from ..comms.frames import UNSEEN, hide_own
 from ..comms.messages import RESULT_CALL, TASK, Extra
 from ..comms.serialization import Referent
-from ..core.caller import Arrived, Call
+from ..core.payloads import Arrived
 from ..core.task import CANCELLED, DONE, PREPARE, STATES, TaskState
 from ..ids import short, task_name
 from .outputs import Outputs, TaskDone
+from .refusing import NotAValue
 from .runtime import check_open
+from .settling import BlockingFuture, ended, fetched, settle_future
 
 if TYPE_CHECKING:
+    import concurrent.futures
     from collections.abc import AsyncIterator, Callable, Generator
 
+    from ..core.call import Call
     from .records import TaskInfo
-    from .runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class TaskHandle:
         return self.proxy._call.stream.owner
 
 
-class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
+class TaskProxy(NotAValue, Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
     """A task that was submitted; gives its value to those who ask.
 
     ``await task`` waits until it has ended and gives the task itself, because the value
@@ -90,7 +91,7 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
     7
     """
 
-    # A Struct that the garbage collector does not know, as core.caller.Call is.
+    # A Struct that the garbage collector does not know, as core.call.Call is.
     _runtime: Any
     _call: Call
 
@@ -120,7 +121,7 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
         try:
             call = self._call
             if call.state < DONE:
-                yield from _ended(self._runtime, call).__await__()
+                yield from ended(self._runtime, call).__await__()
             if call.state != DONE:
                 raise self._runtime.error_of(call)
             return self
@@ -142,9 +143,9 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
             call = self._call
             runtime = self._runtime
             if call.state < DONE:
-                await _ended(runtime, call)
+                await ended(runtime, call)
             if call.state == DONE and type(call.result) is Arrived:
-                await _fetched(runtime, call)
+                await fetched(runtime, call)
             if call.state != DONE:
                 raise runtime.error_of(call)
             value: R_co = runtime.value_of(call)
@@ -159,7 +160,7 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
         """The error that it ended with; None if it has a value."""
         call = self._call
         if call.state < DONE:
-            await _ended(self._runtime, call)
+            await ended(self._runtime, call)
         return None if call.state == DONE else self._runtime.error_of(call)
 
     def wait(self, timeout: float | None = None) -> TaskProxy[R_co]:
@@ -234,7 +235,7 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
         """Bytes of the pickled value; with ``pending`` those that are not here yet."""
         call = self._call
         if call.state < DONE:
-            await _ended(self._runtime, call)
+            await ended(self._runtime, call)
         if call.state != DONE:
             raise self._runtime.error_of(call)
         result = call.result
@@ -494,22 +495,13 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
     def _forgot(self, hint: str = "") -> TypeError:
         return TypeError(_FORGOT.format(self.name, hint))
 
-    def __bool__(self) -> bool:
-        raise self._forgot()
-
     def __format__(self, spec: str) -> str:
         if spec:  # such as .2f: of a value
             raise self._forgot()
         return repr(self)
 
-    def __iter__(self) -> Any:
-        raise self._forgot()
-
     def __aiter__(self) -> AsyncIterator[Any]:
         raise self._forgot("; it is no stream: the method is no generator")
-
-    def __len__(self) -> int:
-        raise self._forgot()
 
     def __getitem__(self, key: Any) -> Any:
         raise self._forgot(f"; one part of it is t.outputs[{key!r}]")
@@ -521,24 +513,6 @@ class TaskProxy(Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
             f"{name!r}: "
             + _FORGOT.format(self.name, f"; t.remote.{name} runs it there")
         )
-
-    def _operator(self, other: Any) -> Any:
-        raise self._forgot()
-
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _operator
-    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _operator
-    __mod__ = __rmod__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _operator
-    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _operator
-    __lt__ = __le__ = __gt__ = __ge__ = _operator
-
-    def _unary(self) -> Any:
-        raise self._forgot()
-
-    __neg__ = __pos__ = __abs__ = __invert__ = _unary
-    __int__ = __float__ = __complex__ = __index__ = _unary
-
-    def __array__(self, *_: Any, **__: Any) -> Any:
-        raise self._forgot()  # else NumPy would make an array of one object of it
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, TaskProxy):
@@ -575,51 +549,6 @@ class RemoteResult:
         return method
 
 
-class BlockingFuture(concurrent.futures.Future[Any]):
-    """Lets the waiting of a plain method go through ``get``."""
-
-    def __init__(self, task: TaskProxy[Any]) -> None:
-        super().__init__()
-        self._task = task
-
-    def result(self, timeout: float | None = None) -> Any:
-        if not self.done() and self._task._runtime.waits_on_main():
-            self._task._runtime.block(self._task._call, timeout, value=True)
-        return super().result(timeout)
-
-    def exception(self, timeout: float | None = None) -> BaseException | None:
-        if not self.done() and self._task._runtime.waits_on_main():
-            self._task._runtime.block(self._task._call, timeout, value=True)
-        return super().exception(timeout)
-
-
-def settle_future(
-    task: TaskProxy[R_co], future: concurrent.futures.Future[R_co]
-) -> None:
-    """The future ends as the task does, on the runtime's loop."""
-    runtime, call = task._runtime, task._call
-    proxy = [task]  # alive until the future is settled
-
-    def settle() -> None:
-        if call.state == DONE and runtime.is_away(call):
-            runtime.fetch(call, settle)
-            return
-        proxy.clear()
-        if not future.set_running_or_notify_cancel():
-            return
-        if call.state == DONE:
-            try:
-                future.set_result(runtime.value_of(call))
-            except BaseException as error:
-                future.set_exception(error)
-        elif call.state == CANCELLED:
-            future.set_exception(concurrent.futures.CancelledError())
-        else:
-            future.set_exception(runtime.error_of(call))
-
-    runtime.when_settled(call, settle)
-
-
 def _check_tasks(what: str, tasks: tuple[Any, ...]) -> None:
     for task in tasks:
         if not isinstance(task, TaskProxy):
@@ -630,56 +559,3 @@ def _check_tasks(what: str, tasks: tuple[Any, ...]) -> None:
 
 async def _give(proxy: TaskProxy[R_co]) -> TaskProxy[R_co]:
     return await proxy
-
-
-def _ended(runtime: Runtime, call: Call) -> asyncio.Future[None]:
-    """A future of the running loop, done when the call has ended."""
-    loop = asyncio.get_running_loop()
-    item = call.rare
-    if loop is not runtime.loop or (
-        item is not None and (item.grant or call.state == PREPARE)
-    ):
-        if call.state == PREPARE:
-            runtime.want(call)
-        return _future(runtime, lambda then: runtime.when_settled(call, then))
-    # A call that was made here, awaited here: the hot path.
-    future: asyncio.Future[None] = loop.create_future()
-    waiters = call.waiters
-    if waiters is None:
-        call.waiters = [partial(_settle, future)]
-    else:
-        waiters.append(partial(_settle, future))
-    return future
-
-
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-async def _fetched(runtime: Runtime, call: Call) -> None:
-    """Wait until the value is here."""
-    if runtime.is_away(call):
-
-        def fetch(then: Callable[[], Any]) -> None:
-            if runtime.on_loop:
-                runtime.fetch(call, then)
-            else:
-                runtime.post(runtime.fetch, call, then)
-
-        await _future(runtime, fetch)
-
-
-def _future(
-    runtime: Runtime, watch: Callable[[Callable[[], Any]], Any]
-) -> asyncio.Future[None]:
-    check_open(runtime, "this task")
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[None] = loop.create_future()
-    settle = partial(_settle, future)
-    if loop is runtime.loop:
-        watch(settle)
-    else:
-        # Another loop of this process: the runtime's thread hands it over.
-        watch(lambda: runtime.on_other_loop(loop, settle))
-    return future

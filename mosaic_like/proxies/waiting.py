@@ -11,8 +11,9 @@ from typing import Any, Generic, Literal, TypeVar, overload
 
 from ..comms.frames import PASSED_ON
 from ..core.task import DONE, PREPARE
-from .task import TaskProxy, _future
-from .tessera import RemoteAttribute
+from .attributes import RemoteAttribute
+from .settling import future_of
+from .task import TaskProxy
 
 R = TypeVar("R")
 
@@ -121,7 +122,7 @@ async def _all_or_first_failure(tasks: list[TaskProxy[Any]]) -> None:
                 then()
 
     left = sum(not task._call.settled for task in tasks) or 1
-    await _future(runtime, watch)
+    await future_of(runtime, watch)
 
 
 async def wait(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
 from ..core.admission import LEAST_BYTES, Admission
-from ..core.caller import rare
+from ..core.call import rare
 from ..errors import MemoryOverflowError
 from ..ids import task_name
 from ..sizes import size_text
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..core.budget import Account
-    from ..core.caller import Call
+    from ..core.call import Call
     from ..core.task import Task
     from .actor import ActorRuntime
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..comms import messages as wire
 from ..core.task import function_name
 from ..ids import task_name
-from .executor import CURRENT
+from .port import CURRENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

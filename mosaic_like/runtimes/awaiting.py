@@ -11,7 +11,7 @@ import gc
 import types
 from typing import TYPE_CHECKING, Any
 
-from ..core.caller import Call
+from ..core.call import Call
 from ..proxies.task import TaskProxy
 from ..proxies.waiting import _all_or_first_failure
 
@@ -64,7 +64,7 @@ def awaited_calls(coroutine: Any) -> list[Call]:
 
 def held_by_others(running: asyncio.Task[Any]) -> bool:
     """Something that could cancel it knows the asyncio task: a time limit, a group."""
-    from .executor import _Consumer
+    from .coroutines import Consumer
 
     own: set[int] = set()
     coroutine: Any = running.get_coro()
@@ -73,7 +73,7 @@ def held_by_others(running: asyncio.Task[Any]) -> bool:
         coroutine = getattr(coroutine, "cr_await", None)
     for referrer in gc.get_referrers(running):
         kind = type(referrer)
-        if kind in (_Consumer, types.FrameType) or id(referrer) in own:
+        if kind in (Consumer, types.FrameType) or id(referrer) in own:
             continue
         is_function = kind is types.BuiltinFunctionType
         if (referrer if is_function else kind).__name__ in _WAKERS:

@@ -27,12 +27,13 @@ from ..text import printable
 from .beats import Beats
 from .machine import machine_id
 from .membership import Members
-from .peers import Peer, Peers
+from .peers import Peers
 from .receiving import Complaints, Handlers
 
 if TYPE_CHECKING:
     from ..config import Config
     from ..core.silence import Presence
+    from .peer import Peer
     from .spec import Network
 
 logger = logging.getLogger(__name__)

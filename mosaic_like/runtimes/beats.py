@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from ..comms import messages as wire
 from ..comms.addresses import host_and_port
 from ..core.reach import is_near
-from ..core.silence import BEAT_S, Presence, Silence
+from ..core.silence import Presence, Silence, beat_s
 
 if TYPE_CHECKING:
     from .base import Base
-    from .peers import Peer
+    from .peer import Peer
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +54,14 @@ class Beats:
             runtime.loop.time(),
             runtime.silence_s if limit_s is None else limit_s,
             excuses_itself=runtime.excuses_itself,
+            beat_s=self._beat_s,
         )
         if self._timer is None:
             self._beat()
+
+    @property
+    def _beat_s(self) -> float:
+        return beat_s(self._runtime.config.node_timeout_s)  # which a node is told
 
     def forget(self, incarnation: int) -> None:
         """It is lost, or has left."""
@@ -94,7 +99,7 @@ class Beats:
                 outbox.send(wire.Beat())
         if self._followed:
             self._timer = runtime.loop.call_later(
-                BEAT_S, self._beat, context=runtime.context
+                self._beat_s, self._beat, context=runtime.context
             )
 
     def _changed(self, incarnation: int, presence: Presence) -> None:

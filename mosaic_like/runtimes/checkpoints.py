@@ -27,8 +27,8 @@ from ..comms import messages as wire
 from ..core.task import READY, received
 from ..core.tessera import TesseraState
 from ..errors import MosaicError, SerializationError
+from ..proxies.methods import NOTHING
 from ..proxies.restarts import CHECKPOINT, RESTORE
-from ..proxies.tessera import NOTHING
 
 if TYPE_CHECKING:
     import asyncio

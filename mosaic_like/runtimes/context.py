@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from .. import ids, session
 from ..core.references import Grant
+from ..proxies.handles import TesseraHandle
 from ..proxies.limits import limits_of
-from ..proxies.tessera import TesseraHandle, proxy_of
-from .executor import CURRENT
+from ..proxies.tessera import proxy_of
+from .port import CURRENT
 
 if TYPE_CHECKING:
     from ..core.task import Task
@@ -42,7 +43,7 @@ class CurrentTask:
     def attempt(self) -> int:
         """1 at the first try."""
         runtime: Any = session.current()
-        attempt: int = runtime.executor.attempt(self._task)
+        attempt: int = runtime.executor.attempts.of(self._task)
         return attempt
 
     def __reduce_ex__(self, protocol: Any) -> Any:

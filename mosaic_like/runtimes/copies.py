@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
-from ..core.caller import Arrived
+from ..core.payloads import Arrived
 from ..core.reach import is_near
 from ..core.task import FINISH, Task, received
 
@@ -108,11 +108,11 @@ class Copies:
         request = wire.Submit(message.uid, 0, 0, "put", b"")
         task = received(request, sender, warehouse.shelf)
         task.move(FINISH)
-        warehouse.worker.keep_copy(task, value)
+        warehouse.worker.given.keep_copy(task, value)
         self._say([message.uid], kept=True)
 
     def _forget(self, uids: list[int]) -> None:
-        copies = self._warehouse.worker.copies
+        copies = self._warehouse.worker.given.copies
         found = [uid for uid in uids if self._owners.pop(uid, None) is not None]
         for uid in uids:
             value = self._coming.pop(uid, None)
@@ -120,7 +120,9 @@ class Copies:
                 self._warehouse.unwanted(value)
         found = [uid for uid in found if uid in copies]
         for uid in found:
-            self._warehouse.worker.discard(copies[uid], LookupError("it was dropped"))
+            self._warehouse.worker.given.discard(
+                copies[uid], LookupError("it was dropped")
+            )
         self._forgotten += found
         while len(self._forgotten) > _REMEMBERED:
             copies.pop(self._forgotten.popleft(), None)

@@ -24,11 +24,10 @@ from ..core.cycles import (
     Vertex,
 )
 from ..core.shelf import Shelf
-from ..core.task import PENDING, RUNNING, Task
+from ..core.task import CONSTRUCTOR, PENDING, RUNNING, Task
 from ..core.task import QUEUED as IN_QUEUE
 from ..core.tessera import MAIN
 from ..core.tessera import THREAD as OWN_THREAD
-from ..core.worker import CONSTRUCTOR
 from ..errors import CycleError
 from ..ids import task_name
 from .awaiting import awaited_calls, held_by_others
@@ -36,7 +35,8 @@ from .awaiting import awaited_calls, held_by_others
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..core.caller import Call, Outbox
+    from ..core.call import Call
+    from ..core.outbox import Outbox
     from ..core.tessera import Tessera
     from .actor import ActorRuntime
     from .executor import Executor
@@ -89,17 +89,18 @@ class Cycles:
     def look(self, now_s: float) -> bool:
         """At each tick; whether there is anything to look at again."""
         executor = self._executor
-        if not (executor.waits or executor.consumers or executor.stalled):
+        consumers = executor.coroutines.consumers
+        if not (executor.waits.by_uid or consumers or executor.main.stalled):
             if self._awaiting:
                 self._awaiting.clear()
             return False
         if now_s < self._look_s:
             return True
         self._look_s = now_s + _LOOK_S
-        top = executor.stack[-1:]
+        top = executor.main.stack[-1:]
         waits = [
             (uid, wait.stamp)
-            for uid, wait in list(executor.waits.items())
+            for uid, wait in list(executor.waits.by_uid.items())
             if wait.task.lane == OWN_THREAD or wait.task in top
         ]
         awaiting = {}
@@ -121,11 +122,11 @@ class Cycles:
     def _coroutines(self) -> Iterator[Task]:
         """Those that run one at a time in their tessera."""
         executor = self._executor
-        for consumer in list(executor.consumers.values()):
+        for consumer in list(executor.coroutines.consumers.values()):
             task = consumer.task
             if task is not None and task.state == RUNNING:
                 yield task
-        for task in list(executor.stalled):
+        for task in list(executor.main.stalled):
             if _is_coroutine(task):
                 yield task
 
@@ -142,7 +143,7 @@ class Cycles:
             item.future = None
         elif item.future is not future:
             item.future = future
-            item.stamp = self._executor.new_stamp()
+            item.stamp = self._executor.waits.new_stamp()
             item.loose = False
         return calls
 
@@ -175,10 +176,10 @@ class Cycles:
 
     def _of_thread(self, task: Task) -> list[Edge]:
         executor = self._executor
-        stack = list(executor.stack)
+        stack = list(executor.main.stack)
         above = stack[stack.index(task) + 1 :] if task in stack else []
         edges = [Edge(above[0].uid, self.incarnation, UNDER)] if above else []
-        wait = executor.waits.get(task.uid)
+        wait = executor.waits.by_uid.get(task.uid)
         if wait is not None:
             kind = BELOW if above else BLOCKED
             to, owner = wait.call.uid, wait.call.stream.owner
@@ -226,10 +227,10 @@ class Cycles:
     def _of_handed(self, task: Task) -> list[Edge]:
         """It is in the queue of the main thread."""
         executor = self._executor
-        stack = list(executor.stack)
+        stack = list(executor.main.stack)
         tessera = task.tessera
         edges = self._arguments(task)
-        for other in list(executor.stalled):
+        for other in list(executor.main.stalled):
             if other.tessera is tessera and other is not task:
                 edges.append(self._behind(other))
         # What is no object's has no state that two calls could spoil.
@@ -249,12 +250,12 @@ class Cycles:
             return [t for t in tasks if _makes(t, tessera) and not t.settled]
         if tessera.limit > 1:
             return []
-        found: list[Task | None] = [*executor.stack, *executor.stalled]
-        found += executor.deferred_tasks()
-        consumer = executor.consumers.get(tessera.uid)
+        found: list[Task | None] = [*executor.main.stack, *executor.main.stalled]
+        found += executor.main.deferred_tasks()
+        consumer = executor.coroutines.consumers.get(tessera.uid)
         if consumer is not None:
             found.append(consumer.task)
-        found.append(executor.on_thread_of(tessera))
+        found.append(executor.threads.task_of(tessera))
         return [
             other
             for other in dict.fromkeys(found)
@@ -267,11 +268,11 @@ class Cycles:
     def run_under(self, uid: int, top: int) -> None:
         task = self._runtime.worker.tasks.get(uid)
         if task is not None:
-            self._executor.run_under(task, top)
+            self._executor.main.run_under(task, top)
 
     def refuse(self, uid: int, stamp: int, text: str) -> None:
         error = CycleError(text, task_name(uid))
-        if self._executor.refuse(uid, stamp, error):
+        if self._executor.waits.refuse(uid, stamp, error):
             return
         item = self._awaiting.get(uid)
         task = self._runtime.worker.tasks.get(uid)

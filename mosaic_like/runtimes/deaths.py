@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .. import ids
-from ..core.caller import RELEASED, Arrived, Call
+from ..core.call import RELEASED, Call
+from ..core.payloads import Arrived
 from ..core.verdicts import Remains, Verdicts, decode
 from ..errors import (
     MonitorLost,

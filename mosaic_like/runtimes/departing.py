@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 from ..comms import messages as wire
 from ..core.leaving import Departure, Drained
 from ..ids import short
-from .leavers import OWNERS
-from .peers import framed_message
+from .leavers import is_owner
+from .peer import framed_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..core.task import Task
     from .actor import ActorRuntime
-    from .peers import Peer
+    from .peer import Peer
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Departing:
         )
         for incarnation, up_to in runtime.leavers.take_early().items():
             self.state.seen(incarnation, up_to)
-        self._take_create = runtime._on_create
+        self._take_create = runtime.handling.on_create
         # One by one, since each call is looked at.
         runtime.peers.deliver = runtime.deliver_singly
 
@@ -78,7 +78,7 @@ class Departing:
 
     def joined(self, uid: str, incarnation: int) -> None:
         """Somebody has come."""
-        if uid.partition(":")[0] in OWNERS:
+        if is_owner(uid):
             self.state.joined(incarnation)
 
     def lost(self, incarnation: int) -> None:

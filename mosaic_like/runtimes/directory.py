@@ -17,7 +17,6 @@ import fcntl
 import json
 import os
 import re
-import secrets
 import stat
 import sys
 from pathlib import Path
@@ -62,7 +61,7 @@ class RunDirectory:
             base_fd = _open_base(base)
             try:
                 _clean(base_fd)
-                name = secrets.token_hex(6)
+                name = os.urandom(6).hex()
                 fd = _make(base_fd, name)
             except BaseException:
                 os.close(base_fd)
@@ -115,7 +114,7 @@ class RunDirectory:
         body = json.dumps(content).encode()
         if len(body) > KEY_BYTES:
             raise ValueError(f"a key file of {len(body)} bytes, at most {KEY_BYTES}")
-        draft = f"{KEY_NAME}.{secrets.token_hex(4)}"
+        draft = f"{KEY_NAME}.{os.urandom(4).hex()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(draft, flags, 0o600, dir_fd=self._fd)
         try:
@@ -203,6 +202,21 @@ def parse_key(body: bytes, path: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConnectError(f"{path} is not a key file: it is not a JSON object")
     return content
+
+
+def log_file(name: str) -> tuple[Path, int]:
+    """A new file beside the run directories, which stays; its path and descriptor.
+
+    Raises:
+        PermissionError: as for ``RunDirectory.create``.
+    """
+    base = _base()
+    base_fd = _open_base(base)
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        return base / name, os.open(name, flags, 0o600, dir_fd=base_fd)
+    finally:
+        os.close(base_fd)
 
 
 def run_directories() -> list[Path]:

@@ -9,11 +9,10 @@ from .. import ids
 from ..comms import messages as wire
 from ..comms.causes import Cause
 from ..comms.exceptions import dump_error
-from ..core.caller import RELEASED, Call
+from ..core.call import RELEASED, Call
 from ..core.leaving import Drained
 from ..core.limits import Late, Orphaned
-from ..core.task import RUNNING, Task
-from ..core.worker import CONSTRUCTOR
+from ..core.task import CONSTRUCTOR, RUNNING, Task
 from ..errors import (
     MonitorLost,
     MosaicError,
@@ -58,7 +57,7 @@ class Failures:
         runtime = self._runtime
         where = f"{ids.short(runtime.uid)} ({runtime.me.host}, pid {runtime.me.pid})"
         note = f"  in {_task_name(task)} on {where} · task {ids.task_name(task.uid)}"
-        note += f" · attempt {runtime.executor.attempt(task)}"
+        note += f" · attempt {runtime.executor.attempts.of(task)}"
         if isinstance(error, ValueError) and "read-only" in str(error):
             note += f"\n  {_READ_ONLY}"
         return dump_error(error, self._serializer, note=note)
@@ -213,7 +212,7 @@ class Failures:
         runtime = self._runtime
         name, uid = _task_name(task), ids.task_name(task.uid)
         started = task.state == RUNNING
-        goes_on = task.uid in runtime.worker.abandoned
+        goes_on = task.uid in runtime.worker.stopping.abandoned
         if type(why) is Late:
             what = "has not stopped yet" if goes_on else "was stopped"
             return self._late(task, why, started, what)

@@ -17,10 +17,9 @@ from .. import ids
 from ..comms import messages as wire
 from ..comms.exceptions import dump_error
 from ..comms.messages import Submit
-from ..core.caller import Call, Stream, rare
+from ..core.call import Call, Stream, rare
 from ..core.retries import ON, RetryPolicy
-from ..core.task import DONE
-from ..core.worker import CONSTRUCTOR
+from ..core.task import CONSTRUCTOR, DONE
 from ..errors import PoisonedCall, Verdict
 from ..proxies.restarts import CHECKPOINT
 from ..proxies.retries import load_retries
@@ -31,10 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..core.restarts import Follower
+    from ..proxies.handles import SupervisedHandle
     from ..proxies.monitoring import Monitor
-    from ..proxies.tessera import SupervisedHandle
     from .actor import ActorRuntime
-    from .peers import Peer
+    from .peer import Peer
 
 _SWEEP = 256  # calls kept, at least, before those that have ended are looked for
 _MOST_DEATHS = 2  # of workers that ran a call
@@ -192,8 +191,8 @@ class Following:
         """The worker of this life is about to leave: what is not sent waits here."""
         if followed.leaving is None:
             followed.leaving = followed.stream
-            held = self._runtime.caller.take_held(followed.stream)
-            self._runtime.caller.hold_again(self._renew(followed), held)
+            held = self._runtime.caller.held.take(followed.stream)
+            self._runtime.caller.held.hold_again(self._renew(followed), held)
 
     def detach(self, followed: Followed, cause: tuple[wire.Member, str]) -> None:
         """The worker of this life is lost: take back what is to go to the next."""
@@ -217,7 +216,7 @@ class Following:
             for call in [c for c in caller.calls.values() if c.stream is old]:
                 if call.uid not in taken and call.method != CONSTRUCTOR:
                     caller.lose(call, cause)  # a remote generator
-        again += caller.take_held(followed.stream)
+        again += caller.held.take(followed.stream)
         for call, *_ in again:
             if call.state < DONE:
                 item = rare(call)
@@ -225,7 +224,7 @@ class Following:
                 item.lost_s = caller.now_s
                 if item.watched is not None:
                     item.watched.look(call)
-        caller.hold_again(followed.stream, again)
+        caller.held.hold_again(followed.stream, again)
         caller.stream_failed(old, cause)
 
     def _renew(self, followed: Followed) -> Stream:

@@ -33,10 +33,10 @@ from typing import NoReturn
 import msgspec
 
 from ..errors import ConnectError
+from .booting import PACKET_BYTES, open_pidfd
 from .directory import RunDirectory
 
 # Well below the default buffer of a socket (208 KiB): a packet is sent whole or not.
-PACKET_BYTES = 128 * 1024
 MAX_FDS = 64  # the kernel takes 253 in one packet
 
 _PR_SET_PDEATHSIG = 1
@@ -137,20 +137,6 @@ def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
 def decode_report(body: bytes) -> Report:
     report: Report = _reports.decode(body)
     return report
-
-
-def open_pidfd(pid: int) -> int | None:
-    """A descriptor that becomes readable when this process ends; None without support.
-
-    The caller makes sure that the pid is still that of the process it means: its own
-    child that has not been reaped, or its parent, with os.getppid() looked at after.
-    """
-    if not hasattr(os, "pidfd_open"):
-        return None
-    try:
-        return os.pidfd_open(pid)
-    except OSError:  # an old kernel, a sandbox that forbids it, or no such process
-        return None
 
 
 class _Connection:

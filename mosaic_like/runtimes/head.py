@@ -13,9 +13,9 @@ from ..core.silence import LOST_S, Presence
 from ..core.task import DONE
 from ..ids import MONITOR_INCARNATION
 from ..text import printable
+from .booting import open_pidfd
 from .failures import no_cluster
 from .output import show
-from .processes import open_pidfd
 from .user import UserRuntime
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Head(UserRuntime):
         self.monitor_ended: asyncio.Future[None] = loop.create_future()
         # How a worker ended that never joined: told while the cluster starts.
         self.stillborn: asyncio.Future[str] = loop.create_future()
+        self.never_joined: dict[str, str] = {}  # the same of all of them, by uid
         self.hold: Any = None  # who started it, and so knows how it ends
         self._pidfd: int | None = None
 
@@ -171,10 +172,11 @@ class Head(UserRuntime):
         show(message.stream, message.label, message.text)
 
     def _on_exited(self, message: wire.Exited, buffers: Any, sender: int) -> None:
+        how = printable(f"{message.uid} (pid {message.pid}) {message.how}")
+        self.never_joined[message.uid] = how
         if not self.stillborn.done():
-            self.stillborn.set_result(
-                printable(f"{message.uid} (pid {message.pid}) {message.how}")
-            )
+            self.stillborn.set_result(how)
+        self._membership_changed()
 
     def _on_stopped(self, message: wire.Stopped, buffers: Any, sender: int) -> None:
         if not self.stopped.done():

@@ -16,11 +16,11 @@ import msgspec
 from .. import ids
 from ..comms import messages as wire
 from ..comms.exceptions import dump_error
-from ..core.caller import DROPPED, Call, Stream, rare
+from ..core.call import DROPPED, Call, Stream, rare
 from ..core.restarts import Home, HomeState, Sends, Step
 from ..core.task import DONE
 from ..errors import ProtocolError, RuntimeDisconnectedError, Verdict, WorkerDied
-from ..proxies.tessera import TesseraHandle
+from ..proxies.handles import TesseraHandle
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..comms.messages import Member
     from .actor import ActorRuntime
     from .following import Followed, Following
-    from .peers import Peer
+    from .peer import Peer
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ class Homes:
         options = msgspec.structs.replace(options, supervised=life)
         call = inner.call
         assert call is not None, "it is the construction"
-        self._runtime._watch(call, functools.partial(self._constructed, made, call))
+        self._runtime.watch(call, functools.partial(self._constructed, made, call))
         self._runtime.placing.place(
             inner, cls, payload, options, where, extra, self._placed
         )
@@ -143,7 +143,7 @@ class Homes:
         if made.inner is None or made.inner.call is not call:
             return
         if call.state != DONE:
-            # Every call on it says it again; see ActorRuntime._drop_handle.
+            # Every call on it says it again; see Dropping._drop_handle.
             rare(call).unheard = True
             self._end(made, call.result)
         elif made.home.state is HomeState.STARTING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
 from ..comms.messages import SEGMENT
-from ..core.caller import Arrived
+from ..core.payloads import Arrived
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
 from ..comms.exceptions import dump_error
-from ..core.caller import Arrived
+from ..core.payloads import Arrived
 from ..core.task import Task
 from ..errors import ProtocolError, RuntimeDisconnectedError
 from ..ids import maker
@@ -48,7 +48,7 @@ class Inheriting:
         worker.tasks[uid] = task
         self._given.setdefault(sender, []).append(uid)
         if type(value) is not Arrived:
-            worker.inherit(task, value, message.reason)
+            worker.given.inherit(task, value, message.reason)
             return
         self._coming[sender] = self._coming.get(sender, 0) + 1
         task.buffers = value
@@ -61,9 +61,9 @@ class Inheriting:
         if value.size:
             error = RuntimeDisconnectedError(f"its value is lost: {value.shared.why}")
             data = dump_error(error, self._runtime.serializer)
-            worker.inherit(task, data, wire.LOST)
+            worker.given.inherit(task, data, wire.LOST)
         else:
-            worker.inherit(task, value.buffers)
+            worker.given.inherit(task, value.buffers)
         if sender in self._coming:  # it is there to hear it
             self._coming[sender] -= 1
             self._answer(sender)

@@ -11,17 +11,16 @@ import marshal
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..comms.messages import PICKLED, Done
-from ..comms.serialization import PLAIN
 from ..core.task import DONE, RUNNING, Task
+from ..core.telling import TRAVELLING_BYTES
 from ..core.tessera import INLINE
-from ..core.worker import TRAVELLING_BYTES
+from .port import SCALARS
 
 if TYPE_CHECKING:
     from contextvars import ContextVar
 
     from .journal import Journal
 
-_SCALARS = PLAIN - {bytes}
 _loads = marshal.loads
 _dumps = marshal.dumps
 
@@ -87,7 +86,7 @@ def run_inline(
             except BaseException as raised:
                 error = raised
             else:
-                if type(value) in _SCALARS:
+                if type(value) in SCALARS:
                     result = _dumps(value, 2)
                     if len(result) <= TRAVELLING_BYTES and not (lines or out or err):
                         journal.view[mark + 1] = task.uid

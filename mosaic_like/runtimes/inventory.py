@@ -67,7 +67,7 @@ class Inventory:
     def _values(self) -> Iterator[KnownValue]:
         worker = self._runtime.worker
         told = set()
-        for task in (*worker.tasks.values(), *worker.copies.values()):
+        for task in (*worker.tasks.values(), *worker.given.copies.values()):
             if task.size < LEAST_BYTES or type(task.outcome) is not wire.Done:
                 continue
             told.add(id(task.result))

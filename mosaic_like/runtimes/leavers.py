@@ -15,10 +15,15 @@ from ..ids import short
 
 if TYPE_CHECKING:
     from ..comms.messages import Member
-    from ..core.caller import Call
+    from ..core.call import Call
     from .actor import ActorRuntime
 
-OWNERS = frozenset({"head", "worker", "warehouse"})  # they hold or own objects
+_OWNERS = frozenset({"head", "worker", "warehouse"})
+
+
+def is_owner(uid: str) -> bool:
+    """A runtime with this uid may hold or own objects."""
+    return uid.partition(":")[0] in _OWNERS
 
 
 class _Withheld(list[int]):
@@ -121,7 +126,7 @@ class Leavers:
         heir = runtime.outbox(message.heir)
         if heir is None:
             return
-        runtime.caller.moved(owner, heir)
+        runtime.caller.asking.moved(owner, heir)
         runtime.grants.moved(owner, message.heir)
         for one in kept:
             heir.send(one)
@@ -132,7 +137,7 @@ class Leavers:
 
     def release(self, call: Call) -> None:
         """A task is not held here any more, whose owner has left."""
-        heir = self._runtime.caller.heirs.get(call.stream.owner)
+        heir = self._runtime.caller.asking.heirs.get(call.stream.owner)
         outbox = None if heir is None else self._runtime.outbox(heir)
         if outbox is not None:
             outbox.releases.append(call.uid)

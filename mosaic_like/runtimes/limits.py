@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import ids
 from ..comms import messages as wire
-from ..core.caller import rare
+from ..core.call import rare
 from ..core.limits import (
     GRACE_S,
     Deadlines,
@@ -29,7 +29,7 @@ from ..core.task import CANCELLED, DONE, FAILED
 if TYPE_CHECKING:
     import asyncio
 
-    from ..core.caller import Call
+    from ..core.call import Call
     from ..core.task import Task
     from .actor import ActorRuntime
 
@@ -58,7 +58,7 @@ class Limiting:
 
     def inherit(self, task: Task, call: Call, extra: wire.Extra) -> None:
         """A call is made inside another: it has no more time than that; any thread."""
-        around = self._runtime.worker.limits.get(task.uid)
+        around = self._runtime.worker.stopping.limits.get(task.uid)
         if around is None:
             return
         extra.remaining_s = max(around.deadline_s - now(), 0.0)
@@ -141,7 +141,7 @@ class Limiting:
 
     def limited(self, task: Task) -> bool:
         """A call has come with a time; False: it is over."""
-        if self._runtime.worker.limit(task, now()) is None:
+        if self._runtime.worker.stopping.limit(task, now()) is None:
             return False
         self._arm()
         return True
@@ -166,24 +166,24 @@ class Limiting:
     def retrying(self, task: Task, attempt: int) -> None:
         """A call that had failed, or was late, runs again."""
         self._graces.drop(task.uid)
-        self._runtime.worker.retrying(task, attempt, now())
+        self._runtime.worker.stopping.retrying(task, attempt, now())
         self._arm()
 
     def retry_later(self, task: Task, attempt: int, delay_s: float) -> bool:
         """The next attempt of a call waits; False: it is to end instead."""
         self._graces.drop(task.uid)
-        waits = self._runtime.worker.retry_later(task, attempt, delay_s)
+        waits = self._runtime.worker.stopping.retry_later(task, attempt, delay_s)
         self._arm()
         return waits
 
     def retry_now(self, task: Task, attempt: int) -> bool:
         """It begins; True: at once."""
-        at_once = self._runtime.worker.retry_now(task, attempt, now())
+        at_once = self._runtime.worker.stopping.retry_now(task, attempt, now())
         self._arm()
         return at_once
 
     def _abandon(self, uid: int) -> None:
-        task = self._runtime.worker.abandon(uid)
+        task = self._runtime.worker.stopping.abandon(uid)
         if task is None or self._runtime.stopping:
             return
         name = task.tessera.options.name
@@ -214,7 +214,7 @@ class Limiting:
             self._calls,
             self._pursuit,
             self._graces,
-            self._runtime.worker.limits,
+            self._runtime.worker.stopping.limits,
         )
         moments = [s.first_s for s in sources if s.first_s is not None]
         if not moments:
@@ -236,7 +236,7 @@ class Limiting:
             return
         now_s = now()
         runtime.caller.now_s = time.time()
-        runtime.worker.late(now_s)
+        runtime.worker.stopping.late(now_s)
         for uid in self._graces.due(now_s):
             self._abandon(uid)
         for limit in self._calls.due(now_s):

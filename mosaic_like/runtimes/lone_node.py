@@ -22,7 +22,7 @@ import msgspec
 from ..comms import messages as wire
 from ..config import Config, usable_cores
 from ..core.reach import is_near
-from ..core.silence import FENCE_S, Presence
+from ..core.silence import Presence, fence_s
 from ..errors import ConnectError
 from ..ids import MONITOR_INCARNATION
 from .loops import new_own_loop, tune_collector
@@ -61,7 +61,8 @@ class LoneNode(Node):
     def on_welcome(self, message: wire.Welcome, buffers: Any, sender: int) -> None:
         asked = msgspec.msgpack.decode(self._spec.config)
         self.config = options_for(message.settings, asked)
-        self.silence_s = self.config.node_timeout_s - FENCE_S
+        limit_s = self.config.node_timeout_s
+        self.silence_s = limit_s - fence_s(limit_s)
         self._spec = msgspec.structs.replace(
             self._spec,
             config=self.config.to_bytes(),

@@ -47,3 +47,12 @@ def tune_collector(threshold: int) -> None:
     """For processes that are ours alone: fewer passes over what never dies."""
     if threshold:
         gc.set_threshold(threshold, 20, 50)
+
+
+def on_a_loop() -> bool:
+    """This thread runs a loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

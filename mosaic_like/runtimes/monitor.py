@@ -13,12 +13,13 @@ from ..config import Config
 from ..core.monitor import OF_NODES, MonitorState
 from ..core.names import NameTable
 from ..core.reach import endpoint, is_near
+from ..core.senders import Kind, kind_of
 from ..core.silence import Presence, suspect_s
 from ..core.slots import SlotTable
 from ..errors import ProtocolError
 from .base import PYTHON, Base
+from .booting import open_pidfd
 from .loops import new_own_loop, tune_collector
-from .processes import open_pidfd
 from .spec import Spec, decode
 
 logger = logging.getLogger(__name__)
@@ -213,8 +214,13 @@ class Monitor(Base):
             and message.uid.startswith("worker")
         ):
             # It never joined: who waits for it at the start wants to know.
-            for head in self.of_kind("head"):
-                self._send([(head.incarnation, message)])
+            self._send(
+                [
+                    (other.incarnation, message)
+                    for other in self.members.values()
+                    if kind_of(other.uid) is Kind.HEAD
+                ]
+            )
 
     def _ends(self, member: wire.Member, message: wire.Exited, sender: int) -> None:
         """A member has ended, or is about to and says so itself."""

@@ -11,21 +11,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
-from ..core.caller import RELEASED
+from ..core.call import RELEASED
 from ..core.names import NamesHere
 from ..core.references import Grant
 from ..core.task import DONE
 from ..core.tessera import TesseraState
 from ..ids import MONITOR_INCARNATION
-from ..proxies.tessera import NOTHING, READY, TesseraHandle
+from ..proxies.methods import NOTHING
+from ..proxies.tessera import READY
 from ..text import printable
 from .failures import no_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..core.caller import Call
+    from ..core.call import Call
     from ..core.tessera import Tessera
+    from ..proxies.handles import TesseraHandle
     from .actor import ActorRuntime
 
 _BUILT = b"N"  # what a construction gives, as the serializer has it
@@ -124,7 +126,7 @@ class Names:
         handle.uid = message.tessera
         handle.stream = call.stream = stream
         runtime.silence_as(old, stream)
-        held = caller.move(old, stream)
+        held = caller.held.move(old, stream)
         if message.built and stream.error is None:
             stream.credit -= 1  # which the end of any call gives back
             call.hold = RELEASED
@@ -133,7 +135,7 @@ class Names:
         else:
             call.method = READY
             caller.submit(call, NOTHING, extra, handle)
-        caller.resume(stream, held)
+        caller.held.resume(stream, held)
         runtime.placing.place_waiting()
 
     def _granted(self, message: wire.Claimed) -> Grant:

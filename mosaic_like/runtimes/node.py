@@ -12,27 +12,33 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..comms import messages as wire
-from ..config import FULL_TRACEBACK, Config
+from ..config import DYNAMIC, Config
 from ..core import verdicts
 from ..core.node import MOST, PERIOD_S, Replacements
 from ..core.reach import is_near
+from ..environment import FULL_TRACEBACK
 from ..errors import ConnectError, MosaicError
 from ..ids import MONITOR_INCARNATION, short
 from ..text import printable
 from . import journal, orders
 from .base import JOIN_TIMEOUT_S, Base
+from .booting import open_pidfd
 from .departing import ANSWER_S, HAND_ON_S
 from .interrupts import SIGNAL
 from .loops import new_own_loop, tune_collector
 from .oom import MemoryWatch, near_limit
-from .processes import Child, ForkServer, describe_status, gone_text, open_pidfd
+from .processes import Child, ForkServer, describe_status, gone_text
 from .spec import Spec, decode
 
 if TYPE_CHECKING:
-    from .peers import Peer
+    from .peer import Peer
 
 logger = logging.getLogger(__name__)
 
+_ENTRIES = {
+    "worker": "mosaic_like.runtimes.worker_process:main",
+    "warehouse": "mosaic_like.runtimes.warehouse:main",
+}
 # What numeric libraries read when they are imported.
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -161,7 +167,7 @@ class Node(Base):
             environment[FULL_TRACEBACK] = "1"
         try:
             self._children[uid] = self._server.spawn(
-                f"mosaic_like.runtimes.{uid.split(':')[0]}:main",
+                _ENTRIES[uid.split(":")[0]],
                 spec.encode(),
                 environment=environment,
                 death_signal=True,
@@ -272,7 +278,7 @@ class Node(Base):
         """End when all that was started here has left."""
         if self._children or self.stopping:
             return
-        if len(self.of_kind("node")) == 1:
+        if len(self.of_kind("node")) == 1 and self.config.mode != DYNAMIC:
             self._why = f"{self.uid}, the last node, was drained"
             self.stop()
             return

@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
-from ..core.caller import rare
+from ..core.call import rare
 from ..core.task import DONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..core.caller import Call
+    from ..core.call import Call
     from ..proxies.records import TaskInfo
     from ..proxies.task import Transition
     from ..tasks.recording import Recorder

@@ -19,7 +19,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..text import printable
-from .executor import CURRENT
+from .port import CURRENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from ..comms import direct
 from ..comms import messages as wire
 from ..comms.serialization import Referent
-from ..core.caller import Arrived, Call
+from ..core.call import Call
 from ..core.parts import Parts
+from ..core.payloads import Arrived
 from ..core.task import DONE
+from ..proxies.handles import TesseraHandle
 from ..proxies.task import TaskHandle, TaskProxy
-from ..proxies.tessera import TesseraHandle
 
 if TYPE_CHECKING:
     from ..comms.serialization import Handle, Payload

@@ -17,18 +17,18 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from .. import ids
 from ..comms import messages as wire
-from ..core.caller import DROPPED, FOREIGN, RELEASED, Call, Stream
+from ..core.call import DROPPED, FOREIGN, RELEASED, Call, Stream
 from ..core.placement import STRATEGIES, RoundRobin, Strategy
-from ..proxies.tessera import TesseraHandle
-from .executor import CURRENT
+from ..proxies.handles import TesseraHandle
 from .failures import no_cluster
+from .port import CURRENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..comms.serialization import Payload
     from .actor import ActorRuntime
-    from .peers import Peer
+    from .peer import Peer
 
 
 class Placing:
@@ -201,7 +201,7 @@ class Placing:
                 self._runtime.before(outbox, cls)
                 cls = cls.data
             self._runtime.caller.create(call, cls, payload, options, extra)
-            self._runtime.caller.release_held(stream)
+            self._runtime.caller.held.release(stream)
             return True
 
         if self._unplaced or not try_now():
@@ -281,8 +281,8 @@ class Placing:
         # Calls that mention what has its place now.
         for stream in self._all():
             if stream.held:
-                self._runtime.caller.release_held(stream)
-        self._runtime.caller.feed()
+                self._runtime.caller.held.release(stream)
+        self._runtime.caller.held.feed()
 
     def met(self, uid: int, owner: int, label: str) -> Stream:
         """To call a tessera that somebody else made, or that was met before."""
@@ -326,7 +326,7 @@ class Placing:
         outbox = self._runtime.outbox(owner)
         if outbox is not None:
             self._runtime.caller.placed(stream, outbox)
-            self._runtime.caller.release_held(stream)
+            self._runtime.caller.held.release(stream)
         return outbox is not None or self._runtime.is_lost(owner)
 
     def foreign(self, owner: int) -> Stream:

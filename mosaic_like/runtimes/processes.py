@@ -12,54 +12,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import json
 import os
 import select
 import signal
 import socket
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import RuntimeDisconnectedError, Verdict
 from . import forkserver
-from .forkserver import PACKET_BYTES
-from .forkserver import open_pidfd as open_pidfd  # offered here to everybody
+from .booting import PRELOAD, Booted, boot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-PRELOAD = ("asyncio", "uvloop", "zmq", "msgspec")
-
-_CONTROL = 3  # the number of the control socket in the server
-
-# The first thing that the server runs. Until the owner's sys.path has come, nothing may
-# be imported from the working directory, and the package only from where it is here.
-_BOOT = f"""\
-def boot():
-    import sys
-    sys.path[:] = [entry for entry in sys.path if entry]
-    import json, os
-    fd = int(sys.argv[1])
-    body = os.read(fd, {PACKET_BYTES})
-    if not body:
-        os._exit(0)
-    first = json.loads(body)
-    sys.path[:] = first["path"]
-    sys.argv[:] = [""]
-    from importlib import import_module
-    from importlib.machinery import PathFinder
-    from importlib.util import module_from_spec
-    spec = PathFinder.find_spec(first["package"], [first["root"]])
-    if spec is not None and spec.origin is not None:
-        module = sys.modules[first["package"]] = module_from_spec(spec)
-        spec.loader.exec_module(module)
-    server = import_module(first["server"])
-    server.main(fd, first["owner"], first["modules"], first["directory"])
-boot()
-"""
 
 
 class Child:
@@ -155,9 +120,9 @@ class ForkServer:
         self.lost = False  # the socket has come to its end
         self.on_lost: Callable[[], None] | None = None
         self._control = control
-        # Our child, just made: the pid is its own. With this it is reaped later without
-        # a chance to take another's status, whoever else reaps in this process.
-        self._pidfd = open_pidfd(pid) if pid else None
+        # With this it is reaped later without a chance to take another's status,
+        # whoever else reaps in this process.
+        self._pidfd: int | None = None
         self._timeout_s = timeout_s
         self._maker = os.getpid()
         self._numbers = 0
@@ -183,34 +148,14 @@ class ForkServer:
                 this process.
             timeout_s: for waits that are given no time of their own.
         """
-        if not sys.executable:
-            raise RuntimeError(
-                "sys.executable is empty: the interpreter that is to run the workers "
-                "is not known; set sys.executable to its path"
-            )
-        package = __name__.partition(".")[0]
-        first = {
-            "path": [entry for entry in sys.path if isinstance(entry, str)],
-            "package": package,
-            "root": str(Path(__file__).absolute().parents[2]),
-            "server": forkserver.__name__,
-            "owner": os.getpid(),
-            "modules": list(modules),
-            "directory": directory,
-        }
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            body = json.dumps(first).encode()
-            if len(body) > PACKET_BYTES:
-                raise ValueError(f"sys.path is too long: {len(body)} bytes")
-            ours.send(body)  # before there is a server: it will not have to wait
-            pid = _posix_spawn(theirs.fileno(), environment or {})
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        return cls(ours, pid, timeout_s)
+        return cls.of(boot(directory, modules, environment), timeout_s)
+
+    @classmethod
+    def of(cls, booted: Booted, timeout_s: float = 30.0) -> ForkServer:
+        """Speak to the server that was started before all this was imported."""
+        server = cls(booted.control, booted.pid, timeout_s)
+        server._pidfd = booted.pidfd
+        return server
 
     @classmethod
     def adopt(cls, control: int, *, timeout_s: float = 30.0) -> ForkServer:
@@ -446,65 +391,6 @@ def describe_status(status: int) -> str:
 def gone_text(pid: int) -> str:
     """That a fork server is lost, for people."""
     return f"the fork server (pid {pid}), which makes the workers, has ended"
-
-
-def interpreter_flags() -> list[str]:
-    """The options that make another interpreter behave like this one."""
-    flags = sys.flags
-    counts = {
-        "d": flags.debug,
-        "O": flags.optimize,
-        "B": flags.dont_write_bytecode,
-        "S": flags.no_site,
-        "v": flags.verbose,
-        "b": flags.bytes_warning,
-        "q": flags.quiet,
-    }
-    if flags.isolated:
-        counts["I"] = 1  # says the next three as well
-    else:
-        counts["E"] = flags.ignore_environment
-        counts["s"] = flags.no_user_site
-        counts["P"] = int(flags.safe_path)
-    arguments = ["-" + letter * count for letter, count in counts.items() if count]
-    arguments += [f"-W{option}" for option in sys.warnoptions]
-    for name, value in sys._xoptions.items():
-        arguments.append(f"-X{name}" if value is True else f"-X{name}={value}")
-    return arguments
-
-
-def _posix_spawn(control: int, changes: Mapping[str, str | None]) -> int:
-    environment = dict(os.environ)
-    for name, value in changes.items():
-        if value is None:
-            environment.pop(name, None)
-        else:
-            environment[name] = value
-    # Far from 0 to 3, so that the actions below cannot overwrite it, and never
-    # inheritable here, where another thread may start a process at this moment.
-    source = fcntl.fcntl(control, fcntl.F_DUPFD_CLOEXEC, 16)
-    actions: list[tuple[object, ...]] = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
-    ]
-    for fd in (1, 2):
-        try:
-            os.fstat(fd)
-        except OSError:  # closed here: the number must not be taken by something else
-            actions.append((os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_WRONLY, 0))
-    actions.append((os.POSIX_SPAWN_DUP2, source, _CONTROL))
-    signals = signal.valid_signals()
-    try:
-        return os.posix_spawn(
-            sys.executable,
-            [sys.executable, *interpreter_flags(), "-c", _BOOT, str(_CONTROL)],
-            environment,
-            file_actions=actions,
-            # All are blocked until it ignores what it has to ignore.
-            setsigmask=signals,
-            setsigdef=signals - {signal.SIGKILL, signal.SIGSTOP},
-        )
-    finally:
-        os.close(source)
 
 
 def _gone(message: str) -> RuntimeDisconnectedError:

@@ -18,7 +18,7 @@ from ..core.task import DONE
 if TYPE_CHECKING:
     import asyncio
 
-    from ..core.caller import Call
+    from ..core.call import Call
     from .user import UserRuntime
 
 
@@ -33,7 +33,7 @@ class _Watch:
         self._runtime = runtime
         self._call = call
         self._future = future
-        runtime._watch(call, self)
+        runtime.watch(call, self)
         self._waiters = call.waiters
 
     def __call__(self) -> None:

@@ -13,24 +13,24 @@ from weakref import WeakValueDictionary
 from .. import ids
 from ..comms import messages as wire
 from ..comms.exceptions import dump_error
-from ..core.caller import Stream
+from ..core.call import Stream
 from ..core.references import Grant
 from ..core.restarts import Follower, Step
 from ..core.tessera import TesseraState
 from ..errors import ProtocolError, RuntimeDisconnectedError, Verdict
+from ..proxies.handles import SupervisedHandle
 from ..proxies.limits import limits_of
 from ..proxies.monitoring import TesseraChange
-from ..proxies.tessera import SupervisedHandle
 from .failures import no_cluster
 from .following import Followed, Following
 from .homes import Homes
 
 if TYPE_CHECKING:
     from ..comms.messages import Member
-    from ..core.caller import Call
+    from ..core.call import Call
     from ..core.tessera import Tessera
+    from ..proxies.handles import TesseraHandle
     from ..proxies.monitoring import Monitor
-    from ..proxies.tessera import TesseraHandle
     from .actor import ActorRuntime
 
 
@@ -266,7 +266,7 @@ class Restarts:
             peer = runtime.outbox(owner)
             if peer is not None:
                 self._following.place(followed, stream, peer)
-                runtime.caller.release_held(stream)
+                runtime.caller.held.release(stream)
             return peer is not None
 
         if owner in runtime.leavers.leaving:

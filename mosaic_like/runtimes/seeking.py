@@ -19,7 +19,7 @@ from .. import ids
 from ..comms import messages as wire
 from ..comms.checks import check_extra
 from ..comms.serialization import Payload
-from ..core.caller import Call, Stream, rare
+from ..core.call import Call, Stream, rare
 from ..core.senders import Kind, kind_of
 from ..core.task import CANCELLED, DONE
 from ..errors import ProtocolError
@@ -69,7 +69,7 @@ class Seeking:
         self._runtime.handlers.update(
             {wire.Seek: self._on_seek, wire.Resent: self._on_resent}
         )
-        self._runtime.caller.seek = self.seek
+        self._runtime.caller.asking.seek = self.seek
 
     # -- who waits ---------------------------------------------------------------------
 
@@ -107,16 +107,16 @@ class Seeking:
             if sought.asked == incarnation:
                 del self._sought[uid]
                 self._lose(uid, sought)
-        for waiting in list(caller.awaited.values()):
+        for waiting in list(caller.asking.awaited.values()):
             for call in waiting:
-                if call.owner == incarnation and incarnation not in caller.heirs:
+                if call.owner == incarnation and incarnation not in caller.asking.heirs:
                     self.seek(call, cause)
         for askers in self._asked.values():
             askers.discard(incarnation)
 
     def _lose(self, uid: int, sought: _Sought) -> None:
         sought.answered()
-        for call in list(self._runtime.caller.awaited.get(uid, ())):
+        for call in list(self._runtime.caller.asking.awaited.get(uid, ())):
             self._runtime.caller.lose(call, sought.cause)
 
     def _on_resent(self, message: wire.Resent, buffers: Any, sender: int) -> None:
@@ -126,7 +126,7 @@ class Seeking:
         sought = self._sought.pop(message.uid, None)
         if sought is None:
             raise ProtocolError("it tells of a task that was not sought")
-        waiting = runtime.caller.awaited.get(message.uid)
+        waiting = runtime.caller.asking.awaited.get(message.uid)
         if message.extra is None or not waiting:
             self._lose(message.uid, sought)
             return
@@ -159,7 +159,7 @@ class Seeking:
             self._asked[uid].add(sender)
         else:
             self._asked[uid] = {sender}
-            runtime._watch(call, lambda: self._ended(call))
+            runtime.watch(call, lambda: self._ended(call))
 
     def placed(self, stream: Stream) -> None:
         """A life has its place: so have the calls that wait for it."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..core.budget import Account
-    from ..core.caller import Arrived
+    from ..core.payloads import Arrived
     from .actor import ActorRuntime
     from .mapping import Maps
 

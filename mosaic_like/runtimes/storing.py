@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from ..comms import messages as wire
 from ..comms.exceptions import dump_error
 from ..comms.serialization import Payload, Referent
-from ..core.caller import COUNTED_BYTES, Call, Stream, rare
+from ..core.call import Call, Stream, rare
 from ..core.placement import STRATEGIES, Strategy
 from ..core.reach import is_near
+from ..core.sending import COUNTED_BYTES
 from ..core.task import DONE, FAILED
 from ..errors import SerializationError
 from ..ids import MONITOR_INCARNATION
@@ -288,14 +289,14 @@ class Storing:
                 found = runtime.causes.get(found, (None, "it is gone"))
             if outbox is not None:
                 runtime.caller.placed(stream, outbox)
-                runtime.caller.release_held(stream)
+                runtime.caller.held.release(stream)
                 return True
             # Known by an owner that is lost, so that calls which mention it go out,
             # and fail as they do for a lost one.
             lost = found[0] if type(found) is tuple else None
             stream.owner = MONITOR_INCARNATION if lost is None else lost.incarnation
             runtime.caller.stream_failed(stream, found)
-            runtime.caller.feed()
+            runtime.caller.held.feed()
             return True
 
         def aim() -> None:

@@ -7,7 +7,6 @@ process consumes. What is decided is decided in ``core/streams.py``.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 import threading
@@ -15,7 +14,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..comms import messages as wire
-from ..core.caller import HELD, Arrived, Call, rare
+from ..core.call import HELD, Call, rare
+from ..core.completion import NONE
+from ..core.payloads import Arrived
 from ..core.streams import (
     STEP_ITEMS,
     WINDOW_ITEMS,
@@ -28,8 +29,8 @@ from ..core.streams import (
 )
 from ..core.task import CANCEL_EVENT, CANCELLED, DONE, ERROR_EVENT, FAILED, Task
 from ..core.tessera import LOOP
-from ..core.worker import NONE
 from ..errors import ProtocolError
+from .loops import on_a_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -323,7 +324,7 @@ class Intakes:
             if not left:
                 rare(call).unheard = call.hold == HELD
             elif call.rare is not None and call.rare.reason == "error":
-                self._runtime._complain(call)
+                self._runtime.unheard_failures.complain(call)
         self._wake(intake)
 
     def _wake(self, intake: Intake) -> None:
@@ -381,27 +382,19 @@ class Intakes:
     def block(self, call: Call, intake: Intake, timeout: float | None) -> None:
         """Block this thread until there is an item, or the end."""
         name = call.name
-        if self._runtime.on_loop or _on_a_loop():
+        if self._runtime.on_loop or on_a_loop():
             raise RuntimeError(
                 f"{name}: to block here would stop the loop that is to bring the "
                 "items; write 'async for item in ...'"
             )
-        executor = self._runtime.executor
-        waiter = executor.waits_here()
+        main = self._runtime.executor.main
+        waiter = main.waits_here()
         if waiter is None:
             event = threading.Event()
             self.when_ready(intake, event.set)
             in_time = event.wait(timeout)
         else:
-            self.when_ready(intake, executor.wake)
-            in_time = executor.wait_on_main(waiter, lambda: intake.ready, call, timeout)
+            self.when_ready(intake, main.wake)
+            in_time = main.wait(waiter, lambda: intake.ready, call, timeout)
         if not in_time:
             raise TimeoutError(f"{name} has yielded nothing in {timeout} s")
-
-
-def _on_a_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

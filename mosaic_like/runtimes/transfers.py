@@ -16,7 +16,7 @@ import msgspec
 from ..comms import messages as wire
 from ..comms.gathering import Payload
 from ..comms.transfers import Arrivals, Arriving, Departures
-from ..core.caller import Arrived
+from ..core.payloads import Arrived
 from ..errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .actor import ActorRuntime
     from .landing import Pool
-    from .peers import Peer
+    from .peer import Peer
 
 logger = logging.getLogger(__name__)
 

@@ -12,17 +12,19 @@ from ..comms import direct
 from ..comms import messages as wire
 from ..comms.exceptions import load_error, not_rebuilt
 from ..comms.serialization import Payload
-from ..core.caller import Arrived, Call, rare
+from ..core.call import Call, rare
 from ..core.parts import Parts
+from ..core.payloads import Arrived
 from ..core.references import Grant
 from ..core.task import DONE, Task
 from ..errors import MosaicError, RuntimeDisconnectedError, SerializationError
+from ..proxies.handles import TesseraHandle
 from ..proxies.outputs import AFTER, NoSuchOutput, TaskOutput
 from ..proxies.task import TaskHandle, TaskProxy
-from ..proxies.tessera import TesseraHandle, proxy_of
+from ..proxies.tessera import proxy_of
 from ..proxies.warehouse import WarehouseObject
-from .executor import ArgumentFailed, Raised
 from .failures import error_of
+from .port import ArgumentFailed, Raised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

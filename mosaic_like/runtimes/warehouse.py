@@ -19,7 +19,7 @@ from ..comms.checks import check_extra
 from ..comms.messages import SEGMENT, Place, SharedBuffers
 from ..comms.serialization import Payload
 from ..config import Config
-from ..core.caller import Arrived
+from ..core.payloads import Arrived
 from ..core.shelf import Shelf
 from ..errors import MonitorLost
 from .actor import ActorRuntime
@@ -33,7 +33,7 @@ from .spec import Spec, decode
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..core.caller import Call
+    from ..core.call import Call
     from ..core.references import Grant
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from ..comms.serialization import Referent
 from ..proxies.task import TaskHandle, TaskProxy
 
 if TYPE_CHECKING:
-    from ..core.caller import Call
+    from ..core.call import Call
 
 
 class Unmapped:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..comms import messages as wire
-from ..core.caller import HELD, Call, rare
+from ..core.call import HELD, Call, rare
 from ..core.dependencies import Dependencies, Rearm, Send, Settle, Stop, Wait
 from ..core.task import (
     ABORT,
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ..core.dependencies import Effect
-    from ..core.dispatch import Entry, FunctionQueue
+    from ..core.dispatch import FunctionQueue
+    from ..core.window import Entry
     from .submission import Functions
 
 _NAMED = 5  # blockers that an error lists
@@ -118,7 +119,7 @@ class Connections:
             alone = len(waiters) == 1
             waiters.append(lambda: self._ended(uid, call, alone))
 
-        self._runtime._watch(call, ended)
+        self._runtime.watch(call, ended)
         waiters = call.waiters
 
     def _need(

@@ -20,8 +20,8 @@ from .. import session
 from ..comms.frames import UNSEEN
 from ..comms.messages import Extra
 from ..comms.serialization import PLAIN, Payload
-from ..core.caller import COUNTED_BYTES
 from ..core.retries import OPTIONS as RETRY_OPTIONS
+from ..core.sending import COUNTED_BYTES
 from ..proxies.limits import put_limits
 from ..proxies.outputs import TaskDone
 from ..proxies.retries import dump_retries
@@ -29,6 +29,7 @@ from ..proxies.schema import Method
 from ..proxies.task import PREPARING, TaskProxy
 from .code import Code, located
 from .concurrency import current_tags
+from .here import Here, ValuesHere
 from .mapping import mapped_arguments, starmap_arguments
 from .options import UNSET, TaskOptions, check_options, merged
 from .picture import note_parents
@@ -77,6 +78,7 @@ class Task(Generic[P, R_co]):
         self._low, self._high = self._method.low, self._method.high
         self._extra = _extra_of(options, code.name)
         self._planner = planner_of(options)
+        self._values_here = ValuesHere()  # of ``run``
         self._is_plain = self._extra is None and not is_needed(options)
         if not self._is_plain:
             self._low, self._high = 1, 0  # never the short way
@@ -204,6 +206,38 @@ class Task(Generic[P, R_co]):
         proxy = prepared.proxy()
         prepared.functions.on_loop(prepared.submit, proxy)
         return proxy
+
+    def run(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Run it in this process, now, with the retries, caching and hooks of the task.
+
+        As a plain call, but for the options: ``max_retries`` and the rest of them,
+        ``timeout``, ``delay``, ``cache_key``, ``persist``, ``cancel_if``, ``on_done``,
+        ``on_failed``, ``on_state``. What the cluster decides does not count: places,
+        limits and ``concurrency``. There need be no runtime. Values are cached for
+        ``run`` alone, but those in a ``store`` are everybody's.
+
+        Returns:
+            The value; of a coroutine function a coroutine, which is to be awaited.
+
+        Raises:
+            Exception: what the last attempt has raised.
+            TaskTimeoutError: its time is over. A plain function with a ``timeout`` runs
+                in a thread of its own, which ends when it next comes to the
+                interpreter.
+            TypeError: the arguments do not fit the signature, or ``after=`` was given.
+
+        >>> import mosaic_like as mosaic
+        >>> tries = []
+        >>> @mosaic.task(max_retries=2)
+        ... def flaky(x):
+        ...     tries.append(x)
+        ...     return x / (len(tries) - 1)
+        >>> flaky.run(3), len(tries)
+        (3.0, 2)
+        """
+        self._check(args, kwargs)
+        here = Here(self, args, kwargs)
+        return here.coroutine() if self.is_async else here.plain()  # type: ignore[return-value]  # the coroutine is its R
 
     def task(self, *args: Any, **kwargs: Any) -> TaskProxy[Any]:
         """A call that is made and not sent: state prepare.
@@ -344,17 +378,26 @@ class Task(Generic[P, R_co]):
         ``hits``: they were there; ``reused``: they were being made; ``misses``: they
         were made; ``size``: how many are there now.
         """
-        return self._cache().info
+        with self._values_here.lock:
+            counts = [cache.info for cache in self._caches()]
+        return type(counts[0])(*map(sum, zip(*counts, strict=True)))
 
     def cache_clear(self) -> None:
         """Forget the values that this process knows; those in a ``store`` stay."""
-        self._cache().clear()
+        with self._values_here.lock:
+            for cache in self._caches():
+                cache.clear()
 
-    def _cache(self) -> Cache:
+    def _caches(self) -> list[Cache]:
+        """Of its calls here, and of those that the runtime, if there is one, sends."""
         from .guarding import guards_of
         from .planning import namespace
 
-        return guards_of(session.current()).cache(namespace(self))
+        found = [self._values_here.of(self)]
+        runtime = session.peek()
+        if runtime is not None:
+            found.append(guards_of(runtime).cache(namespace(self)))
+        return found
 
     # -- options -----------------------------------------------------------------------
 
@@ -372,7 +415,9 @@ class Task(Generic[P, R_co]):
             ValueError: a value out of range.
         """
         new = merged(self._options, options)
-        return Task(self._fn, new, code_of(self._code, self._options, new))
+        made = Task(self._fn, new, code_of(self._code, self._options, new))
+        made._values_here = self._values_here
+        return made
 
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         signature = self._method.signature

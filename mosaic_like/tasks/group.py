@@ -7,8 +7,8 @@ import contextlib
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ..errors import TaskCancelledError
+from ..proxies.methods import RemoteMethod
 from ..proxies.task import TaskProxy
-from ..proxies.tessera import RemoteMethod
 from .function import Task, task
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..core.caller import HELD, rare
-from ..core.dispatch import arguments_of
+from ..core.call import HELD, rare
+from ..core.locality import arguments_of
 from ..core.task import CANCELLED, DONE, PENDING
 from ..errors import ConcurrencyError
 from ..proxies.records import About, parents_of
@@ -32,7 +32,7 @@ from .submission import functions_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..core.caller import Call
+    from ..core.call import Call
     from ..proxies.task import TaskProxy
     from .planning import Plan
     from .prepared import Prepared

@@ -17,7 +17,7 @@ from ..proxies.records import info_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ..core.caller import Call
+    from ..core.call import Call
     from .options import TaskOptions
 
 logger = logging.getLogger(__name__)

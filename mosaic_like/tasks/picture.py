@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..core.caller import rare
+from ..core.call import rare
 from ..core.task import STATES
 from ..ids import task_name
 from ..proxies.array import TaskArrayProxy
@@ -15,7 +15,7 @@ from .graph import Edge, Graph, Node
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..core.caller import Call
+    from ..core.call import Call
     from .connections import Connections
 
 

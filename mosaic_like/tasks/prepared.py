@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..comms.messages import ERROR, Extra
-from ..core.caller import Call, rare
+from ..core.call import Call, rare
 from ..core.task import DONE, PENDING
 from ..proxies.task import TaskProxy
 

@@ -17,8 +17,9 @@ import msgspec
 
 from ..comms.exceptions import dump_error
 from ..comms.messages import LOST, Extra, Learn, Options, Recall
-from ..core.caller import HELD, extra_of, rare
-from ..core.dispatch import FunctionQueue, Window
+from ..core.call import HELD, rare
+from ..core.dispatch import FunctionQueue
+from ..core.payloads import extra_of
 from ..core.retries import RetryPolicy
 from ..core.task import APART, DONE, FAILED
 from ..errors import Verdict
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
     from ..comms.messages import Again, Member, Recalled
     from ..comms.serialization import Payload
-    from ..core.caller import Call
-    from ..core.dispatch import Entry
+    from ..core.call import Call
+    from ..core.window import Entry, Window
     from .code import Code
     from .prepared import Prepared
 
@@ -257,7 +258,7 @@ class Functions:
             proxy = getattr(handle, "proxy", None)
             call = None if proxy is None else proxy._call
             if call is not None and call.state < DONE and call.stream.queue is not None:
-                call.stream.queue.mention(call, to)
+                call.stream.queue.reclaiming.mention(call, to)
 
     def arm(self) -> None:
         if self._timer is None:
@@ -281,7 +282,7 @@ class Functions:
     def recalled(self, message: Recalled, sender: int) -> None:
         """A worker has answered."""
         for queue in self.queues:
-            queue.given_back(sender, message.asked, set(message.taken))
+            queue.reclaiming.given_back(sender, message.asked, set(message.taken))
 
     def again(self, message: Again, sender: int) -> None:
         """A worker says that an attempt has failed, and when the next is to begin."""
@@ -336,7 +337,7 @@ class Functions:
     def blocked_here(self) -> int:
         executor = self.runtime.executor
         uids: list[int] = [
-            t.uid for t in executor.stack[-1:] if t.uid in executor.waits
+            t.uid for t in executor.main.stack[-1:] if t.uid in executor.waits.by_uid
         ]
         return uids[0] if uids else 0
 

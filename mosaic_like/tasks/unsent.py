@@ -12,7 +12,7 @@ from ..ids import task_name
 
 if TYPE_CHECKING:
     from ..comms.serialization import Serializer
-    from ..core.caller import Call
+    from ..core.call import Call
 
 
 def unsent_error(

@@ -15,12 +15,11 @@ import pytest
 import zmq
 from test_zeromq import Peer, peers, run
 
-from mosaic_like.comms import zeromq
 from mosaic_like.comms.addresses import host_and_port
 from mosaic_like.comms.gate import CONNECTIONS
 from mosaic_like.comms.security import Keys
 from mosaic_like.comms.splitting import FRAME_BYTES
-from mosaic_like.comms.zeromq import new_keys
+from mosaic_like.comms.zeromq import network, new_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -196,7 +195,7 @@ def test_without_curve_no_address_of_the_network_is_bound(
             with pytest.raises(RuntimeError, match="without CURVE cannot guard"):
                 a.transport.bind("tcp://127.0.0.1:*")
             monkeypatch.undo()
-            monkeypatch.setattr(zeromq, "_OLDEST_LIBZMQ", (99, 0, 0))
+            monkeypatch.setattr(network, "_OLDEST_LIBZMQ", (99, 0, 0))
             with pytest.raises(RuntimeError, match=r"99\.0\.0 with CURVE is needed"):
                 a.transport.bind("tcp://127.0.0.1:*")
 

@@ -16,20 +16,14 @@ from weakref import WeakValueDictionary
 
 from mosaic_like import ids
 from mosaic_like.comms import messages as wire
-from mosaic_like.core.caller import (
-    DROPPED,
-    RELEASED,
-    Arrived,
-    Call,
-    CallerState,
-    Stream,
-    rare,
-    references,
-)
+from mosaic_like.core.call import DROPPED, RELEASED, Call, Stream, rare
+from mosaic_like.core.caller import CallerState
 from mosaic_like.core.parts import Parts
+from mosaic_like.core.payloads import Arrived, references
 from mosaic_like.core.references import Grant, Grants
 from mosaic_like.core.task import (
     CANCEL_EVENT,
+    CONSTRUCTOR,
     DONE,
     ERROR_EVENT,
     RUNNING,
@@ -37,7 +31,7 @@ from mosaic_like.core.task import (
     Task,
 )
 from mosaic_like.core.tessera import LOOP, MAIN, Tessera
-from mosaic_like.core.worker import CONSTRUCTOR, WorkerState
+from mosaic_like.core.worker import WorkerState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -181,16 +175,16 @@ class Runtime:
         ] = {}  # of calls that run, by id: not all have a uid
         worker, caller, holders = self.worker, self.caller, self.worker.holders
         self.handlers: dict[type, Callable[[Any, Any, int], Any]] = {
-            wire.Create: worker.create,
+            wire.Create: worker.lifecycle.create,
             wire.Submit: worker.submit,
             wire.Done: caller.done,
             wire.Failed: caller.failed,
-            wire.Value: caller.value,
+            wire.Value: caller.asking.value,
             wire.Release: worker.release,
-            wire.Cancel: lambda m, b, s: worker.cancel(m.uid, m.reason, s),
+            wire.Cancel: lambda m, b, s: worker.stopping.cancel(m.uid, m.reason, s),
             wire.Running: lambda m, b, s: None,
-            wire.Subscribe: lambda m, b, s: worker.subscribe(m.uid, s),
-            wire.Fetch: lambda m, b, s: worker.fetch(m.uid, s),
+            wire.Subscribe: lambda m, b, s: worker.telling.subscribe(m.uid, s),
+            wire.Fetch: lambda m, b, s: worker.telling.fetch(m.uid, s),
             wire.ReleaseGrants: lambda m, b, s: holders.release_grants(s, m.grants),
             wire.Retain: lambda m, b, s: holders.retain(s, m.uid, m.holder),
             wire.Holding: lambda m, b, s: holders.holding(s, m.uid, m.granter, m.count),
@@ -218,7 +212,7 @@ class Runtime:
         is_async = bool(uid & 1)
         options = wire.Options("Object", is_async=is_async)
         self.caller.create(call, b"N", payload, options, None)
-        self.caller.release_held(stream)
+        self.caller.held.release(stream)
         # The construction is not waited for: its proxy goes at once.
         self.dropped.append(call)
         return proxy
@@ -263,13 +257,12 @@ class Runtime:
             if not rare(call).pending_fetch:
                 rare(call).pending_fetch = True
                 self._wait(call, lambda: None)
-                self.caller.fetch(call)
+                self.caller.asking.fetch(call)
         elif call.state < DONE:
             self._wait(call, lambda: self.watch(proxy))
-            if rare(call).grant is not None and call not in self.caller.awaited.get(
-                call.uid, ()
-            ):
-                self.caller.subscribe(call)
+            awaited = self.caller.asking.awaited.get(call.uid, ())
+            if rare(call).grant is not None and call not in awaited:
+                self.caller.asking.subscribe(call)
 
     def _wait(self, call: Call, then: Callable[[], None]) -> None:
         if call.waiters is None:
@@ -530,14 +523,14 @@ class Runtime:
             cancelled = outcome is None
             error = b"cancelled" if cancelled else b"error"
             if task.method == CONSTRUCTOR:
-                worker.not_built(task, error)
+                worker.lifecycle.not_built(task, error)
                 return
             reason = wire.CANCELLED if cancelled else wire.ERROR
             event = CANCEL_EVENT if cancelled else ERROR_EVENT
             worker.failed(task, event, reason, error)
         elif isinstance(outcome, Object):
             self.world.objects[outcome.uid] = outcome
-            worker.built(task, outcome)
+            worker.lifecycle.built(task, outcome)
             return
         else:
             if task.data and json.loads(task.data).get("op") == "add":
@@ -546,7 +539,7 @@ class Runtime:
         if task is tessera.closing:
             if tessera.instance is not None:
                 tessera.instance.kept.clear()
-            worker.closed(tessera)
+            worker.lifecycle.closed(tessera)
 
     # -- links -------------------------------------------------------------------------
 
@@ -575,7 +568,7 @@ class Runtime:
                 index = self.worker.submit_run(batch, index, sender)
         else:
             self.handlers[type(message)](message, (), sender)
-        self.caller.release_credited()
+        self.caller.held.release_credited()
 
     def tick(self) -> bool:
         """Tell owners what was dropped; whether there was anything."""
@@ -621,22 +614,21 @@ class Runtime:
         if foreign is not None:
             self.caller.stream_failed(foreign, "lost")
         self.caller.lost(incarnation, "lost")
-        self.caller.release_credited()
+        self.caller.held.release_credited()
 
     def left_over(self) -> dict[str, Any]:
         """All tables that are not empty."""
         worker, caller = self.worker, self.caller
         tables = {
             "calls": caller.calls,
-            "awaited": caller.awaited,
-            "fetching": caller.fetching,
+            "awaited": caller.asking.awaited,
+            "fetching": caller.asking.fetching,
             "tasks": worker.tasks,
             "tesserae": worker.tesserae,
-            "parked": worker._parked,
-            "parked cancels": worker._parked_cancels,
+            "parked": worker.strays.parked,
             "dependents": worker._dependents,
             "subscribers": worker._subscribers,
-            "closing": worker._closing,
+            "closing": worker.lifecycle._closing,
             "holders": {
                 **worker.holders.shared,
                 **dict.fromkeys(worker.holders.alone),

@@ -6,7 +6,8 @@ import pytest
 from simulation import Payload, Runtime, TaskProxy, TesseraProxy, World
 
 from mosaic_like.comms import messages as wire
-from mosaic_like.core.caller import BYTE_CREDIT, CALL_CREDIT, Call, Stream
+from mosaic_like.core.call import CALL_CREDIT, Call, Stream
+from mosaic_like.core.sending import BYTE_CREDIT
 from mosaic_like.core.task import CANCELLED, DONE, FAILED
 
 MiB = 1 << 20
@@ -49,7 +50,7 @@ def place(head: Runtime, proxy: TesseraProxy, where: int) -> None:
     call = Call(next(head.uids), proxy.stream, "__init__", None, 0, 0.0)
     head.caller.placed(proxy.stream, head.boxes[where])
     head.caller.create(call, b"c", Payload(b"{}"), wire.Options("Object"), None)
-    head.caller.release_held(proxy.stream)
+    head.caller.held.release(proxy.stream)
     head.dropped.append(call)
 
 
@@ -195,7 +196,7 @@ def test_a_held_call_keeps_its_target_and_arguments_alive(
     assert uids[0] in world.runtimes[3].worker.tesserae
     assert uids[1] in world.runtimes[4].worker.tesserae
     stream.credit = CALL_CREDIT
-    head.caller.release_held(stream)
+    head.caller.held.release(stream)
     world.settle()
     assert task.call.state == DONE
 
@@ -235,8 +236,8 @@ def test_a_lost_runtime_ends_all_that_it_had_to_answer(
         assert (task.call.state, task.call.result) == (FAILED, b"lost")
     assert awaited_again.call.state == FAILED
     assert not head.caller.calls
-    assert not head.caller.awaited
-    assert not head.caller.fetching
+    assert not head.caller.asking.awaited
+    assert not head.caller.asking.fetching
     assert not counter.stream.held
 
 
@@ -274,7 +275,7 @@ def test_a_value_that_is_gone_ends_who_fetches_it(world: World, head: Runtime) -
     head.watch(task)
     world.settle()
     assert task.call.state == FAILED
-    assert not head.caller.fetching
+    assert not head.caller.asking.fetching
 
 
 def test_who_waits_for_credit_is_told(world: World, head: Runtime) -> None:

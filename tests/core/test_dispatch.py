@@ -11,17 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mosaic_like.comms.messages import TASK, Cancel, Done, Submit
-from mosaic_like.core.caller import Arrived, Call, CallerState, Stream
-from mosaic_like.core.dispatch import (
-    LEAST_WINDOW,
-    NEAR_BYTES,
-    SHUN_S,
-    STUCK_S,
-    Entry,
-    FunctionQueue,
-    Window,
-)
+from mosaic_like.core.call import Call, Stream
+from mosaic_like.core.caller import CallerState
+from mosaic_like.core.dispatch import FunctionQueue
+from mosaic_like.core.locality import NEAR_BYTES
+from mosaic_like.core.payloads import Arrived
+from mosaic_like.core.reclaiming import SHUN_S, STUCK_S
 from mosaic_like.core.task import CANCELLED, DONE, FAILED
+from mosaic_like.core.window import LEAST_WINDOW, Entry, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,7 +124,7 @@ class World:
             self.ran.append(uid)
             self.caller.now_s = self.now_s
             self.caller.done(Done(uid, b"N"), (), worker.incarnation)
-            self.caller.release_credited()
+            self.caller.held.release_credited()
 
     def look(self, after_s: float = STUCK_S * 2) -> None:
         self.now_s += after_s
@@ -141,7 +138,7 @@ class World:
             taken = {uid for uid in uids if uid in worker.inbox and uid != running}
             worker.inbox = deque(uid for uid in worker.inbox if uid not in taken)
             if worker.is_alive:
-                self.queue.given_back(owner, uids, taken)
+                self.queue.reclaiming.given_back(owner, uids, taken)
         self.asked = []
 
     def lose(self, worker: Worker) -> None:
@@ -337,7 +334,7 @@ def test_what_others_know_of_goes_back_to_the_worker_that_gave_it_back() -> None
     world.run_next(world.workers[2])
     world.run_next(world.workers[2])
     world.look()
-    world.queue.mentioned.add(queued)  # before the worker has answered
+    world.queue.reclaiming.mentioned.add(queued)  # before the worker has answered
     world.answer()
     assert not world.held_by(2)
     world.run_next(world.workers[1])
@@ -489,5 +486,4 @@ def test_every_task_ends_once_in_every_order_of_events(
     queue = world.queue
     assert not queue.ready
     assert not queue.waiting
-    assert not queue._pinned
-    assert not queue._pins
+    assert not queue.pinned

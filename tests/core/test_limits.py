@@ -222,7 +222,7 @@ def test_a_call_in_the_queue_of_its_thread_ends_at_once_and_never_runs(
     first, second = add(head, counter), add(head, counter)
     receive(owner, 2)
     owner.run(0)  # the first runs, the second stands behind it
-    owner.worker.cancel(second.uid, why)
+    owner.worker.stopping.cancel(second.uid, why)
     receive(head, 4)
     assert ends(second) == [end]
     assert first.call.state < DONE
@@ -240,10 +240,10 @@ def test_a_call_that_its_thread_takes_while_it_is_settled_ends_once(
     call = add(head, counter)
     receive(owner, 2)
     task = owner.main[0]
-    owner.worker.cancel(call.uid, "no")
+    owner.worker.stopping.cancel(call.uid, "no")
     # The thread had found it queued just before, and says so now.
     task.state = RUNNING
-    owner.worker.subscribe(call.uid, 5)  # and so it looks to who asks
+    owner.worker.telling.subscribe(call.uid, 5)  # and so it looks to who asks
     owner.main.popleft()
     owner.worker.failed(task, 6, wire.CANCELLED, b"cancelled")
     assert task.state == CANCELLED
@@ -265,16 +265,16 @@ def test_what_does_not_stop_is_given_up_and_its_tessera_is_busy_until_it_returns
     owner.run(0)
     task = owner.worker.tasks[call.uid]
     outcome = owner.outcomes[id(task)]
-    owner.worker.cancel(call.uid, "enough")
+    owner.worker.stopping.cancel(call.uid, "enough")
     owner.outcomes[id(task)] = outcome  # it goes on
-    assert owner.worker.abandon(call.uid) is task
+    assert owner.worker.stopping.abandon(call.uid) is task
     receive(head, 4)
     assert ends(call) == [(CANCELLED, "cancelled")]
     assert task.tessera.active
-    assert list(owner.worker.abandoned) == [call.uid]
-    assert owner.worker.abandon(call.uid) is None
+    assert list(owner.worker.stopping.abandoned) == [call.uid]
+    assert owner.worker.stopping.abandon(call.uid) is None
     world.settle()
-    assert not owner.worker.abandoned
+    assert not owner.worker.stopping.abandoned
     assert ends(call) == [(CANCELLED, "cancelled")]
     assert later.call.state == DONE
     assert task.tessera.active == 0
@@ -290,13 +290,13 @@ def test_a_construction_that_is_given_up_fails_its_calls_and_returns_in_vain(
     owner.run(0)
     (task,) = owner.main
     outcome = owner.outcomes[id(task)]
-    owner.worker.cancel(task.uid, "enough")
+    owner.worker.stopping.cancel(task.uid, "enough")
     owner.outcomes[id(task)] = outcome
-    assert owner.worker.abandon(task.uid) is task
+    assert owner.worker.stopping.abandon(task.uid) is task
     receive(head, 4)
     assert call.call.state == FAILED
     world.settle()
-    assert not owner.worker.abandoned
+    assert not owner.worker.stopping.abandoned
 
 
 def test_a_plain_method_that_returns_although_it_was_cancelled_is_cancelled(
@@ -309,7 +309,7 @@ def test_a_plain_method_that_returns_although_it_was_cancelled_is_cancelled(
     owner.run(0)
     task = owner.worker.tasks[call.uid]
     outcome = owner.outcomes[id(task)]
-    owner.worker.cancel(call.uid, "enough")
+    owner.worker.stopping.cancel(call.uid, "enough")
     owner.outcomes[id(task)] = outcome
     world.settle()
     assert ends(call) == [(CANCELLED, "cancelled")]
@@ -323,7 +323,7 @@ def test_a_cancel_that_overtakes_the_call_is_kept_for_it(
     counter = head.create(4)
     world.settle()
     first, second = add(head, counter, "co"), add(head, counter, "co")
-    owner.worker.cancel(first.uid, "from another holder", 5)
+    owner.worker.stopping.cancel(first.uid, "from another holder", 5)
     assert "submit_run" in vars(owner.worker)
     world.settle()
     assert ends(first) == [(CANCELLED, "cancelled")]
@@ -339,7 +339,7 @@ def test_a_cancel_for_what_a_lost_runtime_did_not_send_is_forgotten(
     counter = head.create(4)
     world.settle()
     call = add(head, counter)
-    owner.worker.cancel(call.uid, "from another holder", 5)
+    owner.worker.stopping.cancel(call.uid, "from another holder", 5)
     world.links[2, 4].clear()
     world.crash(2)
     world.settle()
@@ -356,12 +356,12 @@ def test_a_call_comes_with_its_time(
     (task,) = owner.main
     assert task.state == QUEUED
     task.extra = wire.Extra(remaining_s=0.0)
-    assert owner.worker.limit(task, 10.0) is None
+    assert owner.worker.stopping.limit(task, 10.0) is None
     task.extra = wire.Extra(remaining_s=5.0, timeout_s=2.0)
-    assert owner.worker.limit(task, 10.0) is not None
-    owner.worker.late(11.9)
+    assert owner.worker.stopping.limit(task, 10.0) is not None
+    owner.worker.stopping.late(11.9)
     assert not task.settled
-    owner.worker.late(12.0)
+    owner.worker.stopping.late(12.0)
     assert task.state == FAILED
 
 
@@ -398,11 +398,11 @@ def test_a_late_order_for_an_attempt_that_is_over_is_ignored(
     world.settle()
     call = add(head, counter)
     receive(owner, 2)
-    owner.worker.on_cancel(wire.Cancel(call.uid, "t", wire.TIMEOUT, 1), 2, 2)
+    owner.worker.stopping.on_cancel(wire.Cancel(call.uid, "t", wire.TIMEOUT, 1), 2, 2)
     (task,) = owner.main
     assert task.cancelled is None
     assert task.state == QUEUED
-    owner.worker.on_cancel(wire.Cancel(call.uid, "t", wire.TIMEOUT, 2), 2, 2)
+    owner.worker.stopping.on_cancel(wire.Cancel(call.uid, "t", wire.TIMEOUT, 2), 2, 2)
     assert task.state == FAILED
 
 
@@ -417,10 +417,10 @@ def test_another_attempt_takes_back_that_the_last_one_was_late_but_no_cancel(
         owner.run(0)
         task = owner.worker.tasks[call.uid]
         outcome = owner.outcomes[id(task)]
-        owner.worker.cancel(call.uid, why)
+        owner.worker.stopping.cancel(call.uid, why)
         owner.outcomes[id(task)] = outcome
         task.cancelled = None  # its thread goes on with the next attempt
-        owner.worker.retrying(task, 2, 5.0)
+        owner.worker.stopping.retrying(task, 2, 5.0)
         assert task.cancelled == (None if type(why) is Late else why)
         while owner.runnable and not task.settled:
             owner.run(0)

@@ -117,7 +117,7 @@ def test_where_the_owner_cannot_pick_the_whole_is_fetched(
     receive(world, 5, 4)
     owner = world.runtimes[4]
     (picking,) = (t for t in owner.worker.tasks.values() if t.method == "outputs")
-    owner.worker.cancel(picking.uid, "no", 5)
+    owner.worker.stopping.cancel(picking.uid, "no", 5)
     world.settle()
     assert taking.call.state == DONE
     del large, taking, picking

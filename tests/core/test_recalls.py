@@ -24,7 +24,7 @@ HOST = 10
 
 
 class Worker(Runtime):
-    """Its thread takes up calls in two steps, as ``Executor._run_plain`` does."""
+    """Its thread takes up calls in two steps, as ``PlainCalls.run`` does."""
 
     def __init__(self, *, stateless: bool = True) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Worker(Runtime):
             self.worker.finished(task, b"i\0\0\0\0")
 
     def recall(self, *uids: int, sender: int = CALLER) -> list[int]:
-        self.worker.recall(list(uids), sender)
+        self.worker.recalls.asked(list(uids), sender)
         answer = self.outboxes[sender].sent[-1]
         assert type(answer) is wire.Recalled
         assert answer.asked == list(uids)
@@ -129,7 +129,7 @@ def test_what_somebody_else_may_know_stays(who: str) -> None:
     worker = Worker(stateless=who != "objects")
     uid = worker.submit()
     if who == "subscribed":
-        worker.worker.subscribe(uid, CALLERS[1])
+        worker.worker.telling.subscribe(uid, CALLERS[1])
     if who == "unknown":
         assert worker.recall(uid + 1) == []
     sender = CALLERS[1] if who == "others" else CALLER

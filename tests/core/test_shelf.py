@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from simulation import Payload, Proxy, Runtime, TaskProxy, World
 
 from mosaic_like.comms import messages as wire
-from mosaic_like.core.caller import Arrived, Call
+from mosaic_like.core.call import Call
+from mosaic_like.core.payloads import Arrived
 from mosaic_like.core.shelf import Shelf
 from mosaic_like.core.task import CANCELLED, DONE, FAILED, PENDING
 

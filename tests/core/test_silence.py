@@ -5,7 +5,16 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mosaic_like.core.silence import BEAT_S, LOST_S, SUSPECT_S, Presence, Silence
+from mosaic_like.core.silence import (
+    BEAT_S,
+    FENCE_S,
+    LOST_S,
+    SUSPECT_S,
+    Presence,
+    Silence,
+    beat_s,
+    fence_s,
+)
 
 
 def looked(silence: Silence, begin_s: float, end_s: float) -> list[Presence]:
@@ -65,6 +74,21 @@ def test_a_node_that_stood_still_too_long_ends_itself() -> None:
     silence = Silence(0.0, 13.0, excuses_itself=False)
     assert silence.look(1.0) is Presence.HEARD
     assert silence.look(30.0) is Presence.SILENT
+
+
+@given(st.floats(3.0, 1000.0))
+def test_whatever_the_limit_a_node_may_miss_many_beats_before_it_ends_itself(
+    limit_s: float,
+) -> None:
+    assert limit_s - fence_s(limit_s) >= 12.9 * beat_s(limit_s)
+    assert (beat_s(LOST_S), fence_s(LOST_S)) == (BEAT_S, FENCE_S)
+    assert fence_s(limit_s) >= 2 * beat_s(limit_s) - 1e-9
+
+
+def test_who_stood_still_is_excused_in_the_measure_of_its_beats() -> None:
+    silence = Silence(0.0, 3.0, beat_s=beat_s(3.0))
+    assert silence.look(2.9) is Presence.HEARD
+    assert silence.look(5.8) is Presence.HEARD
 
 
 @given(st.lists(st.floats(0.05, 4.9), min_size=1, max_size=60))

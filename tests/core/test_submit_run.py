@@ -166,7 +166,7 @@ def test_the_ends_of_a_run_are_told_to_the_caller_and_to_who_waits(
     by_runs(runtime, batch, CALLERS[0])
     if waited_for:
         runtime.worker.holders.retain(CALLERS[0], 101, CALLERS[1])
-        runtime.worker.subscribe(101, CALLERS[1])
+        runtime.worker.telling.subscribe(101, CALLERS[1])
     for task in runtime.started:
         task.state = DONE
         task.outcome = wire.Done(task.uid, b"")

@@ -48,7 +48,7 @@ def receive(runtime: Runtime, sender: int) -> None:
 def fail_construction(owner: Runtime) -> None:
     task = owner.main.popleft()
     task.move(2)
-    owner.worker.not_built(task, b"no")
+    owner.worker.lifecycle.not_built(task, b"no")
 
 
 def ended(*tasks: TaskProxy) -> list[tuple[int, object]]:
@@ -280,14 +280,14 @@ def test_who_waits_for_a_call_that_a_lost_caller_did_not_send_learns_it(
     world.settle()
     assert dependent.call.uid not in waiter.worker._dependents
     assert world.runtimes[4].left_over().keys() <= {"tesserae", "holders"}
-    assert not waiter.caller.awaited
+    assert not waiter.caller.asking.awaited
 
 
 def test_a_question_about_a_call_of_a_lost_caller_is_answered(world: World) -> None:
     world.crash(2)
     owner = world.runtimes[4]
     owner.lose(2)
-    owner.worker.subscribe((2 << 40) + 7, 5)
+    owner.worker.telling.subscribe((2 << 40) + 7, 5)
     receive(world.runtimes[5], 4)
     assert "subscribers" not in owner.left_over()
 
@@ -336,7 +336,7 @@ def test_a_large_result_stays_until_it_is_asked_for(
     head.watch(task)
     world.settle()
     assert json.loads(task.call.result) == {}
-    assert not head.caller.fetching
+    assert not head.caller.asking.fetching
 
 
 def test_a_large_result_goes_from_worker_to_worker(world: World, head: Runtime) -> None:

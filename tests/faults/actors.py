@@ -35,8 +35,8 @@ def tables(runtime: Any) -> dict[str, int]:
         "tasks": sum(not _is_probe(t.tessera) for t in list(worker.tasks.values())),
         "holders": len(worker.holders.shared),
         "calls": len(caller.calls),
-        "awaited": len(caller.awaited),
-        "fetching": len(caller.fetching),
+        "awaited": len(caller.asking.awaited),
+        "fetching": len(caller.asking.fetching),
         "streams": len(runtime.streams),
     }
 

@@ -39,8 +39,7 @@ class There:
 
     def __init__(self, host: FarHost, stage: Stage) -> None:
         self.host = host
-        key = Path(stage.runtime.hold.cluster.key).read_text()
-        self.process = host.node(key, "-nw", "1")
+        self.process = host.join(stage.runtime)
         self.actor: Any = None
         self.relay: Any = None
 

@@ -21,12 +21,14 @@ from toxic import Proxy, Toxic
 
 from mosaic_like.comms import messages as wire
 from mosaic_like.comms.zeromq import ZmqTransport, new_keys
-from mosaic_like.runtimes.peers import Peer, Peers
+from mosaic_like.runtimes.peers import Peers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from program import Stage
+
+    from mosaic_like.runtimes.peer import Peer
 
 NOTHING = Toxic()
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(16) + bytes(32)

@@ -14,7 +14,7 @@ from actors import Actor
 from cells import Cell
 from history import Event
 from history import Outcome as O
-from leftovers import ended
+from processes import ended
 
 import mosaic_like as mosaic
 

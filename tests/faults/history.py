@@ -35,7 +35,7 @@ from mosaic_like.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 FILE_BYTES = 4 << 20  # sparse: what is not written takes no space
 _COUNT = struct.Struct("<Q")
@@ -168,6 +168,15 @@ class Writer:
             return now_s
 
 
+def _looks(condition: Callable[[], bool], what: str, limit_s: float) -> Iterator[None]:
+    """One step for each look that was in vain, until one is not."""
+    deadline_s = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > deadline_s:
+            raise TimeoutError(f"in {limit_s:g} s there was no {what}")
+        yield
+
+
 class Reader:
     """Follows all files of a folder."""
 
@@ -202,10 +211,7 @@ class Reader:
         Raises:
             TimeoutError: it did not come; the text says what was waited for.
         """
-        deadline_s = time.monotonic() + limit_s
-        while not condition():
-            if time.monotonic() > deadline_s:
-                raise TimeoutError(f"in {limit_s:g} s there was no {what}")
+        for _ in _looks(condition, what, limit_s):
             await asyncio.sleep(_LOOK_S)
 
     def wait(
@@ -216,10 +222,7 @@ class Reader:
         Raises:
             TimeoutError: it did not come; the text says what was waited for.
         """
-        deadline_s = time.monotonic() + limit_s
-        while not condition():
-            if time.monotonic() > deadline_s:
-                raise TimeoutError(f"in {limit_s:g} s there was no {what}")
+        for _ in _looks(condition, what, limit_s):
             time.sleep(_LOOK_S)
 
     def _look(self) -> None:

@@ -6,7 +6,6 @@ has: so its processes are found, whoever their parent is by now.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import os
@@ -15,8 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import uvloop
-import zmq
+from processes import ended
 
 GRACE_S = 6.0  # what a killed head had is gone in 5 s
 _KEPT = ("logs",)
@@ -36,32 +34,11 @@ def processes_of(folder: str) -> list[int]:
     return found
 
 
-def ended(pid: int) -> bool:
-    """Gone, or a zombie that nobody has waited for."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return stat.rpartition(")")[2].split()[0] in "ZX"
-
-
 def kill_all_of(folder: str) -> None:
     """End what is left of a run, each by its pid."""
     for pid in processes_of(folder):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-
-
-def warm_up() -> None:
-    """Make what stays as long as the process: uvloop's pipe, pyzmq's thread."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(asyncio.sleep(0))
-    with zmq.Context() as context, context.socket(zmq.PAIR) as pair:
-        pair.bind("inproc://warm")
-        with context.socket(zmq.PAIR) as other:
-            other.connect("inproc://warm")
-            other.send(bytes(1 << 20), copy=False)
-            pair.recv()
 
 
 def belongings() -> set[str]:

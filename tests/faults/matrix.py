@@ -28,9 +28,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+sys.path.append(str(Path(__file__).parents[1]))
 import checker
 import faults
 import leftovers
+import processes
 from cells import Cell, Skip
 from program import Stage
 
@@ -61,7 +63,7 @@ class Report:
 def play(cell: Cell, seed: int, slack: float) -> Report:
     """In a process of its own: what came of it."""
     report = Report(cell.name, seed)
-    leftovers.warm_up()
+    processes.warm_up()
     folder = tempfile.mkdtemp(prefix="history-")
     stage = Stage(folder, seed, slack)
     before = leftovers.belongings()

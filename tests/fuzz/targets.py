@@ -25,13 +25,13 @@ import mosaic_like.runtimes.mapping  # noqa: F401
 from mosaic_like.comms import messages as wire
 from mosaic_like.comms.link import HEADER_BYTES, Link
 from mosaic_like.config import Config
-from mosaic_like.core.caller import DROPPED
+from mosaic_like.core.call import DROPPED
 from mosaic_like.core.task import RUNNING
 from mosaic_like.errors import ProtocolError
 from mosaic_like.ids import MONITOR_INCARNATION, NUMBER_BITS
-from mosaic_like.proxies.tessera import TesseraHandle
-from mosaic_like.runtimes.executor import Built, Raised
+from mosaic_like.proxies.handles import TesseraHandle
 from mosaic_like.runtimes.head import Head
+from mosaic_like.runtimes.port import Built, Raised
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,7 +131,7 @@ class Idle:
         return len(self._begun)
 
     def _end(self, task: Any) -> None:
-        if task.settled and task.uid not in self._head.worker.abandoned:
+        if task.settled and task.uid not in self._head.worker.stopping.abandoned:
             return
         head = self._head
         if task.state != RUNNING and not task.settled:
@@ -269,6 +269,20 @@ def loads_are_faults(faults: Faults) -> Iterator[None]:
         mock.patch.object(marshal, "loads", refusing("marshal")),
     ):
         yield
+
+
+@contextlib.contextmanager
+def no_fault_is_logged() -> Iterator[Faults]:
+    """While this is entered, nothing of the package may be caught and logged."""
+    logger = logging.getLogger("mosaic_like")
+    watching = Faults()
+    logger.addHandler(watching)
+    try:
+        with loads_are_faults(watching):
+            yield watching
+    finally:
+        logger.removeHandler(watching)
+    assert not watching.found
 
 
 def decode(body: bytes) -> None:

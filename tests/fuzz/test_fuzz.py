@@ -6,7 +6,6 @@ Each of the other tests is something that it has found.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import tempfile
 from collections.abc import Callable, Iterator
@@ -30,13 +29,8 @@ Work = Callable[[targets.Runtime], None]
 
 @pytest.fixture
 def faults() -> Iterator[targets.Faults]:
-    logger = logging.getLogger("mosaic_like")
-    watching = targets.Faults()
-    logger.addHandler(watching)
-    with targets.loads_are_faults(watching):
+    with targets.no_fault_is_logged() as watching:
         yield watching
-    logger.removeHandler(watching)
-    assert not watching.found
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -209,11 +203,11 @@ def test_nobody_makes_what_has_the_number_of_another(faults: targets.Faults) -> 
 def test_what_waits_for_what_never_comes_is_bounded(
     faults: targets.Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mosaic_like.core import worker as state
+    from mosaic_like.core import strays
 
-    monkeypatch.setattr(state, "_PARKED", 10)
-    monkeypatch.setattr(state, "_PARKED_CALLS", 10)
-    monkeypatch.setattr(state, "_EARLY_CANCELS", 10)
+    monkeypatch.setattr(strays, "_PARKED", 10)
+    monkeypatch.setattr(strays, "_PARKED_CALLS", 10)
+    monkeypatch.setattr(strays, "_EARLY_CANCELS", 10)
 
     def work(runtime: targets.Runtime) -> None:
         sender, other = runtime.members
@@ -225,8 +219,8 @@ def test_what_waits_for_what_never_comes_is_bounded(
             runtime.receive(sender, batch)
         worker = runtime.head.worker
         assert len(worker._early_cancels) == 10
-        assert len(worker._parked) == 10
-        assert sum(map(len, worker._parked.values())) < 30
+        assert len(worker.strays.parked) == 10
+        assert sum(map(len, worker.strays.parked.values())) < 30
 
     assert play(work) == []
 

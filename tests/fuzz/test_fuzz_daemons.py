@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import tempfile
 from typing import TYPE_CHECKING, Any, cast
@@ -32,13 +31,8 @@ KEPT = {*targets.KEPT, "states", "_stopped", "_lines", "_asked"}
 
 @pytest.fixture(autouse=True)
 def faults() -> Iterator[targets.Faults]:
-    logger = logging.getLogger("mosaic_like")
-    watching = targets.Faults()
-    logger.addHandler(watching)
-    with targets.loads_are_faults(watching):
+    with targets.no_fault_is_logged() as watching:
         yield watching
-    logger.removeHandler(watching)
-    assert not watching.found
 
 
 def spec_in(directory: str) -> Spec:

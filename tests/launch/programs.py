@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from processes import ended
+
 ROOT = Path(__file__).resolve().parents[2]
 
 PREAMBLE = """\
@@ -121,12 +123,3 @@ class Program:
             if not left or time.monotonic() > deadline_s:
                 return left
             time.sleep(0.01)
-
-
-def ended(pid: int) -> bool:
-    """Gone, or a zombie of ours."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return stat.rpartition(")")[2].split()[0] in "ZX"

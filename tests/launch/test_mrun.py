@@ -18,6 +18,7 @@ from typing import Any
 import pexpect
 import pytest
 from click.testing import CliRunner
+from processes import all_ended, ended
 
 import mosaic_like as mosaic
 from mosaic_like.launch.mrun import cli, main
@@ -170,14 +171,6 @@ def line(process: subprocess.Popen[str]) -> str:
     """The next line that it prints; the test's own time limit bounds this."""
     assert process.stdout is not None
     return process.stdout.readline().strip()
-
-
-def ended(pid: int) -> bool:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return text.rpartition(")")[2].split()[0] in "ZX"
 
 
 def wait_until(condition: Callable[[], Any], limit_s: float) -> bool:
@@ -377,7 +370,7 @@ def test_mrun_killed_takes_the_program_and_the_cluster_with_it(started: Start) -
     assert name == "pids"
     assert len(pids) == 4
     process.kill()
-    assert wait_until(lambda: all(ended(int(pid)) for pid in pids), 2.0)
+    assert all_ended(map(int, pids), 2.0)
 
 
 def spawn(words: Sequence[str], env: dict[str, str], cwd: Path) -> Any:
@@ -475,5 +468,5 @@ def test_a_cluster_that_was_killed_is_not_shown(said: Said, started: Start) -> N
     process = started(["-q", "-nw", "1", sys.executable, "-c", BUSY])
     pids = [int(pid) for pid in line(process).split()[1:]]
     process.kill()
-    assert wait_until(lambda: all(ended(pid) for pid in pids), 5.0)
+    assert all_ended(pids, 5.0)
     assert said("status", "--json") == (0, "[]\n", "")

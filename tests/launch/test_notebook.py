@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 from jupyter_client.manager import AsyncKernelManager
+from processes import ended
 
 import mosaic_like as mosaic
 
@@ -101,14 +102,7 @@ async def gone(pids: list[int]) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             processes.append(psutil.Process(pid))
     _, left = await asyncio.to_thread(psutil.wait_procs, processes, timeout=5)
-    assert not [process for process in left if _lives(process.pid)]
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    assert not [process for process in left if not ended(process.pid)]
 
 
 @pytest.fixture

@@ -53,11 +53,20 @@ class FakeHead:
     """That of a cluster in which these workers have arrived."""
 
     def __init__(self, *workers: tuple[int, int]) -> None:
-        self.workers = [SimpleNamespace(indices=indices) for indices in workers]
+        self.workers = [
+            SimpleNamespace(uid=f"worker:{node}:{index}", indices=(node, index))
+            for node, index in workers
+        ]
         self.num_workers = len(workers)
+        self.never_joined: dict[str, str] = {}
+        self.causes: dict[int, tuple[Any, str]] = {}
+        self._changed = asyncio.Event()
 
     async def membership(self) -> None:
-        await asyncio.Event().wait()
+        await self._changed.wait()
+
+    def changes(self) -> None:
+        self._changed.set()
 
 
 @pytest.fixture
@@ -119,6 +128,49 @@ def test_workers_that_do_not_come_are_told_and_their_host_is_used(
     use(environ, "good", then)
     said = capsys.readouterr().err
     assert said == "mosaic: good: 1 of 2 workers are there after 1 s\n"
+
+
+def test_a_worker_that_dies_before_it_has_joined_is_not_waited_for(
+    environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def then(remote: Remote) -> None:
+        head = FakeHead((0, 0))
+        waiting = asyncio.create_task(remote.ready(head, None))  # type: ignore[arg-type]  # a fake
+        while remote.arrivals["good"].node < 0:  # noqa: ASYNC110 -- no event tells it
+            await asyncio.sleep(0.01)
+        head.never_joined["worker:0:1"] = "worker:0:1 (pid 7) killed by SIGKILL"
+        head.changes()
+        await waiting
+
+    use(environ, "good", then)
+    assert capsys.readouterr().err == (
+        "mosaic: good: 1 of 2 workers came: worker:0:1 (pid 7) killed by SIGKILL "
+        "before it had joined; its node tries again\n"
+    )
+
+
+def test_with_strict_a_worker_that_dies_stops_the_start(
+    environ: dict[str, str],
+) -> None:
+    async def then(remote: Remote) -> None:
+        head = FakeHead((0, 0))
+        head.never_joined["worker:0:1"] = "worker:0:1 (pid 7) exit status 1"
+        with pytest.raises(ConnectError, match=r"all hosts.*\n  good: 1 of 2 workers"):
+            await remote.ready(head, None)  # type: ignore[arg-type]  # a fake
+
+    use(environ, "good mute", then, is_strict=True)
+
+
+def test_a_host_that_is_lost_while_its_workers_start_is_given_up(
+    environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def then(remote: Remote) -> None:
+        head = FakeHead((1, 0))
+        head.causes[3] = SimpleNamespace(uid="node:0"), "it was not heard for 15 s"
+        with pytest.raises(ConnectError, match="lost while its workers started: it"):
+            await remote.ready(head, None)  # type: ignore[arg-type]  # a fake
+
+    use(environ, "good", then, is_strict=True)
 
 
 def test_with_strict_the_first_failure_is_enough(environ: dict[str, str]) -> None:

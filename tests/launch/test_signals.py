@@ -16,6 +16,18 @@ from programs import ROOT, Program
 if TYPE_CHECKING:
     from pathlib import Path
 
+# It is ready as soon as it has its directory.
+STARTS = """
+from mosaic_like.runtimes import directory
+made = directory.RunDirectory.create
+def create():
+    found = made()
+    print(json.dumps({"members": {}, "server": 0, "directory": str(found.path)}),
+          flush=True)
+    return found
+directory.RunDirectory.create = create
+"""
+
 WAITS = """
 async def main(runtime):
     a, b = Sleeper.remote(), Sleeper.remote()
@@ -161,18 +173,10 @@ mosaic.run(main, num_workers=1)
 
 def test_ctrl_c_while_it_starts_leaves_nothing() -> None:
     script = """
-from mosaic_like.runtimes import directory
-made = directory.RunDirectory.create
-def create():
-    found = made()
-    print(json.dumps({"members": {}, "server": 0, "directory": str(found.path)}),
-          flush=True)
-    return found
-directory.RunDirectory.create = create
 async def main(): ...
 mosaic.run(main, num_workers=1)
 """
-    with Program(script).ready() as program:
+    with Program(STARTS + script).ready() as program:
         program.about["server"] = program.process.pid
         program.signal()
         assert program.code() in (0, 130)  # 0: it was over before
@@ -209,19 +213,10 @@ def test_a_head_killed_while_it_starts_leaves_nothing(
 ) -> None:
     """What is left is found by the fixture that looks after each test."""
     script = """
-import threading
-from mosaic_like.runtimes import directory
-made = directory.RunDirectory.create
-def create():
-    found = made()
-    print(json.dumps({"members": {}, "server": 0, "directory": str(found.path)}),
-          flush=True)
-    return found
-directory.RunDirectory.create = create
 async def main(): await asyncio.sleep(60)
 mosaic.run(main, num_workers=2)
 """
-    with Program(script).ready() as program:
+    with Program(STARTS + script).ready() as program:
         program.about["server"] = program.process.pid
         if after_ms:
             with contextlib.suppress(subprocess.TimeoutExpired):

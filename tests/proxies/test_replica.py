@@ -10,7 +10,7 @@ import itertools
 import pickle
 from collections import deque
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import pytest
@@ -22,8 +22,11 @@ from mosaic_like.core.task import DONE, FAILED
 from mosaic_like.core.versions import CopyState
 from mosaic_like.errors import ConflictError, StaleError
 from mosaic_like.proxies.parameter import Parameter, _classes
-from mosaic_like.proxies.replica import Exchange, Replica
+from mosaic_like.proxies.replica import Replica
 from mosaic_like.proxies.root import OWN_SLOT, ParameterRoot, attributes_of, marks_of
+
+if TYPE_CHECKING:
+    from mosaic_like.proxies.exchange import Exchange
 
 NAMES = ("x", "y")
 

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from processes import all_ended, ended
 
 from mosaic_like.errors import RuntimeDisconnectedError
+from mosaic_like.runtimes.booting import interpreter_flags, open_pidfd
 from mosaic_like.runtimes.processes import (
     ForkServer,
     describe_status,
-    interpreter_flags,
-    open_pidfd,
 )
 
 if TYPE_CHECKING:
@@ -134,24 +134,6 @@ def server(entries: Path) -> Iterator[ForkServer]:
     server = ForkServer.start(modules=(), timeout_s=WAIT_S)
     yield server
     assert server.wait_gone(WAIT_S)
-
-
-def gone(pid: int) -> bool:
-    """Ended, whether or not somebody has waited for it."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return status.rpartition(")")[2].split()[0] in "ZX"
-
-
-def all_gone(pids: list[int], within_s: float) -> bool:
-    deadline = time.monotonic() + within_s
-    while not all(map(gone, pids)):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True
 
 
 def read_line(fd: int) -> str:
@@ -393,9 +375,9 @@ def test_a_killed_node_takes_its_workers_and_no_others(server: ForkServer) -> No
     node, pids, ours = start_node(server, b"")
     os.close(ours)
     server.kill(node.pid)
-    assert all_gone(pids, within_s=1)
+    assert all_ended(pids, within_s=1)
     server.receive()
-    assert not gone(bystander.pid)
+    assert not ended(bystander.pid)
     server.kill(bystander.pid)
     assert end_of(server, bystander) == "killed by SIGKILL"
 
@@ -406,7 +388,7 @@ def test_a_killed_server_takes_those_with_a_death_signal(entries: Path) -> None:
     _, pids, ours = start_node(server, b"death")  # the node sees its socket end
     os.close(ours)
     os.kill(server.pid, signal.SIGKILL)
-    assert all_gone([marked.pid, *pids], within_s=2)
+    assert all_ended([marked.pid, *pids], within_s=2)
     with pytest.raises(RuntimeDisconnectedError, match="fork server has ended"):
         server.wait_until(lambda: False)
     assert marked.lost
@@ -453,15 +435,15 @@ def test_a_killed_owner_leaves_no_orphan_though_a_fork_holds_its_socket(
     try:
         os.kill(owner.pid, signal.SIGKILL)
         owner.wait(WAIT_S)
-        assert all_gone(others[2:], within_s=2)  # by the owner's pidfd
-        assert not gone(node)  # left to end by itself
+        assert all_ended(others[2:], within_s=2)  # by the owner's pidfd
+        assert not ended(node)  # left to end by itself
         os.kill(node, signal.SIGKILL)
-        assert all_gone([server, *others], within_s=2)
+        assert all_ended([server, *others], within_s=2)
     finally:
         os.kill(forked, signal.SIGKILL)
         owner.stdin.close()
         owner.stdout.close()
-    assert all_gone([forked], WAIT_S)
+    assert all_ended([forked], WAIT_S)
 
 
 def test_the_server_outlives_a_close_until_its_last_child(entries: Path) -> None:
@@ -688,7 +670,7 @@ def test_children_have_the_options_and_the_path_of_this_interpreter(
 def test_options_are_passed_on_in_full() -> None:
     program = (
         f"import sys; sys.path.append({str(ROOT)!r})\n"
-        "from mosaic_like.runtimes.processes import interpreter_flags\n"
+        "from mosaic_like.runtimes.booting import interpreter_flags\n"
         "print(*interpreter_flags())"
     )
     options = ["-OO", "-B", "-s", "-Wignore", "-Werror::UserWarning", "-Xutf8=1"]
@@ -709,6 +691,6 @@ def test_a_request_that_cannot_be_read_harms_no_child(server: ForkServer) -> Non
     for body in (b"\xff", b"\x93\x01\x02", os.urandom(64)):
         server._control.send(body)
     assert end_of(server, server.spawn("fork_entries:leave", b"3")) == "exit status 3"
-    assert not gone(child.pid)
+    assert not ended(child.pid)
     server.kill(child.pid)
     assert end_of(server, child) == "killed by SIGKILL"

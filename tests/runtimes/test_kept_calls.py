@@ -7,7 +7,7 @@ import weakref
 from typing import Any
 
 from mosaic_like.comms.messages import STREAM, Extra, Submit
-from mosaic_like.core.caller import Call, Stream, rare
+from mosaic_like.core.call import Call, Stream, rare
 from mosaic_like.runtimes.following import Kept
 
 

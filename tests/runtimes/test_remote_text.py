@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from mosaic_like.comms import messages as wire
 from mosaic_like.core.names import NAME_BYTES, NameTable
-from mosaic_like.runtimes.actor import ActorRuntime
+from mosaic_like.runtimes.handling import Handling
 from mosaic_like.runtimes.memory_report import report_of
 from mosaic_like.runtimes.node import Node
 from mosaic_like.runtimes.receiving import Complaints
+
+if TYPE_CHECKING:
+    from mosaic_like.runtimes.actor import ActorRuntime
 
 EVIL = "Counter\x1b[2J\r\nmosaic: all is well\x07"
 
 
 def test_the_name_of_a_tessera_is_clean_and_short_when_it_is_made() -> None:
     made: list[wire.Create] = []
-    worker = SimpleNamespace(
+    lifecycle = SimpleNamespace(
         check_create=lambda message, sender: None,
         create=lambda message, buffers, sender: made.append(message),
     )
+    worker = SimpleNamespace(lifecycle=lifecycle)
     runtime = cast("ActorRuntime", SimpleNamespace(worker=worker))
     options = wire.Options(EVIL * 100)
-    ActorRuntime._on_create(runtime, wire.Create(1, 2, b"c", b"d", options), (), 3)
+    Handling(runtime).on_create(wire.Create(1, 2, b"c", b"d", options), (), 3)
     assert made[0].options.name.isprintable()
     assert len(made[0].options.name) == NAME_BYTES
 

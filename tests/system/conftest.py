@@ -1,4 +1,4 @@
-"""A cluster that the tests of one file share: each test is a coroutine run in it."""
+"""A cluster, or another host, that the tests of one file share."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from far_host import Unavailable, far_host
 from shared_cluster import shared_cluster, warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from far_host import FarHost
     from specimens import RunIn
 
 LIMIT_S = 25.0
@@ -25,6 +27,16 @@ def cluster() -> Iterator[RunIn]:
             yield run
     finally:
         assert not segments_left()
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[FarHost]:
+    """Another host; without root, what needs one is skipped."""
+    try:
+        with far_host() as host:
+            yield host
+    except Unavailable as error:
+        pytest.skip(str(error))
 
 
 def segments_left() -> list[str]:

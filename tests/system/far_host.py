@@ -81,6 +81,10 @@ class FarHost:
         """Start a node there."""
         return self.start("-m", "mosaic_like", "node", "--key", "-", *words, stdin=key)
 
+    def join(self, runtime: Any) -> subprocess.Popen[bytes]:
+        """Start a node there, with one worker, in the cluster of this runtime."""
+        return self.node(key_of(runtime), "-nw", "1")
+
     def cut(self) -> None:
         """From now on nothing reaches it, nor anything of it others."""
         _ip("link", "set", self.name, "down")
@@ -107,7 +111,12 @@ class FarHost:
         return [int(pid) for pid in done.stdout.split()]
 
 
-def ended(process: subprocess.Popen[bytes]) -> int:
+def key_of(runtime: Any) -> str:
+    """What is in the key file of a cluster that was started here."""
+    return Path(runtime.hold.cluster.key).read_text()
+
+
+def code_of(process: subprocess.Popen[bytes]) -> int:
     """Its exit code, as soon as it has ended."""
     try:
         return process.wait(END_S)

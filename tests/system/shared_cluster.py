@@ -1,9 +1,11 @@
-"""A cluster on a thread of its own, in which the tests of one file run coroutines."""
+"""A cluster on a thread of its own, for the coroutines of a file; one more node."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import sys
 import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -13,11 +15,14 @@ from specimens import Warm
 import mosaic_like as mosaic
 from mosaic_like.comms import messages as wire
 from mosaic_like.comms.link import LinkState
+from mosaic_like.runtimes.spec import Spec
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from specimens import RunIn
+
+    from mosaic_like.runtimes.processes import Child
 
 WARM_S = 25.0
 
@@ -37,6 +42,27 @@ async def warm_up(runtime: Any) -> None:
         peer.send(wire.Interrupt(0, 0))
         while peer.link.state is not LinkState.UP or peer.link.unacknowledged:  # noqa: ASYNC110 -- no event tells it
             await asyncio.sleep(0.005)
+
+
+def add_node(runtime: Any, on_exited: Callable[[Child], None] | None = None) -> Child:
+    """Start another node on this machine, as another host would."""
+    cluster = runtime.hold.cluster
+    spec = Spec(
+        config=cluster.config.to_bytes(),
+        directory=str(cluster.directory.path),
+        monitor_address=cluster.monitor_address,
+        monitor_token=cluster.monitor_token,
+        path=list(sys.path),
+        cwd=os.getcwd(),
+    )
+    child: Child = cluster._server.spawn(
+        "mosaic_like.runtimes.node:main",
+        spec.encode(),
+        attach=True,
+        owner_pidfd=True,
+        on_exited=on_exited,
+    )
+    return child
 
 
 @contextlib.contextmanager

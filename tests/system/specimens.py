@@ -15,6 +15,24 @@ import mosaic_like as mosaic
 RunIn = Callable[[Callable[[Any], Awaitable[Any]]], Any]
 
 
+def catch_all(begun: Path, seconds: float) -> int:
+    """Run on for so long, whatever is raised here; how often something was.
+
+    Args:
+        begun: is touched while it runs.
+        seconds: for which it does.
+    """
+    caught = 0
+    end_s = time.monotonic() + seconds
+    while time.monotonic() < end_s:
+        try:
+            begun.touch()
+            time.sleep(0.02)
+        except BaseException:
+            caught += 1
+    return caught
+
+
 @mosaic.tessera
 class Warm:
     """Opens the connections that every test would open otherwise.

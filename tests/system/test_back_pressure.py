@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 import mosaic_like as mosaic
-from mosaic_like.core.caller import BYTE_CREDIT, CALL_CREDIT
+from mosaic_like.core.call import CALL_CREDIT
+from mosaic_like.core.sending import BYTE_CREDIT
 
 LONG = bool(os.environ.get("MOSAIC_TEST_LONG"))
 CALLS = 1_000_000 if LONG else 100_000

@@ -14,7 +14,7 @@ from pathlib import Path  # noqa: TC003 - the workers have it too
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from specimens import Slow
+from specimens import Slow, catch_all
 
 import mosaic_like as mosaic
 from mosaic_like import TaskCancelledError, Verdict
@@ -41,13 +41,7 @@ class Hard(Slow):
 
     def stubborn(self, begun: Path, seconds: float) -> str:
         """Catch all that is raised."""
-        end_s = time.monotonic() + seconds
-        while time.monotonic() < end_s:
-            try:
-                begun.touch()
-                time.sleep(0.02)
-            except BaseException:
-                self.was.append("interrupted")
+        self.was += ["interrupted"] * catch_all(begun, seconds)
         return "at last"
 
     def watches_the_flag(self, begun: Path) -> str:

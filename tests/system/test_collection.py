@@ -8,23 +8,16 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import psutil
-import pytest
+from tables import Probe, settled, tables
 
 import mosaic_like as mosaic
-from mosaic_like import session
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-LIMIT_S = 20.0
 
-
-class Probe:
-    """Looks at the tables of the worker that it lives in."""
-
-    def tables(self) -> dict[str, int]:
-        return tables(session.current())
+class Measuring(Probe):
+    """Looks at its worker's memory too."""
 
     def rss(self) -> int:
         gc.collect()
@@ -60,35 +53,9 @@ class Giver:
         return proxy
 
 
-def tables(runtime: Any) -> dict[str, int]:
-    """The sizes of all tables that grow with calls and tesserae."""
-    worker, caller = runtime.worker, runtime.caller
-    return {
-        "tesserae": len(worker.tesserae),
-        "tasks": len(worker.tasks),
-        "holders": len(worker.holders.shared),
-        "calls": len(caller.calls),
-        "awaited": len(caller.awaited),
-        "fetching": len(caller.fetching),
-        "streams": len(runtime.streams),
-    }
-
-
-async def settled(look: Callable[[], Awaitable[Any]], expected: Any) -> None:
-    """Releases ride in later batches: wait until the tables are as expected."""
-    found: Any = None
-    try:
-        async with asyncio.timeout(LIMIT_S):
-            # Nothing tells when a release has been counted elsewhere.
-            while (found := await look()) != expected:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        pytest.fail(f"expected {expected}, left {found}")
-
-
 def test_calls_and_tesserae_that_were_dropped_leave_the_tables_as_they_were() -> None:
     async def main(runtime: Any) -> None:
-        probes = [mosaic.remote(Probe, runtime=w)() for w in runtime.workers]
+        probes = [mosaic.remote(Measuring, runtime=w)() for w in runtime.workers]
 
         async def look() -> list[dict[str, int]]:
             gc.collect()
@@ -107,7 +74,7 @@ def test_calls_and_tesserae_that_were_dropped_leave_the_tables_as_they_were() ->
                 i for i in range(5_000) for _ in probes
             ]
             del calls
-        many = [mosaic.remote(Probe)() for _ in range(1_000)]
+        many = [mosaic.remote(Measuring)() for _ in range(1_000)]
         await mosaic.gather(m.echo(i) for i, m in enumerate(many))
         chain = many[0].echo(0)
         for member in many[1:50]:
@@ -123,7 +90,7 @@ def test_calls_and_tesserae_that_were_dropped_leave_the_tables_as_they_were() ->
 
 def test_memory_does_not_grow_with_the_number_of_calls() -> None:
     async def main(runtime: Any) -> None:
-        probe = mosaic.remote(Probe)()
+        probe = mosaic.remote(Measuring)()
         me = psutil.Process()
 
         async def calls(count: int) -> None:
@@ -178,7 +145,7 @@ def test_close_runs_when_the_last_proxy_anywhere_is_gone(tmp_path: Path) -> None
 
 def test_a_result_is_kept_as_long_as_somebody_has_its_task() -> None:
     async def main(runtime: Any) -> None:
-        first, second = (mosaic.remote(Probe, runtime=w)() for w in runtime.workers)
+        first, second = (mosaic.remote(Measuring, runtime=w)() for w in runtime.workers)
         task = first.echo(list(range(1000)))
         # Two consumers on other runtimes drop it; the head still has it.
         assert len(await second.echo(task).result()) == 1000

@@ -7,21 +7,18 @@ import gc
 import multiprocessing
 import os
 import signal
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from shared_cluster import add_node
 
 import mosaic_like as mosaic
 from mosaic_like.runtimes.departing import Departing
-from mosaic_like.runtimes.spec import Spec
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from mosaic_like.runtimes.head import Head
 
 LARGE = 150_000  # characters: more than travels with the news of the end
 
@@ -294,21 +291,6 @@ def test_a_second_sigterm_does_not_wait_for_calls(tmp_path: Path) -> None:
         assert closed(tmp_path, leaver.pid) == 1
 
     run(main, 2)
-
-
-def add_node(runtime: Head) -> Any:
-    """Another node on this machine."""
-    cluster = runtime.hold.cluster
-    spec = Spec(
-        config=cluster.config.to_bytes(),
-        directory=str(cluster.directory.path),
-        monitor_address=cluster.monitor_address,
-        monitor_token=cluster.monitor_token,
-        path=list(sys.path),
-    )
-    return cluster._server.spawn(
-        "mosaic_like.runtimes.node:main", spec.encode(), attach=True, owner_pidfd=True
-    )
 
 
 def test_a_drained_node_leaves_with_all_that_is_on_it(tmp_path: Path) -> None:

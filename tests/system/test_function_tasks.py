@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import mosaic_like as mosaic
-from mosaic_like.core.dispatch import MOST_WINDOW
+from mosaic_like.core.window import MOST_WINDOW
 
 if TYPE_CHECKING:
     from pathlib import Path

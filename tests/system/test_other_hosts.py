@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from far_host import Far, FarHost, Unavailable, ended, far_host
+from far_host import Far, FarHost, code_of, key_of
 from shared_cluster import shared_cluster, warm_up
 from specimens import Counter, RunIn
 
@@ -41,20 +41,11 @@ asyncio.run(main())
 
 
 @pytest.fixture(scope="module")
-def host() -> Iterator[FarHost]:
-    try:
-        with far_host() as host:
-            yield host
-    except Unavailable as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="module")
 def cluster(host: FarHost) -> Iterator[RunIn]:
     """A cluster with two workers here, and a node with one on the other host."""
 
     async def begin(runtime: Any) -> None:
-        started.append(host.node(key_of(runtime), "-nw", "1"))
+        started.append(host.join(runtime))
         await asyncio.wait_for(runtime.wait_for_workers(NEAR + 1), LIMIT_S)
         await count_of(runtime, "warehouse", 2)
         await warm_up(runtime)
@@ -65,16 +56,11 @@ def cluster(host: FarHost) -> Iterator[RunIn]:
         with shared_cluster(begin, LIMIT_S, address=host.near) as run:
             yield run
     finally:
-        codes = [ended(process) for process in started]
+        codes = [code_of(process) for process in started]
     # The program has ended, and all of the cluster with it, in order.
     assert codes == [0], host.said
     assert host.pids == []
     assert host.left == []
-
-
-def key_of(runtime: Any) -> str:
-    """What is in the key file of a cluster that was started here."""
-    return Path(runtime.hold.cluster.key).read_text()
 
 
 def far(runtime: Any) -> Any:
@@ -126,7 +112,7 @@ def test_a_program_on_another_host_joins_by_a_key_on_its_standard_input(
     async def main(runtime: Any) -> None:
         folder = str(Path(__file__).parent)
         process = host.start("-c", CONNECT, stdin=key_of(runtime), PYTHONPATH=folder)
-        assert await asyncio.to_thread(ended, process) == 0, host.said
+        assert await asyncio.to_thread(code_of, process) == 0, host.said
         assert "[1, 2, 3]" in host.said
         await count_of(runtime, "head", 1)
 
@@ -145,7 +131,7 @@ def test_a_key_of_another_cluster_opens_nothing(cluster: RunIn, host: FarHost) -
             "client_secret": other.client_secret,
         }
         process = host.node(json.dumps(key), "-nw", "1")
-        assert await asyncio.to_thread(ended, process) == 1
+        assert await asyncio.to_thread(code_of, process) == 1
         assert "did not let" in host.said
         assert len(runtime.of_kind("node")) == 2
 
@@ -154,12 +140,12 @@ def test_a_key_of_another_cluster_opens_nothing(cluster: RunIn, host: FarHost) -
 
 def test_a_node_that_is_told_to_leaves_in_order(cluster: RunIn, host: FarHost) -> None:
     async def main(runtime: Any) -> None:
-        process = host.node(key_of(runtime), "-nw", "1")
+        process = host.join(runtime)
         await asyncio.wait_for(runtime.wait_for_workers(NEAR + 2), LIMIT_S)
         counter = Counter.options(runtime=runtime.workers[NEAR + 1]).remote()
         assert await counter.add(1).result() == 1
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(ended, process) == 0, host.said
+        assert await asyncio.to_thread(code_of, process) == 0, host.said
         await count_of(runtime, "node", 2)
         await count_of(runtime, "worker", NEAR + 1)
         with pytest.raises(mosaic.MosaicError):
@@ -172,7 +158,7 @@ def test_a_node_that_is_killed_is_known_to_be_in_two_seconds(
     cluster: RunIn, host: FarHost
 ) -> None:
     async def main(runtime: Any) -> None:
-        process = host.node(key_of(runtime), "-nw", "1")
+        process = host.join(runtime)
         await asyncio.wait_for(runtime.wait_for_workers(NEAR + 2), LIMIT_S)
         far_one = Far.options(runtime=runtime.workers[NEAR + 1]).remote()
         node = runtime.of_kind("node")[-1]
@@ -184,6 +170,6 @@ def test_a_node_that_is_killed_is_known_to_be_in_two_seconds(
             await call.result()
         # Two seconds on a machine that does nothing else.
         assert asyncio.get_running_loop().time() - begun_s < 10
-        assert await asyncio.to_thread(ended, process) == 1
+        assert await asyncio.to_thread(code_of, process) == 1
 
     cluster(main)

@@ -11,17 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from tables import Probe, settled, tables
 
 import mosaic_like as mosaic
-from mosaic_like import session
 from mosaic_like.core.versions import CopyState
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from specimens import RunIn
-
-LIMIT_S = 20.0
 
 
 @mosaic.tessera
@@ -692,37 +688,6 @@ class _Locked:
 # -- ends ------------------------------------------------------------------------------
 
 
-class Probe:
-    """Looks at the tables of the worker that it lives in."""
-
-    def tables(self) -> dict[str, int]:
-        return tables(session.current())
-
-
-def tables(runtime: Any) -> dict[str, int]:
-    worker, caller = runtime.worker, runtime.caller
-    return {
-        "tesserae": len(worker.tesserae),
-        "tasks": len(worker.tasks),
-        "holders": len(worker.holders.shared),
-        "calls": len(caller.calls),
-        "awaited": len(caller.awaited),
-        "streams": len(runtime.streams),
-        "records": len(runtime.records),
-    }
-
-
-async def _settled(look: Callable[[], Awaitable[Any]], expected: Any) -> None:
-    found: Any = None
-    try:
-        async with asyncio.timeout(LIMIT_S):
-            # Nothing tells when a release has been counted elsewhere.
-            while (found := await look()) != expected:
-                pass
-    except TimeoutError:
-        pytest.fail(f"expected {expected}, left {found}")
-
-
 def test_all_counts_are_zero_when_the_copies_are_gone(cluster: RunIn) -> None:
     async def main(runtime: Any) -> None:
         workers = await _two(runtime)
@@ -751,7 +716,7 @@ def test_all_counts_are_zero_when_the_copies_are_gone(cluster: RunIn) -> None:
                 await given.pull()
                 await mosaic.gather(*(w.drop() for w in workers))
                 del model, given
-        await _settled(look, before)
+        await settled(look, before)
 
     cluster(main)
 

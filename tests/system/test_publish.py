@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
+from shared_cluster import add_node
+from tables import settled
 
 import mosaic_like as mosaic
 from mosaic_like import session
-from mosaic_like.runtimes.spec import Spec
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
 
 LIMIT_S = 25.0
 LARGE = 1 << 20
@@ -32,49 +29,16 @@ class Reader:
         return sorted(session.current().copied)
 
 
-def start_node(runtime: Any) -> None:
-    """One more node of this machine, as another host would start it."""
-    cluster = runtime.hold.cluster
-    spec = Spec(
-        config=cluster.config.to_bytes(),
-        directory=str(cluster.directory.path),
-        monitor_address=cluster.monitor_address,
-        monitor_token=cluster.monitor_token,
-        path=list(sys.path),
-        cwd=os.getcwd(),
-    )
-    cluster._children.append(
-        cluster._server.spawn(
-            "mosaic_like.runtimes.node:main",
-            spec.encode(),
-            attach=True,
-            owner_pidfd=True,
-            on_exited=cluster._exited,
-        )
-    )
-
-
 async def two_warehouses(runtime: Any) -> list[Any]:
     while len(found := runtime.of_kind("warehouse")) < 2:
         await runtime.membership()
     return list(found)
 
 
-async def settled(look: Callable[[], Awaitable[Any]], expected: Any) -> None:
-    """Releases ride in later batches: wait until it is as expected."""
-    found: Any = None
-    try:
-        async with asyncio.timeout(LIMIT_S / 2):
-            # Nothing tells when a release has been counted elsewhere.
-            while (found := await look()) != expected:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        pytest.fail(f"expected {expected}, found {found}")
-
-
 def test_a_published_value_is_read_from_the_warehouse_of_the_own_host() -> None:
     async def main(runtime: Any) -> None:
-        start_node(runtime)
+        cluster = runtime.hold.cluster
+        cluster._children.append(add_node(runtime, on_exited=cluster._exited))
         async with asyncio.timeout(LIMIT_S):
             first, second = await two_warehouses(runtime)
             assert [m.uid for m in (first, second)] == ["warehouse:0", "warehouse:1"]

@@ -14,7 +14,7 @@ import pytest
 
 import mosaic_like as mosaic
 from mosaic_like import TaskCancelledError, TaskState, TaskTimeoutError, session
-from mosaic_like.runtimes.executor import CURRENT
+from mosaic_like.runtimes.port import CURRENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,7 @@ class Flaky:
         assert task is not None
         worker = session.current().worker
         loop = asyncio.get_running_loop()
-        loop.call_soon(worker.cancel, task.uid, "before it began")
+        loop.call_soon(worker.stopping.cancel, task.uid, "before it began")
         return self.coroutine(0)
 
     def naps(self, seconds: float) -> int:

@@ -131,8 +131,8 @@ mosaic.run(main, num_workers=1, full_traceback={})
     for text in (whole, short):
         assert ", in zero" in text
         assert "ZeroDivisionError" in text
-    assert "executor.py" in whole
-    assert "executor.py" not in short
+    assert "plain_calls.py" in whole
+    assert "plain_calls.py" not in short
 
 
 def test_what_is_silenced_is_not_told(run_script: RunScript) -> None:

@@ -7,12 +7,11 @@ import contextlib
 import os
 import signal
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from far_host import Unavailable, ended, far_host
-from test_drain import add_node
+from far_host import FarHost, code_of
+from shared_cluster import add_node
 
 import mosaic_like as mosaic
 
@@ -31,10 +30,6 @@ class Noting:
     def note(self, number: int) -> int:
         self.ran.append(number)
         return number
-
-
-def key_of(runtime: Any) -> str:
-    return Path(runtime.hold.cluster.key).read_text()
 
 
 @contextlib.contextmanager
@@ -66,7 +61,9 @@ def test_a_node_that_is_silent_for_too_long_is_killed_with_its_workers() -> None
                 await there.note(2)
             # Killed while it stands still: it is never thawed into a cluster that
             # has lost it.
-            assert os.WTERMSIG(await child.exited()) == signal.SIGKILL
+            status = await child.exited()
+            assert status is not None
+            assert os.WTERMSIG(status) == signal.SIGKILL
         assert taken_s > 0.5 * TIMEOUT_S
         assert await here.note(1).result() == 1
         assert await mosaic.remote(Noting)().note(3).result() == 3
@@ -97,11 +94,13 @@ def test_a_node_that_stands_still_for_a_moment_loses_nothing() -> None:
     mosaic.run(bounded, num_workers=1, node_timeout_s=TIMEOUT_S)
 
 
-def test_a_node_of_another_host_that_is_thawed_too_late_finds_that_it_is_lost() -> None:
+def test_a_node_of_another_host_that_is_thawed_too_late_finds_that_it_is_lost(
+    host: FarHost,
+) -> None:
     """Its worker has ended itself before the others took it for lost."""
 
     async def main(runtime: Any) -> None:
-        process = host.node(key_of(runtime), "-nw", "1")
+        process = host.join(runtime)
         await runtime.wait_for_workers(2)
         far = next(w for w in runtime.workers if w.uid == "worker:1:0")
         node = next(n for n in runtime.nodes if n.uid == "node:1")
@@ -113,22 +112,14 @@ def test_a_node_of_another_host_that_is_thawed_too_late_finds_that_it_is_lost() 
             assert f"{far.uid} has not heard {node.uid}" in host.said
             with pytest.raises(mosaic.RuntimeDisconnectedError, match="not heard for"):
                 await one.note(1)
-        assert await asyncio.to_thread(ended, process) == 1
+        assert await asyncio.to_thread(code_of, process) == 1
         assert await mosaic.remote(Noting)().note(2).result() == 2
 
     async def bounded(runtime: Any) -> None:
         async with asyncio.timeout(60):
             await main(runtime)
 
-    try:
-        with far_host() as host:
-            mosaic.run(
-                bounded,
-                num_workers=1,
-                node_timeout_s=4.0,
-                address=host.near,
-                quiet=True,
-            )
-            assert host.pids == []
-    except Unavailable as error:
-        pytest.skip(str(error))
+    mosaic.run(
+        bounded, num_workers=1, node_timeout_s=4.0, address=host.near, quiet=True
+    )
+    assert host.pids == []

@@ -13,8 +13,8 @@ import specimens as s
 from specimens import RunIn
 
 import mosaic_like as mosaic
+from mosaic_like.proxies.attributes import get_attr, set_attr
 from mosaic_like.proxies.task import TaskProxy
-from mosaic_like.proxies.tessera import get_attr, set_attr
 
 
 def test_one_is_made_at_once_and_awaited(cluster: RunIn) -> None:

@@ -327,7 +327,7 @@ def test_a_call_for_which_there_is_no_worker_ends_in_time(cluster: RunIn) -> Non
         task = lost.pid.options(timeout=0.1)()
         assert await times_out(task, Verdict.NOT_STARTED) < 0.1 + MARGIN_S
         stream.outbox = outbox
-        runtime.caller.release_held(stream)
+        runtime.caller.held.release(stream)
         assert await lost.pid().result()
         assert await late.pid().result()
 

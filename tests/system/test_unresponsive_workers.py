@@ -10,6 +10,7 @@ from pathlib import Path  # noqa: TC003 - the workers have it too
 from typing import Any
 
 import pytest
+from specimens import catch_all
 
 import mosaic_like as mosaic
 from mosaic_like import TaskCancelledError, TaskTimeoutError, Verdict
@@ -26,13 +27,7 @@ class Hard:
 
     def stubborn(self, begun: Path, seconds: float) -> None:
         """Catch all that is raised."""
-        end_s = time.monotonic() + seconds
-        while time.monotonic() < end_s:
-            try:
-                begun.touch()
-                time.sleep(0.02)
-            except BaseException:
-                continue
+        catch_all(begun, seconds)
 
     async def stands(self) -> None:
         await asyncio.sleep(20)

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from tables import settled
 
 import mosaic_like as mosaic
 import mosaic_like as package
-from mosaic_like.core.caller import RELEASED, Arrived, Call
+from mosaic_like.core.call import RELEASED, Call
+from mosaic_like.core.payloads import Arrived
 from mosaic_like.core.task import DONE
 from mosaic_like.errors import (
     SerializationError,
@@ -22,8 +24,6 @@ from mosaic_like.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from specimens import RunIn
 
 LIMIT_S = 20.0
@@ -109,6 +109,7 @@ async def warehouse_is_here(runtime: Any, but: int = 0) -> Any:
 
 async def is_kept(runtime: Any, uid: int) -> bool:
     """Whether the warehouse still has the value of this task; holds nothing itself."""
+    gc.collect()  # a reference that hangs in a cycle keeps it
     stream = runtime.placing.foreign(warehouse_of(runtime).incarnation)
     call = Call(uid, stream, "put", None, 0, 0.0, DONE, Arrived(b"", size=1))
     call.hold = RELEASED
@@ -116,19 +117,6 @@ async def is_kept(runtime: Any, uid: int) -> bool:
     runtime.fetch(call, lambda: come.set_result(None))
     await come
     return bool(call.state == DONE)
-
-
-async def settled(look: Callable[[], Awaitable[Any]], expected: Any) -> None:
-    """Releases ride in later batches: wait until it is as expected."""
-    found: Any = None
-    try:
-        async with asyncio.timeout(LIMIT_S):
-            # Nothing tells when a release has been counted elsewhere.
-            while (found := await look()) != expected:
-                gc.collect()
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        pytest.fail(f"expected {expected}, found {found}")
 
 
 # -- values ----------------------------------------------------------------------------

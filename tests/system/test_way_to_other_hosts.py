@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from far_host import Far, FarHost, Unavailable, ended, far_host
+from far_host import Far, FarHost, code_of
 from shared_cluster import shared_cluster
 from specimens import Counter, RunIn
 
@@ -23,15 +22,6 @@ LIMIT_S = 50.0
 NODE_TIMEOUT_S = 6.0
 SHORT_S = 1.5  # well below it: what is sent meanwhile is sent again
 CALLS = 200
-
-
-@pytest.fixture(scope="module")
-def host() -> Iterator[FarHost]:
-    try:
-        with far_host() as host:
-            yield host
-    except Unavailable as error:
-        pytest.skip(str(error))
 
 
 @contextlib.contextmanager
@@ -48,13 +38,12 @@ def cluster(
     """
 
     async def begin(runtime: Any) -> None:
-        key = Path(runtime.hold.cluster.key).read_text()  # noqa: ASYNC240 -- a line
-        node.append(host.node(key, "-nw", "1"))
+        node.append(host.join(runtime))
         await asyncio.wait_for(runtime.wait_for_workers(3), LIMIT_S)
 
     with shared_cluster(begin, LIMIT_S, address=host.near, **options) as run:
         yield run
-    assert ended(node[0]) == code, host.said
+    assert code_of(node[0]) == code, host.said
     assert host.left == []
 
 
@@ -98,7 +87,7 @@ def test_a_short_cut_loses_nothing_and_a_long_one_ends_the_node(host: FarHost) -
         with pytest.raises(WorkerDied, match=f"was not heard for {NODE_TIMEOUT_S:g} s"):
             await waiting.result()
         # Though nobody can tell it: it knows by itself.
-        assert await asyncio.to_thread(ended, node[0]) == 1
+        assert await asyncio.to_thread(code_of, node[0]) == 1
         assert "has not heard the monitor" in host.said
         assert host.pids == []
         host.heal()

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mosaic_like import task
-from mosaic_like.core.caller import Call, Stream, rare
+from mosaic_like.core.call import Call, Stream, rare
 from mosaic_like.core.slots import SlotTable
 from mosaic_like.core.task import CANCELLED, DONE, FAILED, PREPARE
 from mosaic_like.runtimes.slots import Slots

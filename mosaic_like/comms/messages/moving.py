@@ -1,0 +1,50 @@
+"""Where a tessera or a task is now that was built or made again elsewhere."""
+
+from __future__ import annotations
+
+from .payloads import Extra, Message
+
+
+class Find(Message, tag=100):
+    """Where is this tessera of yours, that is built again? Tell me when it moves."""
+
+    uid: int
+
+
+class Moved(Message, tag=101):
+    """It is there; told again when it is built."""
+
+    uid: int
+    life: int
+    tessera: int  # its uid in this life
+    owner: int  # incarnation
+    built: bool
+
+
+class Ended(Message, tag=102):
+    """It will not be built again."""
+
+    uid: int
+    error: bytes
+    closed: bool = False  # there is its last life, which answers for itself
+
+
+class Closed(Message, tag=103):
+    """This life of your tessera was closed: do not build another."""
+
+    uid: int
+    life: int
+
+
+class Seek(Message, tag=104):
+    """Where is this task of yours, now that its owner is lost?"""
+
+    uid: int
+    lost: int  # incarnation of that
+
+
+class Resent(Message, tag=105):
+    """The answer: it is mentioned by what comes with this, or nowhere."""
+
+    uid: int
+    extra: Extra | None = None

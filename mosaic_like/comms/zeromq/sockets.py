@@ -1,0 +1,26 @@
+"""What several kinds of sockets share: flags, and what their monitors tell."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import zmq
+
+ZERO_COPY_BYTES: Final = 64 * 1024  # below this a copy is cheaper than sharing
+STRANGER: Final = "a stranger"  # for people
+
+NOBLOCK: Final = int(zmq.NOBLOCK)
+POLLIN: Final = int(zmq.POLLIN)
+MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
+
+# How a connection ends, or is never made, and what people are told.
+ENDED: Final = {
+    zmq.EVENT_DISCONNECTED: "the connection ended",
+    zmq.EVENT_CLOSED: "nothing accepts there",
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "the handshake failed",
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "the handshake failed: another protocol",
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the handshake failed: not admitted",
+}
+ENDED_MASK: Final = sum(int(event) for event in ENDED)
+MONITOR_EVENT: Final = struct.Struct("=HI")  # libzmq: zmq_socket_monitor(3)

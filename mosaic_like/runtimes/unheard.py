@@ -1,0 +1,103 @@
+"""Failures that nobody has asked for: they are logged, once for each place of a call.
+
+That a call was let go before anybody had asked is noticed elsewhere: see ``dropping``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from ..comms import messages as wire
+from ..comms.exceptions import error_summary
+from ..core.call import DROPPED, rare
+from ..core.task import CLOSE_METHOD, FAILED
+from ..proxies.tessera import READY
+
+if TYPE_CHECKING:
+    from ..core.call import Call, Stream
+    from .actor import ActorRuntime
+
+logger = logging.getLogger(__name__)
+
+
+class UnheardFailures:
+    """Those of the calls of one runtime; all on the loop's thread, but ``silence``."""
+
+    def __init__(self, runtime: ActorRuntime) -> None:
+        self._runtime = runtime
+        # Of which failures nothing is logged when nobody asks for them.
+        self._silenced: WeakKeyDictionary[Stream, tuple[type[BaseException], ...]]
+        self._silenced = WeakKeyDictionary()
+        # The last one that was logged, and the places of its calls.
+        self._told: WeakKeyDictionary[Stream, tuple[bytes, set[str]]]
+        self._told = WeakKeyDictionary()
+
+    def silence(self, stream: Stream, kinds: tuple[type[BaseException], ...]) -> None:
+        """Log nothing of such failures of this tessera."""
+        self._silenced[stream] = kinds
+
+    def silence_as(self, old: Stream, stream: Stream) -> None:
+        """What was said of one stream holds for the one that took its place."""
+        if old in self._silenced:
+            self._silenced[stream] = self._silenced[old]
+
+    def note(self, call: Call) -> None:
+        """It has failed, and nobody waits for it: its proxy may still ask."""
+        if call.method == "__init__" or (call.method == READY and call.hold == DROPPED):
+            # Every call on the tessera says it again; see Dropping._drop_handle.
+            rare(call).unheard = True
+        elif call.hold == DROPPED:
+            self.complain(call)
+        else:
+            rare(call).unheard = True
+
+    def complain(self, call: Call) -> None:
+        """A failure that nobody has asked for."""
+        if call.rare is not None:
+            call.rare.unheard = False
+        if call.state != FAILED or self._runtime.stopping:
+            return
+        if call.rare is not None and call.rare.reason == wire.REASONS[wire.UPSTREAM]:
+            return  # the call at fault says it
+        gone = call.rare is not None and call.rare.reason == wire.REASONS[wire.GONE]
+        if gone and call.method == CLOSE_METHOD:
+            return  # what it asked for is so
+        error = self._runtime.error_of(call)
+        if isinstance(error, self._silenced.get(call.stream, ())):
+            return
+        place = place_of(call)
+        # Calls on what could not be made all fail with the very same error.
+        last, places = self._told.get(call.stream, (b"", set()))
+        is_new = call.result != last
+        if is_new:
+            places = set()
+            self._told[call.stream] = call.result, places
+        elif place in places:
+            return
+        places.add(place)
+        logger.error(
+            "%s.%s, called at %s, failed and nobody asked for its result%s",
+            call.stream.label,
+            call.method,
+            place,
+            "" if is_new else f": {error_summary(call.result)} (see above)",
+            exc_info=(type(error), error, error.__traceback__) if is_new else None,
+        )
+
+
+def place_of(call: Call) -> str:
+    """Where a call was made, as ``file:line``."""
+    code = call.code
+    if code is None:
+        return "another runtime"
+    line = code.co_firstlineno
+    # co_positions has one entry for each instruction of two bytes.
+    positions = itertools.islice(code.co_positions(), call.instruction // 2, None)
+    for start, _, _, _ in positions:
+        if start is not None:
+            line = start
+        break
+    return f"{code.co_filename}:{line}"

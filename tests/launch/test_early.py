@@ -1,0 +1,95 @@
+"""What ``mosaic.run`` starts before it has imported what it needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from processes import ended
+
+from mosaic_like.launch.early import Early
+from mosaic_like.runtimes.directory import RunDirectory
+
+if TYPE_CHECKING:
+    import pytest
+
+_LIGHT = """
+import sys
+import mosaic_like as mosaic
+
+@mosaic.tessera
+class Marked:
+    pass
+
+mosaic.run
+heavy = {"asyncio", "msgspec", "zmq", "uvloop", "inspect"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+_WRONG = """
+import os, mosaic_like as mosaic
+from mosaic_like.launch import early
+
+start = early.Early.start.__func__
+
+def told(cls):
+    found = start(cls)
+    print(found.booted.pid, found.directory.path, flush=True)
+    return found
+
+early.Early.start = classmethod(told)
+
+async def main(): ...
+
+mosaic.run(main, num_worker=2)
+"""
+
+
+def _run(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+
+
+def test_to_mark_a_class_and_to_name_run_imports_nothing_large() -> None:
+    done = _run(_LIGHT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_wrong_option_leaves_nothing_of_what_was_started_early() -> None:
+    done = _run(_WRONG)
+    assert "did you mean 'num_workers'?" in done.stderr
+    pid, directory = done.stdout.split()
+    assert ended(int(pid))
+    assert not Path(directory).exists()
+
+
+def test_what_nobody_has_taken_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mosaic_like.launch.early._LATE", "no.such.module")
+    early = Early.start()
+    assert early is not None
+    early.end()
+    assert ended(early.booted.pid)
+    assert not early.directory.path.exists()
+
+
+def test_where_nothing_can_be_started_early_it_is_tried_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mosaic_like.launch.early._LATE", "no.such.module")
+    made: list[RunDirectory] = []
+    create = RunDirectory.create
+
+    def noted() -> RunDirectory:
+        made.append(create())
+        return made[-1]
+
+    def refuse(directory: str) -> None:
+        raise OSError("no processes")
+
+    monkeypatch.setattr(RunDirectory, "create", noted)
+    monkeypatch.setattr("mosaic_like.launch.early.boot", refuse)
+    assert Early.start() is None
+    assert not made[0].path.exists()
