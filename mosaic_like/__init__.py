@@ -48,11 +48,13 @@ if TYPE_CHECKING:
     from .proxies.base import Tessera
     from .proxies.decorator import remote
     from .proxies.functions import barrier, call, close, info, kill, logger, ready
+    from .proxies.linking import link
     from .proxies.marking import tessera
     from .proxies.monitoring import TesseraChange, TesseraEvent, monitor
     from .proxies.parameter import Parameter
     from .proxies.records import ExceptionInfo, ExecutionInfo, TaskInfo
     from .proxies.restarts import checkpoint
+    from .proxies.supervising import supervise
     from .proxies.task import TaskProxy
     from .proxies.tessera import TesseraProxy
     from .proxies.waiting import as_completed, gather, wait
@@ -139,6 +141,7 @@ __all__ = [
     "interactive",
     "kill",
     "limits",
+    "link",
     "logger",
     "make",
     "monitor",
@@ -151,6 +154,7 @@ __all__ = [
     "runtime",
     "set_attr",
     "stop",
+    "supervise",
     "tags",
     "task",
     "tessera",
@@ -172,10 +176,12 @@ _MODULES = {
     "proxies.decorator": "remote",
     "proxies.functions": "barrier call close info kill logger ready",
     "proxies.marking": "tessera",
+    "proxies.linking": "link",
     "proxies.monitoring": "TesseraChange TesseraEvent monitor",
     "proxies.parameter": "Parameter",
     "proxies.records": "ExceptionInfo ExecutionInfo TaskInfo",
     "proxies.restarts": "checkpoint",
+    "proxies.supervising": "supervise",
     "proxies.task": "TaskProxy",
     "proxies.tessera": "TesseraProxy",
     "proxies.waiting": "as_completed gather wait",

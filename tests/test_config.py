@@ -185,8 +185,7 @@ def test_every_option_is_read_or_refused() -> None:
     code = "".join(path.read_text() for path in package.rglob("*.py"))
     unread = {o.name for o in Config.options() if f"config.{o.name}" not in code}
     refused = {option.name for option in Config.options() if option.not_yet}
-    # With one host its own workers are the only ones there are.
-    assert unread - refused == {"reuse_head"}
+    assert unread - refused == set()
 
 
 def test_workers_share_the_usable_cores() -> None:

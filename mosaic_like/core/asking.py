@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .call import Call, Stream
-    from .caller import Caller, CallerState
+    from .caller import CallerState
+    from .calling import Caller
     from .outbox import Outbox
 
 

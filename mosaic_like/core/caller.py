@@ -10,7 +10,7 @@ the outbox of the peer directly instead of returning effects.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ..comms.messages import CANCELLED as CANCELLED_REASON
 from ..comms.messages import ERROR as ERROR_REASON
@@ -28,49 +28,15 @@ from ..comms.messages import TIMEOUT as TIMEOUT_REASON
 from .asking import Asking
 from .call import DROPPED, HELD, NONE_HELD, RELEASED, Call, Stream, rare
 from .held import LOOK_EVERY, HeldCalls
-from .payloads import Arrived, extra_of
+from .payloads import extra_of
 from .sending import fits, send
 from .task import CANCELLED, CLOSE_METHOD, DONE, FAILED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
+    from .calling import Caller
     from .outbox import Outbox
-
-
-class Caller(Protocol):
-    """What the runtime does for CallerState."""
-
-    def settled(self, call: Call) -> None:
-        """A call that somebody waits for has ended."""
-
-    def credit_spent(self) -> None:
-        """Many calls are held: a good moment to see what has ended."""
-
-    def unheard(self, call: Call) -> None:
-        """A call has failed and nobody waits for it."""
-
-    def release(self, call: Call) -> None:
-        """Nobody here holds the task any more."""
-
-    def arrived(self, message: Any, buffers: Any, sender: int) -> Any:
-        """Take the grants of a payload; what stands for it from now on."""
-
-    def locate(self, arrived: Arrived, then: Callable[[], None]) -> None:
-        """Have the rest of a payload: unopened segments, chunks that have not come."""
-
-    def unwanted(self, arrived: Arrived) -> None:
-        """The rest is not needed any more."""
-
-    def lost_error(self, call: Call, cause: Any) -> bytes: ...
-
-    def outbox(self, incarnation: int) -> Outbox | None:
-        """To send to a runtime; None if it is lost."""
-
-    def cancelled_error(self, call: Call, reason: str) -> bytes: ...
-
-    def refuse_here(self, call: Call, kind: int, error: bytes) -> None:
-        """It has failed, and this runtime tells those who ask for it."""
 
 
 class CallerState:

@@ -26,6 +26,7 @@ from .pinned import Pinned
 from .reclaiming import Reclaiming
 from .task import DONE
 from .turns import Turns
+from .unready import Unready
 from .window import LEAST_WINDOW, MOST_WINDOW, Entry, Window
 
 if TYPE_CHECKING:
@@ -65,12 +66,10 @@ class FunctionQueue:
         self.unplaced.queue = self
         # Taken from the front, and by uid when they are cancelled.
         self.ready: OrderedDict[int, Entry] = OrderedDict()
-        self.waiting: dict[int, Entry] = {}
         # Not submitted yet: what to call if one of these is withdrawn.
         self.held: dict[int, Callable[[], Any] | None] = {}
         self.windows: dict[Stream, Window] = {}
-        # What they mention has no place yet, such as a quoted task that waits here.
-        self._unowned: list[Entry] = []
+        self.unready = Unready(self, port, overlaps=overlaps)
         self.pinned = Pinned()  # behind what is sent there
         self.places: dict[int, tuple[Call, int]] = {}  # of those that have one, by uid
         self.reclaiming = Reclaiming(self, port, caller)
@@ -126,8 +125,8 @@ class FunctionQueue:
         free = []
         for entry in entries:
             if entry.call.uid in self.places:
-                self._offer(entry)
-            elif not self._waits(entry):
+                self.offer(entry)
+            elif not self.unready.waits(entry):
                 free.append(entry)
         for entry in reversed(free):
             self.ready[entry.call.uid] = entry
@@ -143,8 +142,8 @@ class FunctionQueue:
             self._armed = True
             self._port.arm()
         entry = Entry(call, payload, extra)
-        if type(payload) is bytes or not self._waits(entry):
-            self._offer(entry)
+        if type(payload) is bytes or not self.unready.waits(entry):
+            self.offer(entry)
 
     def place(self, call: Call, owner: int) -> None:
         """A task that is about to be submitted runs at this worker, and nowhere else.
@@ -159,7 +158,8 @@ class FunctionQueue:
         """So many tasks may go to a worker together."""
         self._turns.widen(min(size, self.most))
 
-    def _offer(self, entry: Entry) -> None:
+    def offer(self, entry: Entry) -> None:
+        """It is ready: send it, or have it wait for room."""
         if entry.call.uid in self.places:
             self._offer_there(entry)
             return
@@ -167,7 +167,7 @@ class FunctionQueue:
         if not ready:
             window = self._room(entry.payload)
             if window is not None:
-                self._send(window, entry)
+                self.send(window, entry)
                 return
         ready[entry.call.uid] = entry
         if not len(ready) % LOOK_EVERY:
@@ -181,58 +181,6 @@ class FunctionQueue:
         else:
             self.pinned.add(window.stream, entry)
             self._send_pinned(window)
-
-    def _waits(self, entry: Entry) -> bool:
-        """Some arguments have not ended: it waits for them here, or behind them."""
-        if type(entry.payload) is bytes:
-            return False
-        calls = arguments_of(entry.payload)
-        unsettled = [call for call in calls if call.state < DONE]
-        # Those that are pinned have their place by the time that this one is sent.
-        has_owners = all(
-            handle.owner or handle.uid in self.pinned
-            for handle in entry.payload.handles
-        )
-        if not unsettled:
-            if not has_owners:
-                self._unowned.append(entry)
-            return not has_owners
-        if has_owners and self._pin(entry, unsettled):
-            return True
-        left = len(unsettled)
-
-        def ended() -> None:
-            nonlocal left
-            left -= 1
-            if (
-                not left
-                and self.waiting.pop(entry.call.uid, None) is not None
-                and not self._waits(entry)
-            ):
-                self._offer(entry)
-
-        self.waiting[entry.call.uid] = entry
-        for call in unsettled:
-            self._port.when_settled(call, ended)
-        return True
-
-    def _pin(self, entry: Entry, unsettled: list[Call]) -> bool:
-        """What takes only tasks of one worker goes there at once, behind them.
-
-        Then their submitter need not hear of their ends before.
-        """
-        streams = {self.pinned.stream_of(call) for call in unsettled}
-        stream = streams.pop()
-        window = self.windows.get(stream)
-        if window is None or streams or self._overlaps or not window.size:
-            return False
-        if self.places and entry.call.uid in self.places:
-            return False
-        if not self.pinned.has_line(stream) and window.has_room:
-            self._send(window, entry)
-        else:
-            self.pinned.add(stream, entry)
-        return True
 
     def hold(self, call: Call, then: Callable[[], Any] | None) -> None:
         """A task that is not to be sent yet; ``then``: called if it is withdrawn."""
@@ -249,16 +197,15 @@ class FunctionQueue:
             if then is not None:
                 then()
             return True
-        entry = self.waiting.pop(call.uid, None)
-        if entry is not None:
-            self._port.failed(self, entry)
-            return True
-        entry = self.pinned.take(call.uid) or self.ready.pop(call.uid, None)
+        uid = call.uid
+        entry = (
+            self.unready.waiting.pop(uid, None)
+            or self.pinned.take(uid)
+            or self.ready.pop(uid, None)
+            or self.unready.take_unowned(call)
+        )
         if entry is None:
-            entry = next((e for e in self._unowned if e.call is call), None)
-            if entry is None:
-                return False
-            self._unowned.remove(entry)
+            return False
         self._port.failed(self, entry)
         return True
 
@@ -271,15 +218,14 @@ class FunctionQueue:
 
     def dispatch(self) -> None:
         """Send what there is room for."""
-        if self._unowned:
-            unowned, self._unowned = self._unowned, []
-            self._make_ready(e for e in unowned if not self._waits(e))
+        if self.unready.unowned:
+            self._make_ready(self.unready.take_owned())
         ready = self.ready
         while ready:
             window = self._room(next(iter(ready.values())).payload)
             if window is None:
                 return
-            self._send(window, ready.popitem(last=False)[1])
+            self.send(window, ready.popitem(last=False)[1])
 
     def _make_ready(self, entries: Iterable[Entry]) -> None:
         self.ready.update((entry.call.uid, entry) for entry in entries)
@@ -292,7 +238,8 @@ class FunctionQueue:
                 return near
         return self._turns.next()
 
-    def _send(self, window: Window, entry: Entry) -> None:
+    def send(self, window: Window, entry: Entry) -> None:
+        """To a worker that has room, or is to have it whether or not."""
         call, payload, extra, _ = entry
         stream = window.stream
         call.stream = stream
@@ -313,9 +260,9 @@ class FunctionQueue:
         while window.has_room and (entry := self.pinned.first(stream)) is not None:
             payload = entry.payload
             if type(payload) is bytes or all(h.owner for h in payload.handles):
-                self._send(window, entry)
-            elif not self._waits(entry):  # for what was called back meanwhile
-                self._offer(entry)
+                self.send(window, entry)
+            elif not self.unready.waits(entry):  # for what was called back meanwhile
+                self.offer(entry)
         self.pinned.tidy(stream)
 
     # -- ends --------------------------------------------------------------------------
@@ -344,7 +291,7 @@ class FunctionQueue:
             window.adapt(self.least, self.most)
         if self.pinned.has_line(window.stream):
             self._send_pinned(window)
-        if self.ready or self._unowned:
+        if self.ready or self.unready.unowned:
             self.dispatch()
         elif window.is_idle and not self._overlaps:
             self.reclaiming.steal()
@@ -360,10 +307,10 @@ class FunctionQueue:
         Returns:
             Whether to look again; False: until ``arm`` is asked for.
         """
-        self._armed = bool(
-            self.ready or self.waiting or self.pinned or self._unowned
-        ) or any(window.sent for window in self.windows.values())
-        if self._unowned:
+        self._armed = bool(self.ready or self.unready or self.pinned) or any(
+            window.sent for window in self.windows.values()
+        )
+        if self.unready.unowned:
             self.dispatch()
         self.reclaiming.tidy()
         if self.places:
@@ -389,7 +336,7 @@ class FunctionQueue:
             for entry in list(self.ready.values()):
                 if blocked in (entry.call.inside or ()):
                     del self.ready[entry.call.uid]
-                    self._send(home, entry)
+                    self.send(home, entry)
 
     def _unpin(self) -> None:
         """What waits for one worker, and no longer has to, goes to any."""

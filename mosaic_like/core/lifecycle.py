@@ -171,8 +171,8 @@ class Lifecycle:
         worker = self._worker
         worker.producers.close(tessera)
         if task is not None and task.kind == wire.KILL:
-            self._kill(tessera, task)
-        if tessera.state in (TesseraState.STOPPED, TesseraState.FAILED):
+            self._kill(tessera, task, "it was killed")
+        if _is_over(tessera):
             if task is None:
                 worker.tesserae.pop(tessera.uid, None)
             elif tessera.state is TesseraState.FAILED:
@@ -197,14 +197,38 @@ class Lifecycle:
         tessera.move("close")
         tessera.close(task)
 
-    def _kill(self, tessera: Tessera, killer: Task) -> None:
+    def end(self, uid: int, why: str) -> None:
+        """End a tessera for what has happened elsewhere: now, as a kill does.
+
+        Args:
+            uid: of one that is here.
+            why: for whoever calls it, or waits.
+        """
+        tessera = self._worker.tesserae[uid]
+        if _is_over(tessera):
+            return
+        self._worker.producers.close(tessera)
+        closing = tessera.closing
+        if closing is None:
+            submit = wire.Submit(0, uid, 0, CLOSE_METHOD, b"")
+            closing = received(submit, 0, tessera)
+            closing.released = True
+        self._kill(tessera, closing, why)
+        # A construction that waited has failed of it.
+        if tessera.closing is None and not _is_over(tessera):
+            tessera.move("close")
+            tessera.close(closing)
+
+    def _kill(self, tessera: Tessera, killer: Task, why: str) -> None:
         worker = self._worker
+        if tessera.error is None and tessera.state is not TesseraState.STOPPED:
+            tessera.error = why
+            self._port.tessera_fails(tessera)
         for waiting in tessera.clear():
-            worker.settle(waiting, CANCEL_EVENT, wire.CANCELLED, "it was killed")
+            worker.settle(waiting, CANCEL_EVENT, wire.CANCELLED, why)
         for task in [t for t in worker.tasks.values() if t.tessera is tessera]:
             if task.settled or task is killer or task is tessera.closing:
                 continue
-            why = "its tessera was killed"
             if task.state == PENDING:  # the construction, which lacks an argument
                 worker.settle(task, CANCEL_EVENT, wire.CANCELLED, why)
             else:
@@ -221,3 +245,7 @@ class Lifecycle:
             self._closing.discard(tessera.uid)
             self._worker.tesserae.pop(tessera.uid, None)
         self._port.tessera_gone(tessera)
+
+
+def _is_over(tessera: Tessera) -> bool:
+    return tessera.state in (TesseraState.STOPPED, TesseraState.FAILED)

@@ -57,4 +57,7 @@ class Owner(Protocol):
     def limited(self, task: Task) -> bool:
         """Watch the time that a call has; False: it is over already."""
 
+    def tessera_fails(self, tessera: Tessera) -> None:
+        """It is ended, and not in order: ``__close__`` is to run."""
+
     def tessera_gone(self, tessera: Tessera) -> None: ...

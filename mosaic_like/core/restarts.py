@@ -9,6 +9,8 @@ no count changes when it moves. All who have a proxy, the home too, are *followe
     follower  Find ->home       where is it? tell me also when it moves
     home      Moved ->follower  life n is there; the same again when it is built
               Ended ->follower  there will be no further life
+              Retire ->worker   end this life: it is built again with others
+              Retired ->follower   life n ends so: take its calls for lost, and wait
     worker    Closed ->home     it was closed in order: it is not to be built again
     monitor   Lost ->all        only now may the home build the next life
 
@@ -16,6 +18,7 @@ The home follows ``TRANSITIONS``. A follower hears of a loss from the monitor an
 move from the home, one before the other or the reverse:
 
     it is       it hears         it does
+    at life n   Retired n        LEAVE: its calls have ended, and it waits
     at life n   Lost of its      DETACH: takes back its calls, as what the worker left
                 worker           behind says of each, and waits
     waiting     Moved m > n      PLACE: sends them there, unless that is lost too
@@ -36,7 +39,7 @@ import enum
 from collections import deque
 from typing import TYPE_CHECKING
 
-from ..comms.messages import Ended, Message, Moved
+from ..comms.messages import Ended, Message, Moved, Retire, Retired
 from ..errors import InvalidTransitionError
 
 if TYPE_CHECKING:
@@ -55,6 +58,7 @@ class HomeState(enum.StrEnum):
     WAITING = "waiting"  # for the time, or for a worker
     STARTING = "starting"  # its construction was sent
     UP = "up"
+    RETIRING = "retiring"  # its life was told to end: core.groups
     ENDED = "ended"
 
 
@@ -63,11 +67,57 @@ TRANSITIONS: dict[HomeState, dict[str, HomeState]] = {
     HomeState.STARTING: {
         "built": HomeState.UP,
         "lost": HomeState.WAITING,
+        "retire": HomeState.RETIRING,
         "end": HomeState.ENDED,
     },
-    HomeState.UP: {"lost": HomeState.WAITING, "end": HomeState.ENDED},
+    HomeState.UP: {
+        "lost": HomeState.WAITING,
+        "retire": HomeState.RETIRING,
+        "end": HomeState.ENDED,
+    },
+    HomeState.RETIRING: {"retired": HomeState.WAITING, "end": HomeState.ENDED},
     HomeState.ENDED: {},
 }
+
+
+class Intensity:
+    """How often something is built again before that is given up.
+
+    Args:
+        most: times; None: there is no limit.
+        within_s: only those count that were in the last so many seconds; None: all do.
+    """
+
+    def __init__(self, most: int | None, within_s: float | None) -> None:
+        self.most = most
+        self.within_s = within_s
+        self._times: deque[float] = deque()  # the oldest first
+
+    def another(self, now_s: float) -> bool:
+        """Count one more; False: that is too often, and it is not counted."""
+        times = self._times
+        kept_s = CALM_S if self.within_s is None else max(CALM_S, self.within_s)
+        if self.most is None or self.within_s is not None:
+            while times and now_s - times[0] >= kept_s:
+                times.popleft()
+        if self.most is not None and self._within(now_s) >= self.most:
+            return False
+        times.append(now_s)
+        return True
+
+    def recent(self, now_s: float) -> int:
+        """How many there were not long ago."""
+        return sum(now_s - time_s < CALM_S for time_s in self._times)
+
+    def _within(self, now_s: float) -> int:
+        if self.within_s is None:
+            return len(self._times)
+        return sum(now_s - time_s < self.within_s for time_s in self._times)
+
+    def __str__(self) -> str:
+        times = "once" if self.most == 1 else f"{self.most} times"
+        within = "" if self.within_s is None else f" within {self.within_s:g} s"
+        return f"{times}{within}"
 
 
 class Home:
@@ -82,15 +132,14 @@ class Home:
 
     def __init__(self, uid: int, most: int, within_s: float | None) -> None:
         self.uid = uid
-        self.most = most
-        self.within_s = within_s
+        self.intensity = Intensity(most, within_s)
         self.state = HomeState.WAITING
         self.life = 0  # number of the one there is, or is to be
         self.tessera = 0  # its own uid
         self.owner = 0  # incarnation of the runtime where it is; 0: nowhere
         self.error = b""  # why it has ended
         self._followers: set[int] = set()
-        self._times: deque[float] = deque()  # of the restarts, the oldest first
+        self.retiring = 0  # incarnation of the runtime where a life is to end
 
     def _move(self, event: str) -> None:
         new = TRANSITIONS[self.state].get(event)
@@ -126,20 +175,30 @@ class Home:
         if not counts:
             self.life += 1
             return 0.0
-        times = self._times
-        recent = sum(now_s - time_s < CALM_S for time_s in times)
-        if self.within_s is not None:
-            while times and now_s - times[0] >= self.within_s:
-                times.popleft()
-        if len(times) >= self.most:
+        recent = self.intensity.recent(now_s)
+        if not self.intensity.another(now_s):
             return None
-        times.append(now_s)
         self.life += 1
         if not recent:
             return 0.0
         # Never beyond the largest, also where there were thousands of them.
         delay_s: float = FIRST_DELAY_S * 2 ** min(recent - 1, 16)
         return min(delay_s, MOST_DELAY_S)
+
+    def retire(self, why: str) -> Sends:
+        """Its life is to end, and be followed by another one."""
+        self._move("retire")
+        self.retiring, self.owner = self.owner, 0
+        return [
+            (self.retiring, Retire(self.tessera, why)),
+            *((to, Retired(self.uid, self.life, why)) for to in self._followers),
+        ]
+
+    def retired(self) -> None:
+        """That life has ended, or its runtime is lost."""
+        self._move("retired")
+        self.retiring = 0
+        self.life += 1
 
     def end(self, error: bytes) -> Sends:
         """No further life: it was closed, could not be built, or too many were lost."""
@@ -175,6 +234,7 @@ class Step(enum.Enum):
     """What a follower is to do."""
 
     DETACH = enum.auto()
+    LEAVE = enum.auto()
     PLACE = enum.auto()
     UP = enum.auto()
     OVER = enum.auto()
@@ -219,6 +279,16 @@ class Follower:
         if place is not None and not self._is_lost(place.owner):
             return [Step.DETACH, *self._place(place)]
         return [Step.DETACH, Step.END] if self.error is not None else [Step.DETACH]
+
+    def retired(self, life: int) -> list[Step]:
+        """The home ends a life, to make another one."""
+        if self._next is not None and self._next.life <= life:
+            self._next = None
+        if not self.owner or life != self.life:
+            return []
+        self.owner = 0
+        self.is_up = False
+        return [Step.LEAVE]
 
     def ended(self, error: bytes, closed: bool = False) -> list[Step]:
         """There will be no further life: the home says so, or is lost.

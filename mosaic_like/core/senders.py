@@ -126,8 +126,13 @@ ROUTES: Mapping[type[wire.Message], Routes] = MappingProxyType(
         wire.Moved: ((_USER, _USER),),
         wire.Ended: ((_USER, _USER),),
         wire.Closed: ((_USER, _USER),),
+        wire.Retire: ((_USER, _USER),),
+        wire.Retired: ((_USER, _USER),),
         wire.Seek: ((_OWNER, _USER),),
         wire.Resent: ((_USER, _OWNER),),
+        wire.Bind: ((_USER, _USER),),
+        wire.Broke: ((_USER, _USER),),
+        wire.Unbound: ((_USER, _USER),),
     }
 )
 

@@ -136,7 +136,8 @@ class Tessera:
         self.limit = 1
         if options.is_async:
             self.limit = options.max_concurrency or DEFAULT_CONCURRENCY
-        self.error: bytes | None = None  # of the constructor
+        # Why it has ended, but in order: of the constructor, or as text.
+        self.error: bytes | str | None = None
         self.reserved: object = None  # memory, given back with this
         self.closing: Task | None = None  # the call that closes it
         # Where the journal notes the calls of the caller whose call started last, and

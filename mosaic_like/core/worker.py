@@ -13,6 +13,7 @@ goes. Their ends are in ``completion``, a base since it is as hot; the rest are 
     stopping      calls that are to end before they would
     telling       who hears of an end, and who asks
     given         tasks that have an end without having run here
+    elsewhere     calls that come for what is no tessera here
     strays        what comes before what it is for
     recalls       function tasks that their submitter wants back
     producers     streams of items
@@ -30,6 +31,7 @@ from ..ids import maker
 from .alone import Alone
 from .arguments import Arguments
 from .completion import Completion
+from .elsewhere import Elsewhere
 from .given import Given
 from .holders import HolderTable
 from .lifecycle import Lifecycle
@@ -37,7 +39,7 @@ from .recalls import Recalls
 from .stopping import Stopping
 from .strays import Strays
 from .streams import Producers
-from .task import DONE, PENDING, QUEUED, Task, received
+from .task import DONE, PENDING, QUEUED, Task
 from .telling import Telling
 from .tessera import INLINE, MAIN, NONE_NUMBERED, Runner, Tessera, TesseraState
 
@@ -49,10 +51,6 @@ if TYPE_CHECKING:
     from .owner import Owner
     from .shelf import Shelf
 
-_NO_OPTIONS = wire.Options(name="result")
-# Parts are picked on a thread of their own: a method that runs must not delay them.
-_PICKING = wire.Options(name="task", thread=True)
-_OF_NO_TESSERA = (wire.RESULT_CALL, wire.APPLY, wire.PART)
 _LISTENING = TesseraState.LISTENING
 
 
@@ -78,14 +76,13 @@ class WorkerState(Completion):
         alone = Alone(self.tesserae, self.tasks, self.kept)
         self.holders = HolderTable(port.incarnation, self, alone)
         self._shared = self.holders.shared
-        self._results = self._of_no_instance(_NO_OPTIONS)
-        self._picking = self._of_no_instance(_PICKING)
         self.shelf: Shelf | None = None  # of a warehouse
         self.lost_makers: set[int] = set()
         # Whether nothing more will come of who made a uid: the runtime may know more.
         self.never: Callable[[int], bool] = self.lost_makers.__contains__
         self.telling = Telling(self)
-        self.given = Given(self, self._results)
+        self.elsewhere = Elsewhere(self, runner)
+        self.given = Given(self, self.elsewhere.results)
         self.arguments = Arguments(self, caller)
         self.lifecycle = Lifecycle(self, runner)
         self.stopping = Stopping(self, runner)
@@ -97,20 +94,13 @@ class WorkerState(Completion):
         self._subscribers = self.telling.subscribers
         self._early_cancels = self.strays.cancels
 
-    def _of_no_instance(self, options: wire.Options) -> Tessera:
-        """What runs tasks that are on no tessera of a user's."""
-        tessera = Tessera(0, 0, options, self._runner)
-        tessera.instance = tessera
-        tessera.move("built")
-        return tessera
-
     # -- calls come in -----------------------------------------------------------------
 
     def submit(self, message: wire.Submit, buffers: Any, sender: int) -> None:
         """A call has come: the hot path."""
         tessera = self.tesserae.get(message.tessera)
         if tessera is None:
-            self._submit_elsewhere(message, buffers, sender)
+            self.elsewhere.submit(message, buffers, sender)
             return
         uid = message.uid
         extra = message.extra
@@ -140,7 +130,7 @@ class WorkerState(Completion):
                 self.producers.add(task)
             self.arguments.gather(task, message, sender)
             if self._early_cancels:
-                self._cancel_early(task)
+                self.cancel_early(task)
             if extra.remaining_s is not None or extra.timeout_s is not None:
                 self.stopping.watch(task)
             if task.settled:
@@ -250,64 +240,12 @@ class WorkerState(Completion):
         self.submit(message, (), sender)
         return index + 1
 
-    def _cancel_early(self, task: Task) -> None:
+    def cancel_early(self, task: Task) -> None:
+        """A call has come: end it if somebody asked for that before."""
         why = self.strays.come(task.uid)
         self.look_for_strays()
         if why is not None and not task.settled:
             self.stopping.stopped(task, why)
-
-    def _submit_elsewhere(self, message: Submit, buffers: Any, sender: int) -> None:
-        """A method of a result, or a tessera that is not here yet, or never was."""
-        extra = message.extra
-        if extra is not None and extra.kind >= wire.PUT and self.shelf is not None:
-            self.shelf.request(message, buffers, sender)
-            return
-        if extra is not None and extra.kind in _OF_NO_TESSERA:
-            on = self._picking if extra.kind == wire.PART else self._results
-            task = self._receive(message, buffers, sender, on)
-            if self.shelf is not None:
-                why = "its value has gone to a warehouse, where nothing runs: await "
-                self.fail(task, wire.GONE, why + "its result() and call it there")
-                return
-            self.arguments.gather(task, message, sender)
-            if self._early_cancels:
-                self._cancel_early(task)
-            if extra.remaining_s is not None or extra.timeout_s is not None:
-                self.stopping.watch(task)
-            if not task.settled:
-                on.enqueue(task)
-            return
-        made_by = maker(message.tessera)
-        if self.strays.is_full or made_by == sender or self.never(made_by):
-            ghost = Tessera(message.tessera, made_by, _NO_OPTIONS, self._runner)
-            task = self._receive(message, buffers, sender, ghost)
-            self.fail(task, wire.GONE, "it is gone: it was closed or never made")
-            return
-        self.strays.park(message, buffers, sender)
-
-    def _receive(
-        self, message: Submit, buffers: Any, sender: int, tessera: Tessera
-    ) -> Task:
-        task = self.tasks[message.uid] = received(message, sender, tessera, buffers)
-        self.holders.add(message.uid)
-        return task
-
-    def turn_away(
-        self, message: Submit, sender: int, why: str | None, options: wire.Options
-    ) -> None:
-        """A call on a tessera does not run; ``why`` None: its caller is not told."""
-        tessera = self.tesserae.get(message.tessera)
-        if tessera is None:  # it has been closed
-            by = maker(message.tessera)
-            tessera = Tessera(message.tessera, by, options, self._runner)
-        if message.number == tessera.numbers.get(sender, 0):
-            # The next ones may run: those made inside of others.
-            if tessera.numbers is NONE_NUMBERED:
-                tessera.numbers = {}
-            tessera.numbers[sender] = message.number + 1
-        if why is not None:
-            task = self._receive(message, None, sender, tessera)
-            self.fail(task, wire.LOST, why)
 
     def _refused(self, task: Task) -> bool:
         tessera = task.tessera
@@ -316,7 +254,7 @@ class WorkerState(Completion):
         if tessera.state is TesseraState.FAILED:
             self.fail(task, wire.ERROR, tessera.error)
         else:
-            self.fail(task, wire.GONE, "it was closed")
+            self.fail(task, wire.GONE, tessera.error or "it was closed")
         return True
 
     # -- what is held goes ------------------------------------------------------------
@@ -372,7 +310,7 @@ class WorkerState(Completion):
         self.strays.lost(incarnation, self.never)
         self.look_for_strays()
         for call in self.strays.stranded(self.never):
-            self._submit_elsewhere(call.message, call.buffers, call.sender)
+            self.elsewhere.submit(call.message, call.buffers, call.sender)
         self.telling.lost(incarnation)
         # What it sent under numbers of others, none of whom would ever release it.
         for uid, task in list(self.tasks.items()):

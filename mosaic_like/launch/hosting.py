@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import session
 from ..config import Config
-from ..runtimes.loops import new_own_loop
+from ..runtimes.loops import new_own_loop, on_a_loop
 from . import local
 from .ipython import watch_cells
 
@@ -79,13 +79,7 @@ def on_a_thread(**options: Any) -> Any:
         found = session.peek()
         if found is not None:
             return found
-        host = _Host(lambda: local.begin(options))
-        try:
-            return host.started.result()
-        except BaseException:
-            host.stop()
-            host.join()
-            raise
+        return _hosted(lambda: local.begin(options))
 
 
 def connect(where: str | os.PathLike[str] | None = None) -> Any:
@@ -191,7 +185,7 @@ def stop() -> Any:
     if hold is None:
         raise RuntimeError("a worker cannot stop its cluster; the program can")
     stopping = hold.stop()
-    if not _loop_runs():
+    if not on_a_loop():
         stopping.wait()
         return _Nothing()
     return stopping
@@ -208,7 +202,7 @@ class _Nothing:
 
 
 def _enter(name: str, begin: Begin, options: dict[str, Any]) -> Any:
-    if _loop_runs():
+    if on_a_loop():
         found = session.peek()
         if found is not None:
             _same(found, options)
@@ -217,21 +211,18 @@ def _enter(name: str, begin: Begin, options: dict[str, Any]) -> Any:
         found = session.peek()
         if found is not None:
             return _same(found, options)
-        host = _Host(begin)
-        try:
-            return host.started.result()
-        except BaseException:
-            host.stop()
-            host.join()
-            raise
+        return _hosted(begin)
 
 
-def _loop_runs() -> bool:
+def _hosted(begin: Begin) -> Any:
+    """The runtime on a thread of its own; where it does not start, none is left."""
+    host = _Host(begin)
     try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+        return host.started.result()
+    except BaseException:
+        host.stop()
+        host.join()
+        raise
 
 
 def _same(runtime: Any, options: dict[str, Any]) -> Any:

@@ -228,7 +228,7 @@ def _wire(options: dict[str, Any], cls: Any) -> Options:
         max_concurrency=options.get("max_concurrency"),
         inline=options.get("inline", False),
         thread=options.get("thread", False),
-        expose=list(options.get("expose", ())),
+        expose=tuple(options.get("expose", ())),
         max_retries=options.get("max_retries", 0),
         timeout_s=timeout_of(options.get("timeout")),
         interrupt=interrupt_of(options.get("interrupt") or "raise"),

@@ -37,6 +37,7 @@ from .inventory import Inventory
 from .journal import Journal
 from .leavers import Leavers, is_owner
 from .limits import Limiting
+from .linking import Linking
 from .names import Names
 from .observing import Observing
 from .owning import Owning
@@ -106,6 +107,7 @@ class ActorRuntime(Owning):
         self.around = Around(self)
         self.observing = Observing(self)
         self.restarts = Restarts(self)
+        self.linking = Linking(self)
         self.streams = self.placing.streams
         self.create = self.placing.create
         self.storing = Storing(self)
@@ -165,6 +167,7 @@ class ActorRuntime(Owning):
         self.names.joined()
         self.slots.joined()
         self.restarts.joined()
+        self.linking.joined()
         self.inventory = Inventory(self)
         self.admitting = Admitting(self)
         self.worker.arguments.admit = self.admitting.admit
@@ -378,6 +381,7 @@ class ActorRuntime(Owning):
             self.departing.lost(member.incarnation)
         self.deaths.begin(member)
         self.restarts.lost(member, cause)
+        self.linking.lost(member.incarnation)
         if member is self.warehouse:
             self.copied.clear()
             self.warehouse = self._own_warehouse()

@@ -94,7 +94,7 @@ class Departing:
         if options is not None and self.state.refuses(message):
             # Who calls what is built again elsewhere waits for that.
             why = self.why if options.supervised is None else None
-            worker.turn_away(message, sender, why, options)
+            worker.elsewhere.turn_away(message, sender, why, options)
         else:
             worker.submit(message, buffers, sender)
 

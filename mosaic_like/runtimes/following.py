@@ -20,7 +20,7 @@ from ..comms.messages import Submit
 from ..core.call import Call, Stream, rare
 from ..core.retries import ON, RetryPolicy
 from ..core.task import CONSTRUCTOR, DONE
-from ..errors import PoisonedCall, Verdict
+from ..errors import PoisonedCall, RuntimeDisconnectedError, Verdict
 from ..proxies.restarts import CHECKPOINT
 from ..proxies.retries import load_retries
 from ..proxies.tessera import READY
@@ -226,6 +226,25 @@ class Following:
                     item.watched.look(call)
         caller.held.hold_again(followed.stream, again)
         caller.stream_failed(old, cause)
+
+    def leave(self, followed: Followed, at: wire.Member, why: str) -> None:
+        """This life is ended, to be built again with others: so are its calls."""
+        runtime = self._runtime
+        self.pause(followed)
+        old, followed.leaving = followed.leaving, None
+        assert old is not None, "set by pause"
+        if isinstance(old.outbox, Kept):
+            old.outbox.take()
+        for call in [c for c in runtime.caller.calls.values() if c.stream is old]:
+            if call.method != CONSTRUCTOR:
+                error = RuntimeDisconnectedError(
+                    f"{call.name} may have run: {why}; make it again if that does no "
+                    "harm",
+                    at.uid,
+                    Verdict.MAYBE_RAN,
+                    why,
+                )
+                runtime.caller.lose(call, error)
 
     def _renew(self, followed: Followed) -> Stream:
         """Another stream, without a place, takes the place of that of a life."""

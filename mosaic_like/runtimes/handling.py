@@ -76,6 +76,7 @@ class Handling:
         if message.options.unique:
             self._runtime.names.created(message)
         self._runtime.worker.lifecycle.create(message, buffers, sender)
+        self._runtime.linking.came(message.tessera)
 
     # -- how calls go on ---------------------------------------------------------------
 

@@ -15,17 +15,21 @@ import msgspec
 
 from .. import ids
 from ..comms import messages as wire
-from ..comms.exceptions import dump_error
+from ..comms.exceptions import dump_error, error_summary
+from ..core.bonds import Fate, Known
 from ..core.call import DROPPED, Call, Stream, rare
-from ..core.restarts import Home, HomeState, Sends, Step
+from ..core.restarts import Home, HomeState, Intensity, Sends, Step
 from ..core.task import DONE
 from ..errors import ProtocolError, RuntimeDisconnectedError, Verdict, WorkerDied
 from ..proxies.handles import TesseraHandle
+from ..text import printable
+from .supervising import Supervising
 
 if TYPE_CHECKING:
     import asyncio
 
     from ..comms.messages import Member
+    from ..core.groups import Group
     from .actor import ActorRuntime
     from .following import Followed, Following
     from .peer import Peer
@@ -34,10 +38,15 @@ logger = logging.getLogger(__name__)
 
 
 class Take(Protocol):
-    """Takes the steps of a follower; ``owner``: of its last life, for an END."""
+    """Takes the steps of a follower.
+
+    Args:
+        owner: of its last life, for an END.
+        why: for a LEAVE.
+    """
 
     def __call__(
-        self, followed: Followed, steps: list[Step], *, owner: int = 0
+        self, followed: Followed, steps: list[Step], *, owner: int = 0, why: str = ""
     ) -> None: ...
 
 
@@ -51,7 +60,20 @@ class Made:
         recipe: class and arguments, pickled, and options.
     """
 
-    __slots__ = ("followed", "home", "host", "inner", "recipe", "shared", "timer")
+    __slots__ = (
+        *(
+            "asked",
+            "delay_s",
+            "followed",
+            "group",
+            "home",
+            "host",
+            "inner",
+            "recipe",
+            "shared",
+        ),
+        *("timer", "why"),
+    )
 
     def __init__(
         self,
@@ -67,6 +89,10 @@ class Made:
         self.recipe: tuple[Any, Any, wire.Options] | None = recipe
         self.timer: asyncio.TimerHandle | None = None
         self.host = ""  # of the life that was lost
+        self.why = ""  # it has ended, but in order
+        self.group: Group | None = None  # with which it is built again
+        self.delay_s = 0.0  # before the next life
+        self.asked = False  # for its construction, which has no place yet
 
     def end(self) -> None:
         """Nothing will be made of it any more."""
@@ -87,8 +113,9 @@ class Homes:
     def __init__(self, runtime: ActorRuntime, following: Following, take: Take) -> None:
         self._runtime = runtime
         self._following = following
-        self._take = take
-        self._made: dict[int, Made] = {}  # by uid
+        self.take = take
+        self.supervising = Supervising(runtime, self)
+        self.made: dict[int, Made] = {}  # by uid
 
     def place(
         self,
@@ -106,7 +133,8 @@ class Homes:
         assert supervised is not None, "asked for"
         home = Home(supervised.uid, supervised.most, supervised.within_s)
         made = Made(home, followed, inner, (cls, payload, options))
-        self._made[home.uid] = made
+        self.made[home.uid] = made
+        made.asked = True
         runtime.worker.kept[home.uid] = made
         runtime.worker.kept_freed = self._freed
         runtime.worker.holders.add(home.uid)
@@ -130,14 +158,15 @@ class Homes:
     def _placed(self, stream: Stream, peer: Peer, options: wire.Options) -> None:
         """Its construction is about to be sent there."""
         assert options.supervised is not None, "asked for"
-        made = self._made.get(options.supervised.uid)
+        made = self.made.get(options.supervised.uid)
         if made is None or made.recipe is None:  # nobody has waited for it
             self._runtime.caller.placed(stream, peer)
             return
+        made.asked = False
         sends = made.home.placed(stream.tessera, peer.incarnation)
         self._following.place(made.followed, stream, peer)
         made.followed.follower.moved(_place_of(made.home, built=False))
-        self._send(sends)
+        self.send(sends)
 
     def _constructed(self, made: Made, call: Call) -> None:
         if made.inner is None or made.inner.call is not call:
@@ -145,55 +174,91 @@ class Homes:
         if call.state != DONE:
             # Every call on it says it again; see Dropping._drop_handle.
             rare(call).unheard = True
-            self._end(made, call.result)
+            self._end(made, call.result, why=error_summary(call.result))
         elif made.home.state is HomeState.STARTING:
-            self._send(made.home.built())
+            self.send(made.home.built())
             steps = made.followed.follower.moved(_place_of(made.home, built=True))
-            self._take(made.followed, steps)
+            self.take(made.followed, steps)
+            self.supervising.built(made)
 
     def _freed(self, uid: int) -> None:
         """Nobody holds it any more: the home lets go of the life there is."""
         made = self._runtime.worker.kept.pop(uid)
-        self._made.pop(uid, None)
+        self.made.pop(uid, None)
         made.home.end(b"")
+        self.supervising.leave(made)
         made.end()
         made.inner = None
+        self._runtime.linking.closed(uid)
 
     def lost(self, member: Member, cause: str) -> None:
         """A runtime is lost; this one has taken back its calls."""
-        for made in list(self._made.values()):
+        incarnation = member.incarnation
+        down: dict[Group, set[int]] = {}
+        for made in list(self.made.values()):
             home = made.home
-            home.forget(member.incarnation)
-            if home.owner == member.incarnation and home.state is not HomeState.ENDED:
-                self._lost_life(made, member, cause)
+            home.forget(incarnation)
+            if home.state is HomeState.ENDED:
+                continue
+            if home.retiring == incarnation:
+                self.supervising.retired(made)
+            elif home.owner == incarnation and self._lost_life(made, member, cause):
+                if made.group is None or incarnation in self._runtime.leavers.left:
+                    self.build(made)
+                else:
+                    down.setdefault(made.group, set()).add(home.uid)
+        for group, uids in down.items():
+            # Those that have no restarts left have ended their whole group.
+            still = {uid for uid in uids if self.made[uid].group is group}
+            if still:
+                self.supervising.lost(group, still, member, cause)
 
-    def _lost_life(self, made: Made, member: Member, cause: str) -> None:
+    def _lost_life(self, made: Made, member: Member, cause: str) -> bool:
+        """Whether another life is to follow."""
         runtime = self._runtime
-        home, old = made.home, made.inner
-        assert old is not None, "until it is freed"
+        home = made.home
         left = member.incarnation in runtime.leavers.left
         delay_s = home.lost(runtime.loop.time(), counts=not left)
-        stream = made.followed.stream
-        call = self._construction_after(old, stream)
         if delay_s is None or runtime.stopping:
-            error = self._exhausted(made, member, cause)
-            self._end(made, error, member.incarnation)
-            if call.state < DONE:
-                runtime.caller.lose(call, error)
-            return
+            self.end_lost(made, self.exhausted(made, member, cause), member)
+            return False
         made.host = member.host
-        stream.tessera = next(runtime.uids)
-        made.inner = TesseraHandle(runtime, stream.tessera, stream, call, None)
+        made.delay_s = delay_s
+        self.next_handle(made)
         logger.info(
             "%s is built again after the loss of %s (%s): restart %d of %d",
-            stream.label,
+            made.followed.stream.label,
             ids.short(member.uid),
             cause,
             home.life,
-            home.most,
+            home.intensity.most,
         )
-        made.timer = runtime.loop.call_later(
-            delay_s, self._again, made, context=runtime.context
+        return True
+
+    def end_lost(self, made: Made, why: BaseException, member: Member) -> None:
+        """It was lost with this runtime, and is not built again."""
+        assert made.inner is not None, "until it is freed"
+        error = dump_error(why, self._runtime.serializer)
+        call = self._construction_after(made.inner, made.followed.stream)
+        self._end(made, error, member.incarnation, why=str(why))
+        if call.state < DONE:
+            self._runtime.caller.lose(call, error)
+
+    def next_handle(self, made: Made) -> None:
+        """The life there was is let go; what is made next has a number of its own."""
+        runtime, old, stream = self._runtime, made.inner, made.followed.stream
+        assert old is not None, "until it is freed"
+        call = self._construction_after(old, stream)
+        stream.tessera = next(runtime.uids)
+        made.inner = TesseraHandle(runtime, stream.tessera, stream, call, None)
+
+    def build(self, made: Made) -> None:
+        """Make the next life, after its delay."""
+        if made.asked:
+            return  # it waits for a worker already
+        made.asked = True
+        made.timer = self._runtime.loop.call_later(
+            made.delay_s, self._again, made, context=self._runtime.context
         )
 
     def _construction_after(self, old: TesseraHandle, stream: Stream) -> Call:
@@ -232,53 +297,104 @@ class Homes:
         near = [member for member in workers if member.host == made.host]
         return near[made.home.life % len(near)] if near else None
 
-    def _end(self, made: Made, error: bytes, last: int = 0) -> None:
-        """It has no further life."""
-        made.end()
-        closed = bool(made.home.owner)
-        self._send(made.home.end(error))
-        steps = made.followed.follower.ended(error, closed)
-        self._take(made.followed, steps, owner=last or self._runtime.incarnation)
+    # -- ends --------------------------------------------------------------------------
 
-    def _exhausted(self, made: Made, member: Member, cause: str) -> bytes:
+    def known(self, uid: int) -> Known | None:
+        """What has become of one; None: it was not made here, or is gone."""
+        made = self.made.get(uid)
+        if made is None:
+            return None
+        label = made.followed.stream.label
+        if made.home.state is not HomeState.ENDED:
+            return Known(Fate.HERE, label)
+        return Known(Fate.FAILED if made.why else Fate.CLOSED, label, made.why)
+
+    def end(self, uid: int, why: str) -> None:
+        """End one, whatever it does, for what has happened elsewhere."""
+        made = self.made.get(uid)
+        if made is None or made.home.state is HomeState.ENDED:
+            return
         home, label = made.home, made.followed.stream.label
-        within = "" if home.within_s is None else f" within {home.within_s:g} s"
+        error = dump_error(LookupError(f"{label}: {why}"), self._runtime.serializer)
+        call = None if made.inner is None else made.inner.call
+        if home.owner:
+            self.send([(home.owner, wire.Retire(home.tessera, why))])
+        elif call is not None:
+            self._runtime.caller.lose(call, error)
+        self._end(made, error, why=why)
+
+    def _end(self, made: Made, error: bytes, last: int = 0, *, why: str = "") -> None:
+        """It has no further life; ``why``: not in order."""
+        home, linking = made.home, self._runtime.linking
+        if home.state is HomeState.ENDED:
+            return
+        made.end()
+        made.why = why
+        closed = bool(home.owner)
+        self.send(home.end(error))
+        steps = made.followed.follower.ended(error, closed)
+        self.take(made.followed, steps, owner=last or self._runtime.incarnation)
+        if why:
+            linking.failed(home.uid, made.followed.stream.label, why)
+        else:
+            linking.closed(home.uid)
+        self.closed_or_failed(made)
+
+    def closed_or_failed(self, made: Made) -> None:
+        """It has ended: so do those that are built again with it, or not."""
+        if made.why:
+            self.supervising.end_others(made)
+        else:
+            self.supervising.leave(made)
+
+    def exhausted(
+        self, made: Made, member: Member, cause: str, group: Intensity | None = None
+    ) -> BaseException:
+        """Why it is not built again; ``group``: how often all of it may be."""
         kind = RuntimeDisconnectedError
         if member.uid.startswith("worker"):
             kind = WorkerDied
-        times = "once" if home.most == 1 else f"{home.most} times"
-        error = kind(
+        what, often = made.followed.stream.label, made.home.intensity
+        if group is not None:
+            what, often = f"{what}, with those that it is supervised with,", group
+        return kind(
             f"{ids.short(member.uid)} ({member.host}, pid {member.pid}) is lost: "
-            f"{cause}; {label} was built again {times}{within} and is not any more: "
+            f"{cause}; {what} was built again {often} and is not any more: "
             "see what ended its workers, then make it again, or give it more by "
             "max_restarts",
             member.uid,
             Verdict.NOT_STARTED,
             cause,
         )
-        return dump_error(error, self._runtime.serializer)
 
     # -- what comes --------------------------------------------------------------------
 
     def on_find(self, message: wire.Find, buffers: Any, sender: int) -> None:
         if ids.maker(message.uid) != self._runtime.incarnation:
             raise ProtocolError("it seeks what was not made here")
-        made = self._made.get(message.uid)
+        made = self.made.get(message.uid)
         if made is not None:
-            self._send(made.home.find(sender))
+            self.send(made.home.find(sender))
             return
         error = LookupError("it is gone: nobody held it any more")
         gone = dump_error(error, self._runtime.serializer)
-        self._send([(sender, wire.Ended(message.uid, gone))])
+        self.send([(sender, wire.Ended(message.uid, gone))])
 
     def on_closed(self, message: wire.Closed, buffers: Any, sender: int) -> None:
-        made = self._made.get(message.uid)
-        if made is None or made.home.owner != sender or made.home.life != message.life:
+        made = self.made.get(message.uid)
+        if made is None or made.home.life != message.life:
             return
-        error = LookupError(f"{made.followed.stream.label}: it was closed")
-        self._end(made, dump_error(error, self._runtime.serializer))
+        if made.home.retiring == sender and made.home.state is HomeState.RETIRING:
+            self.supervising.retired(made)
+        if made.home.owner != sender:
+            return
+        why = printable(message.why)
+        self.supervising.leave(made)  # also where it was killed
+        error = LookupError(f"{made.followed.stream.label}: {why or 'it was closed'}")
+        self._end(made, dump_error(error, self._runtime.serializer), why=why)
 
-    def _send(self, sends: Sends) -> None:
+    def send(self, sends: Sends) -> None:
+        """To those who are not lost."""
         for to, message in sends:
             outbox = self._runtime.outbox(to)
             if outbox is not None:

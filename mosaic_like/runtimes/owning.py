@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..core.tessera import Tessera
     from .departing import Departing
     from .executor import Executor
+    from .linking import Linking
     from .names import Names
     from .restarting import Restarts
     from .streams import Producing
@@ -48,6 +49,7 @@ class Owning(Calling):
     grants: Grants
     names: Names
     restarts: Restarts
+    linking: Linking
     departing: Departing | None
     _producing: Producing
 
@@ -201,8 +203,12 @@ class Owning(Calling):
     def recycle(self, why: str) -> None:
         """Only a worker can be ended for a call that does not stop."""
 
+    def tessera_fails(self, tessera: Tessera) -> None:
+        self.linking.gone(tessera)
+
     def tessera_gone(self, tessera: Tessera) -> None:
         self.executor.tessera_gone(tessera)
+        self.linking.gone(tessera)
         if tessera.options.unique:
             self.names.gone(tessera)
         supervised = tessera.options.supervised is not None

@@ -16,11 +16,11 @@ from ..comms.exceptions import dump_error
 from ..core.call import Stream
 from ..core.references import Grant
 from ..core.restarts import Follower, Step
-from ..core.tessera import TesseraState
 from ..errors import ProtocolError, RuntimeDisconnectedError, Verdict
 from ..proxies.handles import SupervisedHandle
 from ..proxies.limits import limits_of
 from ..proxies.monitoring import TesseraChange
+from ..text import printable
 from .failures import no_cluster
 from .following import Followed, Following
 from .homes import Homes
@@ -50,7 +50,9 @@ class Restarts:
                 wire.Find: self.homes.on_find,
                 wire.Moved: self._on_moved,
                 wire.Ended: self._on_ended,
+                wire.Retired: self._on_retired,
                 wire.Closed: self.homes.on_closed,
+                wire.Retire: self._on_retire,
             }
         )
         self._following.seeking.joined()
@@ -211,12 +213,21 @@ class Restarts:
             steps = followed.follower.ended(message.error, message.closed)
             self._take(followed, steps, owner=sender)
 
+    def _on_retired(self, message: wire.Retired, buffers: Any, sender: int) -> None:
+        if sender != ids.maker(message.uid):
+            raise ProtocolError("it ends what another has made")
+        followed = self._followed.get(message.uid)
+        if followed is not None:
+            steps = followed.follower.retired(message.life)
+            self._take(followed, steps, why=printable(message.why))
+
     def _take(
         self,
         followed: Followed,
         steps: list[Step],
         cause: tuple[Member, str] | None = None,
         owner: int = 0,
+        why: str = "",
     ) -> None:
         """Take the steps of a follower.
 
@@ -225,6 +236,7 @@ class Restarts:
             steps: in order.
             cause: of a DETACH.
             owner: of the last life, for an END.
+            why: for a LEAVE.
         """
         for step in steps:
             match step:
@@ -233,6 +245,10 @@ class Restarts:
                     self._following.detach(followed, cause)
                     owner = cause[0].incarnation
                     self._tell(followed, TesseraChange.DOWN, *cause)
+                case Step.LEAVE:
+                    at = self._member(followed.stream.owner)
+                    self._following.leave(followed, at, why)
+                    self._tell(followed, TesseraChange.DOWN, at, why)
                 case Step.PLACE:
                     self._aim(followed)
                 case Step.UP:
@@ -279,15 +295,23 @@ class Restarts:
     # -- where it lives ----------------------------------------------------------------
 
     def gone(self, tessera: Tessera) -> None:
-        """It was closed here, or could not be built, which its home knows."""
+        """It was closed here, or could not be built."""
         supervised = tessera.options.supervised
         assert supervised is not None, "asked for"
         departing = self._runtime.departing
         moves = departing is not None and departing.state.closing
-        if tessera.state is TesseraState.STOPPED and not moves:
+        if not moves:
             outbox = self._runtime.outbox(ids.maker(supervised.uid))
             if outbox is not None:
-                outbox.send(wire.Closed(supervised.uid, supervised.life))
+                why = tessera.error if isinstance(tessera.error, str) else ""
+                outbox.send(wire.Closed(supervised.uid, supervised.life, why))
+
+    def _on_retire(self, message: wire.Retire, buffers: Any, sender: int) -> None:
+        if sender != ids.maker(message.tessera):
+            raise ProtocolError("it ends what another has made")
+        if message.tessera in self._runtime.worker.tesserae:
+            why = printable(message.why)
+            self._runtime.worker.lifecycle.end(message.tessera, why)
 
     # -- monitors ----------------------------------------------------------------------
 
@@ -302,8 +326,10 @@ class Restarts:
             followed.monitors.add(monitor)
 
     def _at(self, followed: Followed) -> Member:
-        runtime = self._runtime
-        return runtime.members.get(followed.follower.owner, runtime.me)
+        return self._member(followed.follower.owner)
+
+    def _member(self, incarnation: int) -> Member:
+        return self._runtime.members.get(incarnation, self._runtime.me)
 
     def _life(self, followed: Followed) -> int:
         return max(followed.follower.life, 0)

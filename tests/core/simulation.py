@@ -346,6 +346,8 @@ class Runtime:
         if id(task) in self.outcomes:
             self.outcomes[id(task)] = None
 
+    def tessera_fails(self, tessera: Tessera) -> None: ...
+
     def tessera_gone(self, tessera: Tessera) -> None:
         pass
 
@@ -634,7 +636,7 @@ class Runtime:
                 **dict.fromkeys(worker.holders.alone),
             },
             "held": self.grants._held,
-            "queue of results": worker._results.queue,
+            "queue of results": worker.elsewhere.results.queue,
             "outcomes": self.outcomes,
         }
         return {name: table for name, table in tables.items() if table}

@@ -18,11 +18,6 @@ def world() -> World:
     return World(heads=1, workers=2)
 
 
-@pytest.fixture
-def head(world: World) -> Runtime:
-    return world.runtimes[2]
-
-
 def on_the_way(world: World, to: int) -> list[object]:
     return [wire.decode(data)[0] for data in world.links[2, to]]
 

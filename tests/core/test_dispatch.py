@@ -261,7 +261,9 @@ def test_what_takes_a_task_goes_behind_it_to_the_same_worker() -> None:
     third = world.submit(second)
     fourth = world.submit(third)
     assert world.held_by(first.stream.owner) == [first.uid, second.uid]
-    assert not world.queue.waiting  # nobody waits for the news that they have ended
+    assert (
+        not world.queue.unready.waiting
+    )  # nobody waits for the news that they have ended
     world.run_next(world.workers[first.stream.owner])
     world.run_next(world.workers[first.stream.owner])
     assert third.stream.owner == fourth.stream.owner == first.stream.owner
@@ -272,9 +274,9 @@ def test_what_takes_tasks_of_two_workers_waits_for_both() -> None:
     one, other = world.submit(), world.submit()
     both = world.submit(one, other)
     assert one.stream.owner != other.stream.owner
-    assert both.uid in world.queue.waiting
+    assert both.uid in world.queue.unready.waiting
     world.run_next(world.workers[1])
-    assert both.uid in world.queue.waiting
+    assert both.uid in world.queue.unready.waiting
     world.run_next(world.workers[2])
     assert both.stream.outbox is not None
 
@@ -485,5 +487,5 @@ def test_every_task_ends_once_in_every_order_of_events(
         assert not window.load
     queue = world.queue
     assert not queue.ready
-    assert not queue.waiting
+    assert not queue.unready.waiting
     assert not queue.pinned

@@ -176,21 +176,6 @@ def test_a_call_says_how_it_is_stopped_else_its_tessera() -> None:
 # -- the states ------------------------------------------------------------------------
 
 
-@pytest.fixture
-def world() -> World:
-    return World(heads=2, workers=2)
-
-
-@pytest.fixture
-def head(world: World) -> Runtime:
-    return world.runtimes[2]
-
-
-@pytest.fixture
-def owner(world: World) -> Runtime:
-    return world.runtimes[4]
-
-
 def add(runtime: Runtime, target: TesseraProxy, method: str = "plain") -> TaskProxy:
     return runtime.call(target, method, "add")
 

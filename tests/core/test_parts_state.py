@@ -11,16 +11,6 @@ from mosaic_like.comms import messages as wire
 from mosaic_like.core.task import CANCELLED, DONE, FAILED
 
 
-@pytest.fixture
-def world() -> World:
-    return World(heads=2, workers=2)
-
-
-@pytest.fixture
-def head(world: World) -> Runtime:
-    return world.runtimes[2]
-
-
 def receive(world: World, sender: int, to: int) -> list[object]:
     """Deliver what is on its way; what it was."""
     found = []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mosaic_like.comms.messages import Ended, Moved
+from mosaic_like.comms.messages import Ended, Moved, Retire, Retired
 from mosaic_like.core.restarts import (
     CALM_S,
     FIRST_DELAY_S,
@@ -169,6 +169,36 @@ def test_the_end_ends_what_waits_and_not_what_lives() -> None:
     assert closed.lost(A) == [Step.DETACH, Step.END]
 
 
+def test_a_life_that_is_ended_for_the_next_one_takes_no_restart() -> None:
+    state = started(most=1)
+    state.find(FOLLOWER)
+    assert state.retire("why") == [
+        (A, Retire(100, "why")),
+        (FOLLOWER, Retired(UID, 0, "why")),
+    ]
+    assert state.find(4) == []  # it hears of the next one
+    state.retired()
+    state.placed(101, B)
+    assert state.life == 1
+    assert state.lost(0.0) == 0.0
+
+
+def test_a_follower_leaves_a_life_that_ends_and_knows_late_news_of_it() -> None:
+    state = follower()
+    state.moved(moved(0, A, built=True))
+    assert state.retired(0) == [Step.LEAVE]
+    assert state.lost(A) == []
+    assert state.moved(moved(0, A, built=True)) == []
+    assert state.moved(moved(1, B)) == [Step.PLACE]
+    # The one before is not known to be lost yet, and the next has ended already.
+    late = follower()
+    late.moved(moved(0, A))
+    late.moved(moved(1, B))
+    assert late.retired(1) == []
+    assert late.lost(A) == [Step.DETACH]
+    assert late.moved(moved(2, C)) == [Step.PLACE]
+
+
 class World:
     """A home, a monitor and followers, whose links keep their own order alone."""
 
@@ -177,6 +207,7 @@ class World:
         self.workers = iter(range(A, 1000))
         self.lost: list[int] = []  # as the monitor says it
         self.alive = 0
+        self.ending = 0  # where a life is to end
         self.seen: dict[int, set[int]] = {}  # losses, by follower
         self.followers: dict[int, Follower] = {}
         self.news: dict[int, deque[Any]] = {}  # from the home
@@ -203,15 +234,28 @@ class World:
     def kill(self) -> None:
         """The worker ends; the monitor tells the home at once, the others later."""
         lost, self.alive = self.alive, 0
+        is_ending = lost == self.ending
         self.lost.append(lost)
         for queue in self.losses.values():
             queue.append(lost)
         if self.home.state is HomeState.ENDED:
             return
-        if self.home.lost(float(len(self.lost))) is None:
+        if is_ending:
+            self.retired()
+        elif self.home.lost(float(len(self.lost))) is None:
             self.send(self.home.end(b"exhausted"))
         else:
             self.place()
+
+    def retire(self) -> None:
+        self.ending = self.alive
+        _, *told = self.home.retire("why")
+        self.send(told)
+
+    def retired(self) -> None:
+        self.alive = self.ending = 0
+        self.home.retired()
+        self.place()
 
     def deliver(self, who: int, of_home: bool) -> None:
         state = self.followers[who]
@@ -221,6 +265,8 @@ class World:
             message = self.news[who].popleft()
             if isinstance(message, Moved):
                 steps = state.moved(message)
+            elif isinstance(message, Retired):
+                steps = state.retired(message.life)
             else:
                 steps = state.ended(message.error, message.closed)
         elif not of_home and self.losses[who]:
@@ -238,6 +284,9 @@ class World:
                 self.deliver(who, of_home=bool(self.news[who]))
 
 
+EVENTS = ["kill", "built", "join", "home", "loss", "retire", "retired"]
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_in_every_order_all_followers_get_to_the_last_life_or_to_its_end(
@@ -246,11 +295,18 @@ def test_in_every_order_all_followers_get_to_the_last_life_or_to_its_end(
     world = World(most=data.draw(st.integers(1, 3)))
     world.join(1)
     for _ in range(data.draw(st.integers(0, 25))):
-        event = data.draw(st.sampled_from(["kill", "built", "join", "home", "loss"]))
+        event = data.draw(st.sampled_from(EVENTS))
         if event == "kill" and world.alive:
             world.kill()
         elif event == "built" and world.home.state is HomeState.STARTING:
             world.send(world.home.built())
+        elif event == "retire" and world.home.state in (
+            HomeState.STARTING,
+            HomeState.UP,
+        ):
+            world.retire()
+        elif event == "retired" and world.ending:
+            world.retired()
         elif event == "join" and len(world.followers) < 3:
             world.join(len(world.followers) + 1)
         elif event in ("home", "loss"):
@@ -258,7 +314,7 @@ def test_in_every_order_all_followers_get_to_the_last_life_or_to_its_end(
             world.deliver(who, event == "home")
     world.settle()
     for who, state in world.followers.items():
-        assert state.owner == world.alive
+        assert state.owner == (0 if world.ending else world.alive)
         assert state.is_up == (world.home.state is HomeState.UP)
         assert (state.error is None) is (world.home.state is not HomeState.ENDED)
         # What was detached was lost, each life once, in order.

@@ -15,25 +15,12 @@ from simulation import LARGE, Runtime, TaskProxy, TesseraProxy, World
 from mosaic_like.comms import messages as wire
 from mosaic_like.core.task import CANCELLED, DONE, FAILED
 from mosaic_like.core.tessera import TesseraState
+from mosaic_like.runtimes.actor import ActorRuntime
+from mosaic_like.runtimes.handling import Handling
 from mosaic_like.runtimes.head import Head
 from mosaic_like.runtimes.monitor import Monitor
 from mosaic_like.runtimes.node import Node
 from mosaic_like.runtimes.worker import Worker
-
-
-@pytest.fixture
-def world() -> World:
-    return World(heads=2, workers=2)
-
-
-@pytest.fixture
-def head(world: World) -> Runtime:
-    return world.runtimes[2]
-
-
-@pytest.fixture
-def owner(world: World) -> Runtime:
-    return world.runtimes[4]
 
 
 def add(runtime: Runtime, target: TesseraProxy, *arguments: TaskProxy) -> TaskProxy:
@@ -381,7 +368,8 @@ def test_each_message_that_a_runtime_may_get_has_a_handler(
     runtime: type, expected: set[str]
 ) -> None:
     handled: set[str] = set()
-    for cls in runtime.__mro__[:-1]:
+    table = [Handling] if issubclass(runtime, ActorRuntime) else []
+    for cls in [*runtime.__mro__[:-1], *table]:
         source = inspect.getsource(cls)
         handled.update(re.findall(r"wire\.(\w+): ", source))
         handled.update(re.findall(r"handlers\[wire\.(\w+)\]", source))
@@ -404,6 +392,7 @@ def test_every_message_is_for_somebody() -> None:
     functions |= {"Ran", "Again", "Ending"}
     restarts = {"Find", "Moved", "Ended", "Closed"}  # see core.restarts
     restarts |= {"Seek", "Resent"}  # see Seeking
+    restarts |= {"Retire", "Retired", "Bind", "Broke", "Unbound"}  # see core.bonds
     slots = {"TakeSlots", "TakenSlots", "FreeSlots", "SetLimit"}  # see SlotTable
     assert known == (
         (MEMBERSHIP | ACTORS | rest | copies | segments | names | memory | chunks)

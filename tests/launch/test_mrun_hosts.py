@@ -184,10 +184,20 @@ def test_what_cannot_be_is_said_and_ends_with_2(
     assert phrase in " ".join(done.output.split())
 
 
-def test_a_prompt_has_no_other_hosts_yet(environ: dict[str, str]) -> None:
-    done = CliRunner().invoke(cli, ["--hosts", "a", "repl"], prog_name="mrun")
-    assert done.exit_code == 2
-    assert "--hosts with mrun repl is not there yet" in done.output
+def test_a_prompt_has_the_workers_of_all_hosts(environ: dict[str, str]) -> None:
+    words = [*HERE, "-nth", "1", "--hosts", f"{GOOD},{GOOD_TOO}", "repl", "-nw", "1"]
+    done = subprocess.run(
+        [*MRUN, *words],
+        input="[w.uid for w in runtime.workers]\nexit(5)\n",
+        capture_output=True,
+        text=True,
+        env=environ,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 5, done.stderr
+    assert "['worker:0:0', 'worker:1:0']" in done.stdout
+    assert "ssh · 2 nodes x 1 worker x 1 thread" in done.stderr
 
 
 def test_one_host_of_a_job_that_is_this_one_needs_no_network(

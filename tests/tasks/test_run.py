@@ -193,7 +193,7 @@ def test_run_stops_a_coroutine_whose_time_is_over() -> None:
 
     task = mosaic.task(endless, timeout=0.05, max_retries=1)
     with pytest.raises(mosaic.TaskTimeoutError):
-        asyncio.run(task.run())  # type: ignore[arg-type]  # a coroutine, as R says
+        asyncio.run(task.run())
     assert len(tries) == 2
 
 

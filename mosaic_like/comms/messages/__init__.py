@@ -30,7 +30,9 @@ Who sends what to whom:
     names       Claim, AskNames ->monitor   Claimed, Names <-monitor
                 Named, Shared, Unnamed ->monitor   Share <-monitor: with owners
     restarts    Find ->maker   Moved, Ended <-maker   Closed ->maker
+                Retire ->worker   Retired <-maker
                 Seek ->caller of a task   Resent <-caller
+    bonds       Bind ->owner   Bind, Broke, Unbound between owners: core.bonds
 """
 
 # mypy: implicit-reexport
@@ -38,6 +40,7 @@ Who sends what to whom:
 
 from __future__ import annotations
 
+from .bonds import Bind, Broke, Unbound
 from .calls import (
     AGAIN,
     CANCELLED,
@@ -96,7 +99,7 @@ from .members import (
     Stopped,
     Welcome,
 )
-from .moving import Closed, Ended, Find, Moved, Resent, Seek
+from .moving import Closed, Ended, Find, Moved, Resent, Retire, Retired, Seek
 from .payloads import (
     ALLOWED,
     APPLY,

@@ -53,7 +53,7 @@ class Options(msgspec.Struct, array_like=True, gc=False):
     max_concurrency: int | None = None
     inline: bool = False
     thread: bool = False
-    expose: list[str] = []
+    expose: tuple[str, ...] = ()
     max_retries: int = 0
     timeout_s: float | None = None  # of each call
     interrupt: int = RAISE

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from . import calls, holding, members, moving, registers, values, waiting
+from . import bonds, calls, holding, members, moving, registers, values, waiting
 
 PROTOCOL = 1
 
@@ -90,8 +90,13 @@ AnyMessage = (
     | moving.Moved
     | moving.Ended
     | moving.Closed
+    | moving.Retire
+    | moving.Retired
     | moving.Seek
     | moving.Resent
+    | bonds.Bind
+    | bonds.Broke
+    | bonds.Unbound
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -34,6 +34,22 @@ class Closed(Message, tag=103):
 
     uid: int
     life: int
+    why: str = ""  # it was ended by something else than its users
+
+
+class Retire(Message, tag=109):
+    """End this life of my tessera, as a kill does, and say when it is Closed."""
+
+    tessera: int  # its uid in this life
+    why: str
+
+
+class Retired(Message, tag=113):
+    """This life of my tessera ends, and another one follows: wait for that."""
+
+    uid: int
+    life: int
+    why: str
 
 
 class Seek(Message, tag=104):

@@ -1,0 +1,131 @@
+"""A cluster whose nodes join and leave while it runs; all of them on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import mosaic_like as mosaic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LIMIT_S = 60.0
+pytestmark = pytest.mark.timeout(200)
+MRUN = [sys.executable, "-m", "mosaic_like"]
+HERE = ("--address", "127.0.0.1")
+
+
+@mosaic.tessera
+class Place:
+    def pid(self) -> int:
+        return os.getpid()
+
+
+@contextlib.contextmanager
+def node(key: str, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
+    """One with a worker, until it has ended."""
+    words = ["--node", "--key", key, "-nw", "1"]
+    with subprocess.Popen(
+        [*MRUN, *words],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **environ},
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            assert process.wait(LIMIT_S) == 0
+
+
+def test_nodes_join_and_leave_at_any_time_and_what_is_made_goes_where_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+
+    async def main(runtime: Any) -> None:
+        key = str(runtime.hold.cluster.key)
+        monitor = runtime.members[1].tcp.rpartition(":")[2]
+
+        async def until(count: int) -> None:
+            async with asyncio.timeout(LIMIT_S):
+                while runtime.num_workers != count:
+                    await runtime.membership()
+
+        async def made() -> int:
+            return await asyncio.wait_for(Place.remote().pid().result(), LIMIT_S)
+
+        assert runtime.num_workers == 0
+        waiting = Place.remote().pid()  # for whoever comes
+        with node(key):
+            first = await asyncio.wait_for(waiting.result(), LIMIT_S)
+            there = {"MOSAIC_MONITOR_HOST": "localhost", "MOSAIC_MONITOR_PORT": monitor}
+            with node(key, **there) as other:
+                await asyncio.wait_for(runtime.wait_for_workers(2), LIMIT_S)
+                assert len({await made(), await made()}) == 2
+                other.send_signal(signal.SIGTERM)
+                await until(1)
+                assert {await made(), await made()} == {first}
+        await until(0)  # the last may leave too
+        waiting = Place.remote().pid()
+        with node(key):
+            assert await asyncio.wait_for(waiting.result(), LIMIT_S) != first
+
+    mosaic.run(main, mode="dynamic", address="127.0.0.1")
+
+
+def test_a_cluster_and_a_node_in_the_background_serve_a_head_that_joins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+
+    def mrun(*words: str) -> str:
+        with tempfile.TemporaryFile("w+") as said:  # which the daemons have not open
+            code = subprocess.run(
+                [*MRUN, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                timeout=LIMIT_S,
+                check=False,
+            ).returncode
+            said.seek(0)
+            text = said.read()
+        assert code == 0, text
+        return text
+
+    program = (
+        "import mosaic_like as m\n"
+        "async def main(runtime):\n"
+        "    await runtime.wait_for_workers(1)\n"
+        "    print('workers', *(w.uid for w in runtime.workers))\n"
+        "m.run(main)"
+    )
+    name, _, key = (
+        mrun("--monitor", "--dynamic", "--daemon", *HERE).splitlines()[0].partition("=")
+    )
+    logs = Path(key).parent.parent
+    try:
+        assert name == "MOSAIC_CLUSTER"
+        said = mrun("--node", "-i", "7", "-nw", "1", "--key", key, "--daemon")
+        assert "node:7 has joined, with 1 worker" in said
+        words = ["--head", "--key", key, sys.executable, "-c", program]
+        assert mrun(*words) == "workers worker:7:0\n"
+        # Who has ended before it was ready is told of at once.
+        with pytest.raises(AssertionError, match="there is a node:7 already"):
+            mrun("--node", "-i", "7", "-nw", "1", "--key", key, "--daemon")
+        assert "1 worker · 1 node · 0 heads" in mrun("status")
+    finally:
+        assert "stopped" in mrun("stop")
+        for log in logs.glob("mrun-*.log"):
+            log.unlink()

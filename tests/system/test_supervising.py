@@ -1,0 +1,181 @@
+"""Tesserae that are built again together when one of them is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mosaic_like as mosaic
+from mosaic_like import RuntimeDisconnectedError, TesseraChange
+
+LIMIT_S = 30.0
+
+
+@mosaic.tessera(max_restarts=3)
+class Stage:
+    """One of several; says in a file when it is built and closed."""
+
+    def __init__(self, name: str, path: str) -> None:
+        self.name, self.path = name, path
+        self.calls = 0
+        self.say("built")
+
+    def __close__(self) -> None:
+        self.say("closed")
+
+    def say(self, what: str) -> None:
+        with open(self.path, "a") as file:
+            file.write(f"{self.name} {what}\n")
+
+    def call(self) -> tuple[int, int]:
+        """Where it is, and the how manieth call of this life it is."""
+        self.calls += 1
+        return os.getpid(), self.calls
+
+    def block(self, started: str) -> None:
+        Path(started).touch()
+        time.sleep(LIMIT_S)
+
+
+async def there(path: Path) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        while not path.exists():  # noqa: ASYNC110, ASYNC240 -- made by a method
+            await asyncio.sleep(0.005)
+
+
+def run(main: Any) -> None:
+    async def bounded(runtime: Any) -> None:
+        async with asyncio.timeout(LIMIT_S):
+            await main(runtime)
+
+    mosaic.run(bounded, num_workers=3)
+
+
+async def three(runtime: Any, path: Path) -> list[Any]:
+    """One in each worker; all are built."""
+    stages = [
+        Stage.options(runtime=worker).remote(name, str(path))
+        for name, worker in zip("abc", runtime.workers, strict=True)
+    ]
+    return [await stage for stage in stages]
+
+
+async def kill_worker_of(stage: Any) -> None:
+    os.kill((await stage.call().result())[0], signal.SIGKILL)
+
+
+async def end_of(stage: Any) -> BaseException:
+    """What its calls raise when it is built again no more."""
+    async with asyncio.timeout(LIMIT_S):
+        while True:
+            error = await stage.call().exception()
+            if error is not None and "supervised" in str(error):
+                return error
+            await asyncio.sleep(0.01)
+
+
+async def again(monitor: Any) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        async for event in monitor:
+            if event.change is TesseraChange.RESTARTED:
+                return
+
+
+def test_those_behind_the_lost_one_are_ended_and_built_again_in_order(
+    tmp_path: Path,
+) -> None:
+    said, started = tmp_path / "said", tmp_path / "started"
+
+    async def main(runtime: Any) -> None:
+        a, b, c = await three(runtime, said)
+        mosaic.supervise(a, b, c, restart="rest")
+        first = [(await stage.call().result())[0] for stage in (a, b, c)]
+        events = mosaic.monitor(c)
+        running, queued = c.block(str(started)), c.call()
+        await there(started)
+        said.write_text("")
+        await kill_worker_of(b)
+        for task in (running, queued):
+            with pytest.raises(
+                RuntimeDisconnectedError,
+                match=r"^Stage#3\.\w+ may have run: it is built again with Stage#2, "
+                r"which w0:1 \(.*\) had: it is lost: killed by SIGKILL; make it again",
+            ):
+                await task.result()
+        await again(events)
+        # The first lives on, with what it knows; the others begin anew, in order.
+        assert await a.call().result() == (first[0], 2)
+        assert (await b.call().result())[1] == 1
+        assert (await c.call().result())[1] == 1
+        lines = said.read_text().split("\n")
+        assert [line for line in lines if line] == ["c closed", "b built", "c built"]
+
+    run(main)
+
+
+def test_all_are_built_again_as_often_as_is_allowed_and_then_end_together(
+    tmp_path: Path,
+) -> None:
+    said = tmp_path / "said"
+
+    async def main(runtime: Any) -> None:
+        a, b, c = await three(runtime, said)
+        mosaic.supervise(a, b, c, max_restarts=1)
+        events = mosaic.monitor(c)
+        said.write_text("")
+        await kill_worker_of(c)
+        # Calls made meanwhile go to the next life, whatever the order of the news.
+        await again(events)
+        for stage in (a, b, c):
+            assert (await stage.call().result())[1] == 1
+        lines = [line for line in said.read_text().split("\n") if line]
+        assert sorted(lines[:2]) == ["a closed", "b closed"]
+        assert lines[2:] == ["a built", "b built", "c built"]
+        await kill_worker_of(a)
+        texts = [str(await end_of(stage)) for stage in (a, b, c)]
+        assert re.search(
+            r"^w0:\d .* is lost: killed by SIGKILL; Stage#1, with those that it is "
+            "supervised with, was built again once and is not any more: see what",
+            texts[0],
+        )
+        for text in texts[1:]:  # it may have been in the same worker
+            assert re.search(
+                r"supervised with( Stage#\d, which has ended: w0|, was)", text
+            )
+
+    run(main)
+
+
+def test_one_that_is_closed_leaves_the_group_and_a_method_makes_one_of_its_own(
+    tmp_path: Path,
+) -> None:
+    said = tmp_path / "said"
+
+    async def main(runtime: Any) -> None:
+        a, b, c = await three(runtime, said)
+        mosaic.supervise(a, b, c)
+        with pytest.raises(ValueError, match=r"Stage#2 is supervised with others"):
+            mosaic.supervise(b)
+        await mosaic.kill(c)
+        first = (await a.call().result())[0]
+        events = mosaic.monitor(a)
+        await kill_worker_of(b)
+        await again(events)
+        pid, calls = await a.call().result()
+        assert (pid, calls) == (first, 1)  # ended in its worker, which lives
+        assert "closed" in str(await c.call().exception()) or "killed" in str(
+            await c.call().exception()
+        )
+        with pytest.raises(ValueError, match="found 'some', expected one of 'one', "):
+            mosaic.supervise(a, restart="some")
+        with pytest.raises(ValueError, match="found Stage#1 twice"):
+            mosaic.supervise(a, a)
+
+    run(main)
