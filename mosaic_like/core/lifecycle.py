@@ -69,9 +69,14 @@ class Lifecycle:
             raise ProtocolError(f"it is built again as {supervised}")
         if message.options.memory < 0:
             raise ProtocolError(f"it reserves {message.options.memory} bytes")
-        made = (self._worker.tesserae, self._worker.tasks)
-        if message.tessera == message.uid or any(
-            uid in things for things in made for uid in (message.tessera, message.uid)
+        tasks, tesserae = self._worker.tasks, self._worker.tesserae
+        tessera, uid = message.tessera, message.uid
+        if (
+            tessera == uid
+            or tessera in tesserae
+            or uid in tasks
+            or tessera in tasks
+            or uid in tesserae
         ):
             raise ProtocolError("it makes what was made before")
 
@@ -80,8 +85,9 @@ class Lifecycle:
         worker = self._worker
         tessera = Tessera(message.tessera, sender, message.options, self._runner)
         worker.tesserae[message.tessera] = tessera
-        worker.holders.add(message.tessera)
-        worker.holders.add(message.uid)
+        if worker.holders.shared:  # else only their maker has heard of them
+            worker.holders.add(message.tessera)
+            worker.holders.add(message.uid)
         submit = wire.Submit(
             message.uid,
             message.tessera,
