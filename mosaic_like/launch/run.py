@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING, Any
 
 from ..comms.frames import UNSEEN
@@ -36,11 +37,28 @@ def run(main: Callable[..., Awaitable[Any]], **options: Any) -> Any:
     42
     """
     with UNSEEN:
-        early = None if os.environ.get(CLUSTER) else Early.start()
+        signals = _Signals()
+        early = None
         try:
+            early = None if os.environ.get(CLUSTER) else Early.start()
             from .running import run_program
 
-            return run_program(main, options, early)
+            return run_program(main, options, early, signals.let_go)
         finally:
             if early is not None:
                 early.end()
+            signals.let_go()
+
+
+class _Signals:
+    """Holds what would end the program back, until there is who ends it in order."""
+
+    def __init__(self) -> None:
+        held = (signal.SIGINT, signal.SIGTERM)
+        self._before: set[int] | None = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+
+    def let_go(self) -> None:
+        """What has come is handled now; only the first time, the mask is the user's."""
+        before, self._before = self._before, None
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)

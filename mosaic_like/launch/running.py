@@ -34,14 +34,22 @@ def run_program(
     main: Callable[..., Awaitable[Any]],
     options: dict[str, Any],
     early: Early | None = None,
+    ready: Callable[[], object] = lambda: None,
 ) -> Any:
-    """See ``run.run``; ``early``: what was started already for its cluster."""
+    """What ``run.run`` does.
+
+    Args:
+        main, options: as there.
+        early: what was started already for its cluster.
+        ready: called when signals are handled in order.
+    """
     Config.make(**options)  # a wrong one is told before anything else is started
     _check(main)
     loop = new_loop()
     program = _Program(loop, early)
     try:
         program.interrupts.install()
+        ready()
         try:
             return program.run(main, options)
         finally:
