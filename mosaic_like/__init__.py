@@ -40,6 +40,8 @@ if TYPE_CHECKING:
         WorkerDied,
         WorkerOutOfMemory,
     )
+    from .launch.alone import local
+    from .launch.deadlines import on_deadline
     from .launch.executor import Executor
     from .launch.hosting import connect, init, interactive, stop
     from .launch.run import run
@@ -142,9 +144,11 @@ __all__ = [
     "kill",
     "limits",
     "link",
+    "local",
     "logger",
     "make",
     "monitor",
+    "on_deadline",
     "put",
     "quote",
     "ready",
@@ -167,6 +171,8 @@ __all__ = [
 # are in no other line. The imports above are the same for type checkers.
 _MODULES = {
     "core.task": "TaskState",
+    "launch.alone": "local",
+    "launch.deadlines": "on_deadline",
     "launch.executor": "Executor",
     "launch.hosting": "connect init interactive stop",
     "launch.run": "run",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import msgspec
 
 from .cgroups import CGROUP, PROC, cpu_quota_cores
+from .environment import OF_JOBS
 from .sizes import parse_size, size_text
 
 if TYPE_CHECKING:
@@ -184,6 +185,10 @@ def usable_cores(proc: Path = PROC, cgroup: Path = CGROUP) -> int:
     return max(1, cores if quota is None else min(cores, math.ceil(quota)))
 
 
+def _in_job() -> bool:
+    return any(os.environ.get(name) for name in OF_JOBS)
+
+
 def _writable(directory: str, name: str) -> str:
     """The absolute path of a directory, if files can be made there."""
     path = os.path.abspath(directory)
@@ -265,6 +270,13 @@ class Config:
     )
     insecure: bool = _option(
         False, bool, "tcp without keys and encryption, on loopback alone"
+    )
+
+    encryption: bool = _option(
+        True,
+        bool,
+        "what goes between hosts is encrypted; False, for networks that you trust: "
+        "each connection still has to show the cluster's secret, but in clear",
     )
 
     # time
@@ -360,6 +372,12 @@ class Config:
         choices=("debug", "perf", "info", "warning", "error"),
     )
     quiet: bool = _option(False, bool, "no start line")
+    logs: str | None = _option(
+        None,
+        str,
+        "a directory that gets all that workers print and log, a file for each",
+        optional=True,
+    )
     record: str | None = _option(
         None,
         str,
@@ -385,6 +403,24 @@ class Config:
     )
 
     # workers
+    pin: bool = _option(
+        False,
+        bool,
+        "each worker runs on cores of its own; its loop's thread then shares them with "
+        "its methods",
+    )
+    split_gpus: bool = _option(
+        True,
+        bool,
+        "the GPUs that CUDA_VISIBLE_DEVICES and its like name are split over a node's "
+        "workers; False: each sees all of them",
+    )
+    in_job: bool = _option(
+        _in_job,
+        bool,
+        "an engine may send SIGTERM, SIGUSR1 or SIGUSR2 to all processes at once: those "
+        "of the cluster leave it to the program; default: whether this is in a job",
+    )
     worker_gc_threshold: int = _option(
         50_000, int, "first threshold of gc in workers", unit="objects", minimum=0
     )
@@ -394,8 +430,12 @@ class Config:
             kept = option.check(getattr(self, option.name))
             object.__setattr__(self, option.name, kept)
         listens = self.address is not None or self.mode == DYNAMIC
-        for name in () if listens else ("port", "insecure"):
-            if getattr(self, name):
+        for name, given in (
+            ("port", bool(self.port)),
+            ("insecure", self.insecure),
+            ("encryption", not self.encryption),
+        ):
+            if given and not listens:
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} goes with address=: without it "
                     "the cluster is on this machine alone, and listens to no network"
@@ -429,7 +469,7 @@ class Config:
                 values[name] = option.check(options[name])
             elif text := os.environ.get(option.environment):
                 values[name] = option.parse(text)
-        for name in ("spill_directory", "checkpoint_directory"):
+        for name in ("spill_directory", "checkpoint_directory", "logs"):
             if values.get(name) is not None:
                 values[name] = _writable(values[name], name)
         return cls(**values)

@@ -60,6 +60,13 @@ def use(runtime: Any) -> None:
         os.register_at_fork(after_in_child=_forked)
 
 
+def replace(runtime: Any) -> Any:
+    """Make it the current one for a while; gives the one before, if there was any."""
+    before = _slot.runtime
+    use(runtime)
+    return before
+
+
 def _forked() -> None:
     """In a child that the program forked: the runtime is its parent's."""
     runtime = _slot.runtime

@@ -217,6 +217,13 @@ async def of_use(runtime: Any) -> dict[str, str]:
     await closed.image()
     await mosaic.close(closed)
     texts["The object was closed"] = await error_of(closed.image())
+    one, other = make(runtime, 0), make(runtime, 1)
+    mosaic.link(one, other)
+    await mosaic.kill(one)
+    # It may be queued still when the news come: then it is cancelled for the same.
+    while not isinstance(error := await other.image().exception(), LookupError):
+        pass
+    texts["The object was linked to another one"] = line_of(error)
     broken = mosaic.remote(Solver, runtime=runtime.workers[0])(fails=True)
     texts["The object could not be made"] = await error_of(broken.image())
     return texts
@@ -272,7 +279,21 @@ def of_the_monitor(tmp_path: Path) -> dict[str, str]:
     return texts
 
 
-def of_restarts() -> dict[str, str]:
+def of_a_node(tmp_path: Path) -> dict[str, str]:
+    """It dies, so in a cluster of its own."""
+    texts = {}
+
+    async def main(runtime: Any) -> None:
+        running = make(runtime, 0).wait(str(tmp_path / "drained"))
+        await there(tmp_path / "drained")
+        os.kill(runtime.nodes[0].pid, signal.SIGKILL)
+        texts["The node of a worker was lost"] = await error_of(running)
+
+    mosaic.run(bounded(main), num_workers=1)
+    return texts
+
+
+def of_restarts(tmp_path: Path) -> dict[str, str]:
     """Three workers die: in a cluster of its own, which replaces them."""
     texts = {}
 
@@ -285,6 +306,16 @@ def of_restarts() -> dict[str, str]:
         while (error := await solver.image().exception()) is None:
             pass  # until it is known here
         texts["An object has no restarts left"] = line_of(error)
+        await runtime.wait_for_workers(2, 20)
+        first, second = (
+            mosaic.remote(Solver, max_restarts=3, runtime=worker)()
+            for worker in runtime.workers
+        )
+        mosaic.supervise(first, second)
+        running = second.wait(str(tmp_path / "supervised"))
+        await there(tmp_path / "supervised")
+        first.crash()
+        texts["The object is built again with another one"] = await error_of(running)
 
     mosaic.run(bounded(main), num_workers=2)
     # Where each life is made is not what the page is about.
@@ -302,7 +333,8 @@ def bounded(main: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Any]:
 def collected(tmp_path: Path) -> dict[str, str]:
     """Every text, brought about."""
     texts = {**of_versions(), **of_programs(), **of_the_monitor(tmp_path)}
-    texts.update(of_restarts())
+    texts.update(of_restarts(tmp_path))
+    texts.update(of_a_node(tmp_path))
 
     async def main(runtime: Any) -> None:
         texts.update(await of_deaths(runtime, tmp_path))

@@ -6,6 +6,7 @@ stands in bytes is in ``exceptions``.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,6 +16,10 @@ from .exceptions import MOST_NODES, Node, dump_error
 
 if TYPE_CHECKING:
     from .serialization import Serializer
+
+
+# As runtimes.failures notes where something was raised.
+_TASK = re.compile(r" · task (\d+-\d+) · ")
 
 
 def _name_of(kind: type) -> str:
@@ -60,6 +65,19 @@ class Cause:
         nodes[0].suppress = True
         nodes += _moved(self._nodes, 0, start)
         return msgspec.msgpack.encode(_cut(nodes[:MOST_NODES]))
+
+
+def fault_of(data: bytes) -> str:
+    """The name of the task at fault, of an UpstreamError; empty: it is not known.
+
+    Args:
+        data: the error as bytes.
+    """
+    nodes = _nodes(data)
+    if nodes[0].type_name != _UPSTREAM or nodes[0].cause < 1:
+        return ""
+    found = _TASK.search("\n".join(nodes[nodes[0].cause].notes))
+    return "" if found is None else found[1]
 
 
 def _nodes(data: bytes) -> list[Node]:

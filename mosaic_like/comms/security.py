@@ -6,6 +6,10 @@ whether the client's key is one of ours. One pair of keys is the server's and on
 clients', for a whole cluster: who has them is in the cluster. They travel by a 0600
 file or by standard input, never on a command line.
 
+For networks that are trusted a cluster may do without encryption. Then every connection
+shows the clients' secret, by PLAIN, and libzmq asks about that; who can read what goes
+over the network can read it too.
+
 Nothing here touches a socket; ``zeromq`` makes the keys and asks ``answer``.
 """
 
@@ -21,6 +25,7 @@ from .addresses import is_loopback
 KEY_CHARACTERS: Final = 40  # of a key of 32 bytes, in Z85
 _ZAP_VERSION: Final = b"1.0"
 _CURVE: Final = b"CURVE"
+_PLAIN: Final = b"PLAIN"
 _ADMITTED: Final = b"200"
 _KINDS: Final = 100  # of refusals that are told apart
 
@@ -33,15 +38,17 @@ class Keys(msgspec.Struct, frozen=True):
         server_secret: of every socket that listens.
         client_public: the only one that is let in.
         client_secret: of every socket that connects.
+        encrypted: False where the last of them is shown, and all is sent in clear.
     """
 
     server_public: str
     server_secret: str
     client_public: str
     client_secret: str
+    encrypted: bool = True
 
     def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
+        for name in self.__struct_fields__[:4]:
             if len(getattr(self, name)) != KEY_CHARACTERS:
                 # The value is not printed: it may be most of a key.
                 raise ValueError(
@@ -53,20 +60,26 @@ class Keys(msgspec.Struct, frozen=True):
         return f"<Keys of the server {self.server_public[:8]}…>"  # and no secrets
 
 
-def answer(request: list[bytes], admitted: bytes) -> list[bytes] | None:
+def answer(
+    request: list[bytes], admitted: bytes, *, encrypted: bool = True
+) -> list[bytes] | None:
     """The reply to a ZAP request; None if it is none.
 
     Args:
         request: version, request id, domain, address, routing id, mechanism and
             credentials, as libzmq sends them.
-        admitted: the 32 bytes of the client key that is let in.
+        admitted: the 32 bytes of the client key that is let in; where nothing is
+            encrypted, the secret that has to be shown.
+        encrypted: whether it is.
     """
     if len(request) < 6 or request[0] != _ZAP_VERSION:
         return None
+    # The credentials of PLAIN are a name, which says nothing, and a password.
+    mechanism, frames = (_CURVE, 7) if encrypted else (_PLAIN, 8)
     known = (
-        request[5] == _CURVE
-        and len(request) == 7
-        and hmac.compare_digest(request[6], admitted)
+        request[5] == mechanism
+        and len(request) == frames
+        and hmac.compare_digest(request[-1], admitted)
     )
     status = (_ADMITTED, b"OK") if known else (b"400", b"this key is not let in")
     return [_ZAP_VERSION, request[1], *status, b"", b""]

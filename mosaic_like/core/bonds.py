@@ -87,13 +87,18 @@ class Bonds:
         self._known = known
         self._loss = loss
         self._halves: dict[int, dict[int, _Half]] = {}  # by uid, by that of the other
-        self._early: dict[int, list[Bind]] = {}  # of what is to come, by uid
+        # Of what is to come, by uid; and who says so.
+        self._early: dict[int, list[tuple[int, Bind]]] = {}
 
     def __len__(self) -> int:
         return len(self._halves) + len(self._early)
 
-    def bind(self, message: Bind) -> Effects:
+    def bind(self, message: Bind, sender: int) -> Effects:
         """One of this runtime is bound to another.
+
+        Args:
+            message: says so.
+            sender: incarnation of who does.
 
         Raises:
             ProtocolError: too many that have not come.
@@ -103,7 +108,7 @@ class Bonds:
         if fate is Fate.COMING and message.answer:
             if len(self._early) >= _MOST_EARLY:
                 raise ProtocolError(f"{_MOST_EARLY} are bound that have not come")
-            self._early.setdefault(uid, []).append(message)
+            self._early.setdefault(uid, []).append((sender, message))
             return Effects([], [])
         if fate is Fate.FAILED:
             return Effects([(message.owner, _broke(other, uid, label, why))], [])
@@ -118,8 +123,8 @@ class Bonds:
         mine = Bind(other, uid, self._me, label, answer=False)
         return Effects([(message.owner, mine)], [])
 
-    def came(self, uid: int) -> list[Bind]:
-        """A construction has come: what it was bound by before, to be bound now."""
+    def came(self, uid: int) -> list[tuple[int, Bind]]:
+        """A construction has come: who has bound it before, to be done now."""
         return self._early.pop(uid, [])
 
     def broke(self, message: Broke) -> Effects:
@@ -158,10 +163,14 @@ class Bonds:
                 self._forget(uid, other)
             for half in list(gone.values())[:1]:
                 _add(effects, self._end(uid, because(half.label, why)))
-        for uid in [uid for uid in self._early if maker(uid) == incarnation]:
-            # Its construction may have come by way of nobody else.
-            for message in self._early.pop(uid):
-                _add(effects, self.bind(message))
+        for uid, line in list(self._early.items()):
+            left = [one for one in line if one[0] != incarnation]
+            if left and maker(uid) != incarnation:
+                self._early[uid] = left
+                continue
+            del self._early[uid]
+            for sender, message in left:  # its construction will not come
+                _add(effects, self.bind(message, sender))
         return effects
 
     def _end(self, uid: int, why: str) -> Effects:

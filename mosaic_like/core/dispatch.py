@@ -80,9 +80,9 @@ class FunctionQueue:
 
     # -- workers -----------------------------------------------------------------------
 
-    def open(self, owner: int, stream: Stream) -> Window:
+    def open(self, owner: int, stream: Stream, machine: str = "") -> Window:
         """A worker can be given tasks: what is sent on the stream comes from here."""
-        window = Window(owner, stream, self.least)
+        window = Window(owner, stream, self.least, machine)
         self.windows[stream] = window
         self._turns.add(window)
         stream.queue = self

@@ -32,6 +32,8 @@ def arguments_of(payload: Any) -> list[Call]:
 def nearest(payload: Any, windows: Iterable[Window]) -> Window | None:
     """The worker with room where most of the large arguments are; None: there is none.
 
+    If it has no room, one of its host has them nearly as near.
+
     Args:
         payload: of a task, whose arguments have ended.
         windows: of all workers.
@@ -42,9 +44,22 @@ def nearest(payload: Any, windows: Iterable[Window]) -> Window | None:
         if type(result) is Arrived and result.size:
             owner = call.stream.owner
             sizes[owner] = sizes.get(owner, 0) + result.size
-    near = [
-        window
-        for window in windows
-        if sizes.get(window.owner, 0) >= NEAR_BYTES and window.has_room
-    ]
-    return max(near, key=lambda window: sizes[window.owner], default=None)
+    if not sizes:
+        return None
+    on_host: dict[str, int] = {}
+    free: list[Window] = []
+    for window in windows:
+        size = sizes.get(window.owner, 0)
+        on_host[window.machine] = on_host.get(window.machine, 0) + size
+        if window.has_room:
+            free.append(window)
+    near = [window for window in free if sizes.get(window.owner, 0) >= NEAR_BYTES]
+    if near:
+        return max(near, key=lambda window: sizes[window.owner])
+    near = [window for window in free if on_host[window.machine] >= NEAR_BYTES]
+    # The most bytes first, then the least to do.
+    return max(
+        near,
+        key=lambda window: (on_host[window.machine], -window.load),
+        default=None,
+    )

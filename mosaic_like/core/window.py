@@ -38,6 +38,7 @@ class Window:
         owner: incarnation of the worker.
         stream: to what runs functions there; its credit says how many have not ended.
         size: of the window at first.
+        machine: that the worker is on; those of one share memory.
     """
 
     __slots__ = (
@@ -45,6 +46,7 @@ class Window:
         "ended_s",
         "full",
         "knows",
+        "machine",
         "owner",
         "recalled",
         "sent",
@@ -54,8 +56,11 @@ class Window:
         "unanswered",
     )
 
-    def __init__(self, owner: int, stream: Stream, size: int) -> None:
+    def __init__(
+        self, owner: int, stream: Stream, size: int, machine: str = ""
+    ) -> None:
         self.owner = owner
+        self.machine = machine
         self.stream = stream
         self.size = size
         self.sent: deque[Entry] = deque()  # in this order, some of which have ended

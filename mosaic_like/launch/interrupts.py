@@ -4,6 +4,9 @@ The first cancels: ``main`` gets CancelledError, and all calls of this head are
 cancelled. The second gives ``main`` up and stops the cluster in order. The third kills
 it. The handlers are Python's own kind and not the loop's, so that they also run while
 user code holds the loop; what was there before is put back.
+
+Where the program has something to do at its deadline (``deadlines``), SIGTERM, SIGUSR1
+and SIGUSR2 have that done first, and only Ctrl-C does not wait for it.
 """
 
 from __future__ import annotations
@@ -12,15 +15,20 @@ import asyncio
 import signal
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
+from ..runtimes.job_signals import SAME_S, SIGNALS
+from .deadlines import Deadline
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from ..runtimes.head import Head
     from .local import Cluster
 
-_NAMES = {signal.SIGINT: "^C", signal.SIGTERM: "SIGTERM"}
+_TAKEN = (signal.SIGINT, signal.SIGTERM)
 # Only these are replaced: whoever has set another handler, or ignores the signal, means
 # it.
 _REPLACED = (signal.SIG_DFL, signal.default_int_handler)
@@ -48,16 +56,34 @@ class Interrupts:
         self.task: asyncio.Future[Any] | None = None  # that the first one cancels
         self.in_main = False
         self.given_up: asyncio.Future[None] = loop.create_future()
+        self.deadline = Deadline()
+        self._last_s = -SAME_S  # when an engine's signal came
         self._loop = loop
         self._before: dict[int, Any] = {}
 
     def install(self) -> None:
         """Take the signals; only the main thread can."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number in _NAMES:
+        if threading.current_thread() is threading.main_thread():
+            self._take(_TAKEN)
+
+    def _take(self, numbers: tuple[signal.Signals, ...]) -> None:
+        for number in numbers:
             if signal.getsignal(number) in _REPLACED:
                 self._before[number] = signal.signal(number, self._handle)
+
+    def on_deadline(self, function: Callable[[], Any]) -> None:
+        """See ``deadlines.on_deadline``.
+
+        Only now are the signals taken that mean nothing else: a program without such a
+        function has them as ever.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError(
+                "on_deadline() was called on another thread than the main one, which "
+                "alone can take signals: call it in main"
+            )
+        self.deadline.functions.append(function)
+        self._take(SIGNALS)
 
     def remove(self) -> None:
         """Put back what was there."""
@@ -71,9 +97,13 @@ class Interrupts:
         """What ``run`` ends with."""
         if self.number == signal.SIGINT:
             return Interrupted(128 + signal.SIGINT)
+        if self.deadline.task is not None:
+            return SystemExit(0 if self.deadline.is_met else 1)
         return SystemExit(128 + self.number)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number != signal.SIGINT and self._is_taken(number):
+            return
         self.count += 1
         self.number = self.number or number
         if self.count >= 3 and self.cluster is not None:
@@ -88,9 +118,34 @@ class Interrupts:
             # User code holds the loop, so what was asked of it cannot be done.
             raise KeyboardInterrupt
 
+    def _is_taken(self, number: int) -> bool:
+        """A signal of an engine that is the same as one before, or the deadline."""
+        now_s = time.monotonic()
+        in_job = self.head is not None and self.head.config.in_job
+        if in_job and now_s - self._last_s < SAME_S:
+            return True
+        self._last_s = now_s
+        if not self.deadline.functions or not self.in_main or self.count:
+            return False
+        if not self.number:
+            self.number = number
+            self._loop.call_soon_threadsafe(self._meet)
+        return True
+
+    def _meet(self) -> None:
+        """On the loop: the deadline has come."""
+        self._say("is taken for the deadline of this job: what is to be done then runs")
+        self.deadline.start(self._met)
+
+    def _met(self) -> None:
+        self.count = self.count or 1
+        if self.in_main and (self.task is None or not self.task.done()):
+            self._act(1)
+
     def _act(self, count: int) -> None:
         """On the loop."""
         if count == 1:
+            self.deadline.give_up()  # if it has not run to its end
             done = "stopping"
             if self.head is not None and self.in_main:
                 running, queued = self.head.cancel_all("the program was interrupted")
@@ -108,5 +163,5 @@ class Interrupts:
 
     def _say(self, what: str) -> None:
         if sys.stderr is not None:
-            name = _NAMES[signal.Signals(self.number)]
+            name = signal.Signals(self.number).name.replace("SIGINT", "^C")
             print(f"{name} {what}", file=sys.stderr, flush=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from ..config import DYNAMIC
 from ..environment import CLUSTER, OF_JOINING
+from ..runtimes.job_signals import SAME_S, SIGNALS
 from . import keys
 from .local import Cluster, end, start, start_line
 from .program import CannotRun, Program, Signals, find
@@ -93,6 +94,7 @@ class _Job:
         self._starting: asyncio.Task[tuple[Head, Cluster]] | None = None
         self._ending: Cluster | None = None
         self._signal: signal.Signals | None = None  # came before the cluster was there
+        self._heard_s: dict[signal.Signals, float] = {}  # when each came last
         # Where other clusters are is no news for who has this one.
         self._environ = {
             name: text for name, text in os.environ.items() if name not in OF_JOINING
@@ -100,7 +102,7 @@ class _Job:
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
-        signals = Signals(loop, self._on_signal)
+        signals = Signals(loop, self._came)
         began_s = time.monotonic()
         remote = self._remote(signals)
         self._starting = loop.create_task(start(self._config, UID, remote=remote))
@@ -126,14 +128,18 @@ class _Job:
     def _remote(self, signals: Signals) -> Remote | None:
         if self._elsewhere is None:
             return None
+        from ..runtimes.logs import Logs
         from .remote import Remote
 
+        logs = self._config.logs
         return Remote(
             self._elsewhere.layout,
             self._elsewhere.python,
             self._environ,
             is_strict=self._elsewhere.is_strict,
             mask=signals.mask,
+            on_signal=self._came_elsewhere,
+            logs=None if logs is None else Logs(logs),
         )
 
     def _say_ready(self, head: Head, cluster: Cluster, seconds: float) -> None:
@@ -148,6 +154,19 @@ class _Job:
                 f"mosaic: for a node: ssh HOST mrun --node --key - <{cluster.key}",
                 file=sys.stderr,
             )
+
+    def _came(self, number: signal.Signals, from_terminal: bool) -> None:
+        """To this process."""
+        now_s = time.monotonic()
+        is_new = now_s - self._heard_s.get(number, -SAME_S) >= SAME_S
+        self._heard_s[number] = now_s
+        if is_new or not self._config.in_job or number not in SIGNALS:
+            self._on_signal(number, from_terminal)
+
+    def _came_elsewhere(self, number: signal.Signals) -> None:
+        """To the nodes of the job: Slurm's --signal without B: leaves mrun out."""
+        if number not in self._heard_s:
+            self._came(number, False)
 
     def _on_signal(self, number: signal.Signals, from_terminal: bool) -> None:
         if self._ending is not None:

@@ -62,25 +62,33 @@ def run_node(
     _, key = keys.load(where)
     network = network_to(key, address)
     directory = RunDirectory.create()
+    # By itself it would take a job that it is in for that of the program.
+    options = {"in_job": False, **options}
     try:
         spec = Spec(
-            config=msgspec.msgpack.encode(dict(options)),
+            config=msgspec.msgpack.encode(options),
             directory=str(directory.path),
             monitor_address=key.endpoint,
             monitor_token=bytes.fromhex(key.token),
             uid="" if index is None else f"node:{index}",
             network=network,
         )
-        return asyncio.run(_Owner(spec).run())
+        return asyncio.run(_Owner(spec, in_job=options["in_job"]).run())
     finally:
         directory.remove()
 
 
 class _Owner:
-    """The process that the node belongs to."""
+    """The process that the node belongs to.
 
-    def __init__(self, spec: Spec) -> None:
+    Args:
+        spec: for the node.
+        in_job: signals are of the program's job, which mrun is told of.
+    """
+
+    def __init__(self, spec: Spec, *, in_job: bool) -> None:
         self._spec = spec
+        self._in_job = in_job
         self._server: ForkServer | None = None
         self._child: Child | None = None
         self._is_told = False  # to leave
@@ -120,6 +128,9 @@ class _Owner:
             self._tell(child)
 
     def _on_signal(self, number: signal.Signals, from_terminal: bool) -> None:
+        if self._in_job:
+            print(f"mosaic: its job got {number.name}", file=sys.stderr, flush=True)
+            return
         self._is_told = True
         if self._child is not None and self._child.pid:
             self._tell(self._child)

@@ -39,12 +39,14 @@ class Layout:
         here: this host, if it is to have a node.
         others: the other hosts; none: all of the cluster is on this one.
         address: of this host, for them.
+        interface: that has this address; empty: it is not known.
     """
 
     allocation: Allocation
     here: Host | None
     others: tuple[Host, ...]
     address: str | None
+    interface: str = ""
 
     @property
     def hosts(self) -> tuple[Host, ...]:
@@ -132,6 +134,7 @@ def lay_out(
     num_threads: int | None = None,
     address: str | None = None,
     free_head: bool = False,
+    starter: str = "",
 ) -> Layout:
     """Who gets what.
 
@@ -142,8 +145,10 @@ def lay_out(
         num_workers: of each that was not named with a number of its own; None: as the
             job says, else as many as it has cores for us.
         num_threads: of each worker; None: the same.
-        address: of this host, for the others; None: what leads to them.
+        address: of this host, for the others, or its interface that they reach; None:
+            what leads to them.
         free_head: this host is to have no node.
+        starter: of nodes, instead of the engine's own.
 
     Raises:
         ValueError: there are fewer hosts, one is named twice, or the address cannot be
@@ -173,9 +178,30 @@ def lay_out(
     ]
     mine = next((host for here, host in planned if here), None)
     others = tuple(host for here, host in planned if not here)
-    if others and address is None:
+    allocation = dataclasses.replace(allocation, starter=starter)
+    if not others:
+        return Layout(allocation, mine, others, None)
+    interfaces = _interfaces()
+    if address in interfaces:
+        address = interfaces[address]
+    elif address is None:
         address = _address(allocation, others)
-    return Layout(allocation, mine, others, address if others else None)
+    number = _number(address)
+    interface = next((i for i, its in interfaces.items() if its == number), "")
+    return Layout(allocation, mine, others, address, interface)
+
+
+def _interfaces() -> dict[str, str]:
+    """The first number of each network interface of this host, IPv4 before IPv6."""
+    import psutil  # only for several hosts
+
+    families = (socket.AF_INET, socket.AF_INET6)
+    numbers: dict[str, str] = {}
+    for name, addresses in psutil.net_if_addrs().items():
+        own = [each for each in addresses if each.family in families]
+        for each in sorted(own, key=lambda each: families.index(each.family)):
+            numbers.setdefault(name, each.address.partition("%")[0])
+    return numbers
 
 
 def _is_here(name: str, environ: Mapping[str, str]) -> bool:

@@ -36,7 +36,7 @@ def network_of(config: Config) -> Network | None:
 
     listen = tcp_address(host, config.port)
     if not config.insecure:
-        return Network(listen, new_keys())
+        return Network(listen, new_keys(encrypted=config.encryption))
     if not is_loopback(listen):
         raise ValueError(
             f"insecure=True at {host!r}: whoever reached it could run code "

@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any
 from .. import session
 from ..config import DYNAMIC, Config
 from ..environment import FULL_TRACEBACK
-from ..errors import ConnectError, MosaicError
+from ..errors import ConnectError, MosaicError, RuntimeDisconnectedError
 from ..ids import MONITOR_INCARNATION
 from ..runtimes.booting import MODULES
 from ..runtimes.directory import RunDirectory
 from ..runtimes.processes import Child, ForkServer, describe_status, gone_text
 from ..runtimes.spec import Spec
+from . import alone
 from .listening import beside, network_of, network_to, warning
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Cluster:
         """Start the fork server, and ask it for monitor and node.
 
         Raises:
-            ConnectError: the fork server cannot be started.
+            ConnectError: the fork server cannot be started, or has ended at once.
         """
         server = self._server
         if server is None:
@@ -96,6 +97,15 @@ class Cluster:
                     f"{sys.executable!r}: {error}"
                 ) from error
         server.on_lost = self._server_lost.set
+        try:
+            self._ask(server)
+        except RuntimeDisconnectedError as error:
+            raise ConnectError(
+                f"the cluster did not start: {gone_text(server.pid)}; see what "
+                f"{sys.executable!r} -c pass says"
+            ) from error
+
+    def _ask(self, server: ForkServer) -> None:
         spec = Spec(
             config=self.config.to_bytes(),
             directory=str(self.directory.path),
@@ -237,6 +247,8 @@ class Hold:
         self.maker = os.getpid()
         # Of the thread that runs the head's loop, if it is the head's alone.
         self.on_end: Callable[[], object] = lambda: None
+        # Takes what is to be called at the program's deadline, if signals tell of it.
+        self.on_deadline: Callable[[Callable[[], Any]], object] | None = None
         self.join: Callable[[], object] = lambda: None
         self.ending: asyncio.Task[None] | None = None
 
@@ -446,6 +458,7 @@ async def end(head: Head, cluster: Cluster) -> None:
     from ..comms import messages as wire
 
     head.peers.on_dropped()  # what failed unasked is told before that is no news
+    head.unheard_failures.flush(all_of_it=True)
     head.stopping = True
     lines: list[str] = []
     gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -517,12 +530,14 @@ async def begin(
     """The head of this program: in the cluster of mrun if it runs there, else its own.
 
     ``MOSAIC_CLUSTER`` names the cluster to join; then the options, which are for a new
-    one, are checked and count for nothing.
+    one, are checked and count for nothing. ``MOSAIC_LOCAL``: none is started.
     """
     config = Config.make(**options)
     if config.full_traceback:
         # Where an error is shown may be after the end of its runtime.
         os.environ[FULL_TRACEBACK] = "1"
+    if alone.is_wanted():
+        return await alone.begin(config)  # type: ignore[return-value]  # has all that is asked of one
     if os.environ.get("MOSAIC_CLUSTER"):
         head = await join(None)
         if head.config.mode == DYNAMIC:

@@ -32,11 +32,11 @@ USAGE = 2
 # Options that say which hosts there are.
 _ELSEWHERE = (
     *("local", "cluster", "hosts", "hostfile", "num_nodes", "free_head"),
-    *("strict", "python"),
+    *("strict", "python", "mpi"),
 )
 _OF_HOSTS = ("num_workers", "num_threads", "address")
 _JOINING = ("key", "dynamic")
-_OF_NODES = ("num_workers", "num_threads", "log_level")
+_OF_NODES = ("num_workers", "num_threads", "log_level", "in_job")
 # Words that will be sub-commands: a program of such a name is run by `mrun -- NAME`.
 LATER = (
     "config",
@@ -60,8 +60,8 @@ _HELP = """Start a cluster, run a program in it, and stop it again.
   mrun status                      which clusters of mine are running
   mrun --hosts a,b:4 python x.py   on two hosts, by ssh; four workers on b
 
-The cluster is on this machine, or in a job of Slurm, Grid Engine or PBS on all hosts
-that it was given.
+The cluster is on this machine, or in a job of Slurm, Grid Engine, PBS or LSF on all
+hosts that it was given.
 
 In the program, mosaic.run(main) and mosaic.init() join this cluster instead of starting
 one; the environment variable MOSAIC_CLUSTER names its key file. The exit code is the
@@ -157,6 +157,18 @@ def _writable(ctx: click.Context, parameter: Any, value: str | None) -> str | No
         raise click.BadParameter(f"{path}: {error.strerror}") from None
 
 
+def _directory(ctx: click.Context, parameter: Any, value: str | None) -> str | None:
+    """The whole path of a directory, which is made."""
+    if value is None:
+        return None
+    path = os.path.abspath(value)
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise click.BadParameter(f"{path}: {error.strerror}") from None
+    return path
+
+
 def _workers(function: Any) -> Any:
     """The options that mrun and its REPL share."""
     for decorate in (
@@ -196,6 +208,7 @@ def _flag(*names: str, heading: str, help: str) -> Callable[[Any], Any]:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88},
 )
 @_workers
+@_flag("--pin", heading=_RUN, help="Each worker on cores of its own")
 @_flag("-l", "--local", heading=_RUN, help="On this machine, also inside a job")
 @_option(
     "--record",
@@ -208,6 +221,13 @@ def _flag(*names: str, heading: str, help: str) -> Callable[[Any], Any]:
     "--profile",
     heading=_RUN,
     help="As --record, to a new file DATE.profile.jsonl in this directory",
+)
+@_option(
+    "--logs",
+    metavar="DIR",
+    callback=_directory,
+    heading=_LOG,
+    help="Add all that workers print and log to DIR, a file for each",
 )
 @_flag("--debug", heading=_LOG, help="The runtime's log: everything")
 @_flag("--perf", heading=_LOG, help="The runtime's log: times too")
@@ -244,6 +264,11 @@ def _flag(*names: str, heading: str, help: str) -> Callable[[Any], Any]:
     metavar="PATH",
     heading=_HOSTS,
     help="The interpreter there [default: the path of this one]",
+)
+@_flag(
+    "--mpi",
+    heading=_HOSTS,
+    help="Start the nodes by mpiexec, or what $MPIEXEC says",
 )
 @_flag(
     "-rh",
@@ -296,9 +321,15 @@ def _flag(*names: str, heading: str, help: str) -> Callable[[Any], Any]:
     "--address",
     metavar="HOST",
     heading=_RUN,
-    help="Of this machine: other hosts may join there, by mrun node",
+    help="Of this machine: other hosts may join there, by mrun node; with several "
+    "hosts also an interface, such as ib0",
 )
 @_option("--port", type=int, metavar="PORT", heading=_RUN, help="The monitor's, there")
+@_flag(
+    "--no-encryption",
+    heading=_HOSTS,
+    help="On a network that you trust: connections show the key, in clear",
+)
 @_flag("--insecure", heading=_RUN, help="There without keys: on 127.0.0.1 alone")
 @_option(
     "--pubsub-port",
@@ -322,9 +353,12 @@ def cli(ctx: click.Context, /, **options: Any) -> int | None:
         "reuse_head": options["reuse_head"] or None,
         "record": _profile() if options["profile"] else options["record"],
         "quiet": options["quiet"] or None,
+        "pin": options["pin"] or None,
+        "logs": options["logs"],
         "address": options["address"],
         "port": options["port"],
         "insecure": options["insecure"] or None,
+        "encryption": False if options["no_encryption"] else None,
         "log_level": next((name for name in LEVELS if options[name]), None),
     }
     for name, text in (
@@ -381,7 +415,7 @@ def _node(
 ) -> int:
     from .joining import run_node
 
-    own = {name: options[name] for name in _OF_NODES if options[name] is not None}
+    own = {name: options[name] for name in _OF_NODES if options.get(name) is not None}
     return int(_checked(run_node, key, own, address, index))
 
 
@@ -392,6 +426,7 @@ def _elsewhere(asked: dict[str, Any], options: dict[str, Any]) -> Elsewhere | No
         UsageError: what was asked for cannot be.
     """
     from .job import Elsewhere
+    from .engines import mpi
     from .layout import allocated, lay_out, named
 
     try:
@@ -407,6 +442,7 @@ def _elsewhere(asked: dict[str, Any], options: dict[str, Any]) -> Elsewhere | No
             num_nodes=asked["num_nodes"],
             **{name: _given(options, name) for name in _OF_HOSTS},
             free_head=asked["free_head"],
+            starter=mpi.NAME if asked["mpi"] else "",
         )
     except ValueError as error:
         raise click.UsageError(str(error), ctx=_root()) from None
@@ -431,6 +467,11 @@ def _refuse_hosts(asked: dict[str, Any]) -> None:
             f"{what} needs the hosts of a job, and this is none: looked for "
             f"{', '.join(VARIABLES)}; outside of jobs name hosts by --hosts or "
             "--hostfile"
+        )
+    if asked["mpi"]:
+        raise ValueError(
+            "--mpi starts the nodes of other hosts, and there are none: be in a job, "
+            "or name them by --hosts or --hostfile"
         )
     if asked["free_head"]:
         raise ValueError("--free-head leaves no host for workers: there is this one")
@@ -523,6 +564,8 @@ def memory(as_json: bool, key_file: str | None) -> int:
     metavar="HOST",
     help="Of this machine, for the other hosts [default: the one towards the monitor]",
 )
+# What mrun says to those that it starts in its job: signals are the program's.
+@click.option("--in-job", is_flag=True, hidden=True)
 @_workers
 @click.pass_obj
 def node(
@@ -539,8 +582,8 @@ def node(
     return _node(options, key, address, None)
 
 
-@cli.command(short_help="A job script for Slurm, Grid Engine or PBS.")
-@click.argument("engine", type=click.Choice(["slurm", "sge", "pbs"]))
+@cli.command(short_help="A job script for Slurm, Grid Engine, PBS or LSF.")
+@click.argument("engine", type=click.Choice(["slurm", "sge", "pbs", "lsf"]))
 @click.argument("name")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option(
@@ -632,6 +675,11 @@ def stop(cluster: str | None) -> int:
     from .status import stop_cluster
 
     return stop_cluster(cluster)
+
+
+def script_main() -> None:
+    """The console script mscript: mrun script."""
+    main(["script", *sys.argv[1:]])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -24,17 +24,19 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from ..errors import ConnectError
+from ..runtimes.job_signals import SIGNALS
 from ..text import printable
-from .engines import STARTERS, slurm
+from .engines import STARTERS, slurm, ssh
 from .engines.allocation import counted, node_command
 from .engines.causes import cause
 from .engines.hostlist import shown
 from .program import prepared
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from ..runtimes.head import Head
+    from ..runtimes.logs import Logs
     from .engines.allocation import Host, Step
     from .keys import Key
     from .layout import Layout
@@ -46,6 +48,10 @@ LAST_WORDS_S = 0.3
 # What runtimes.lone_node says: both are of one version, or the key is refused.
 _JOINED = re.compile(
     r"mosaic: node:([0-9]+) has joined, with ([0-9]+) workers? of ([0-9]+) threads?"
+)
+# What launch.joining says.
+_SIGNALLED = re.compile(
+    f"mosaic: its job got ({'|'.join(number.name for number in SIGNALS)})"
 )
 _LINES = 20  # of a host that are kept for its cause
 _LONGEST = 16 << 10  # bytes of one line
@@ -86,6 +92,8 @@ class Remote:
         environ: of the commands.
         is_strict: no host may be left out.
         mask: signals that are blocked in the commands.
+        on_signal: called with those that an engine has sent to nodes.
+        logs: keeps what the hosts say; None: it is shown alone.
     """
 
     def __init__(
@@ -96,12 +104,16 @@ class Remote:
         *,
         is_strict: bool,
         mask: set[signal.Signals | int] | set[signal.Signals],
+        on_signal: Callable[[signal.Signals], object] = lambda number: None,
+        logs: Logs | None = None,
     ) -> None:
         self.layout = layout
+        self._logs = logs
         self._python = python
         self._environ = environ
         self._is_strict = is_strict
         self._mask = mask
+        self._on_signal = on_signal
         self.arrivals = {host.name: Arrival(host) for host in layout.others}
         # This host has a node, but no command: its sockets tell which it is.
         self._here = None if layout.here is None else Arrival(layout.here)
@@ -113,10 +125,12 @@ class Remote:
     async def start(self, key: Key) -> None:
         """Start all steps; who cannot be started is known by ``ready``."""
         line = json.dumps(key.content()).encode() + b"\n"
-        starter = STARTERS[self.layout.allocation.engine]
+        allocation = self.layout.allocation
+        starter = STARTERS[allocation.starter or allocation.engine]
+        in_job = allocation.engine != ssh.NAME
         steps = starter(
             self.layout.others,
-            lambda host: node_command(self._python, host),
+            lambda host: node_command(self._python, host, in_job=in_job),
             self._environ,
         )
         for step in steps:
@@ -266,9 +280,11 @@ class Remote:
             workers, threads = shapes[0]
             text = f" x {counted(workers, 'worker')} x {counted(threads, 'thread')}"
         nodes = counted(len(shapes), "node")
+        interface = self.layout.interface
+        where = shown(names) + (f", {interface}" if interface else "")
         return (
             f"mosaic {__version__.removesuffix('.0')} · "
-            f"{self.layout.allocation.title} · {nodes}{text} ({shown(names)})"
+            f"{self.layout.allocation.title} · {nodes}{text} ({where})"
         )
 
     # -- what comes --------------------------------------------------------------------
@@ -283,7 +299,13 @@ class Remote:
             arrival.node, arrival.workers, arrival.threads = map(int, found.groups())
             self._settled.set()
             return
+        got = _SIGNALLED.fullmatch(line)
+        if got is not None:
+            self._on_signal(signal.Signals[got[1]])
+            return
         arrival.lines.append(printable(line))
+        if self._logs is not None:
+            self._logs.add(name, printable(line) + "\n")
         if arrival.node >= 0 and not self._is_ending:
             print(
                 f"{name} | {printable(line)}",
@@ -315,6 +337,8 @@ class Remote:
                 await asyncio.wait(left, timeout=limit_s)
             for running in self._running:
                 end(running)
+        if self._logs is not None:
+            self._logs.close()
         for task in left:
             task.cancel()  # something that is no child of ours has its pipe open
 

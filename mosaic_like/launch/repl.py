@@ -1,7 +1,8 @@
 """``mrun repl``: a Python prompt at which await works, with a cluster.
 
 All code typed runs on the main thread, as one step of one loop: Ctrl-C in plain code is
-KeyboardInterrupt as everywhere, Ctrl-C while something is awaited cancels that. The
+KeyboardInterrupt as everywhere, Ctrl-C while something is awaited cancels that. A call
+that was awaited goes on elsewhere: that is said, and the next Ctrl-C cancels it. The
 runtime has a thread of its own, so calls go on while nobody types; asyncio tasks that
 the user starts run whenever something is awaited.
 
@@ -32,10 +33,13 @@ from .. import session
 from ..comms.frames import hide_own
 from ..proxies.array import ArrayProxy
 from ..proxies.tessera import TesseraProxy
+from ..runtimes.awaiting import awaited_calls
 from . import hosting, local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from ..core.call import Call
 
 _PATIENCE = 3  # Ctrl-Cs that one await may swallow
 _KEYS = "Ctrl-C cancels what is awaited · exit() stops the cluster"
@@ -114,6 +118,7 @@ class Console(code.InteractiveConsole):
         self.compile.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         self._loop = asyncio.new_event_loop()
         self._interrupted = 0
+        self._awaited: list[Call] = []  # by what Ctrl-C has cancelled last
         # A signal that comes just before the loop begins to wait would not end the
         # wait: it writes here too.
         self._woken, self._wake = socket.socketpair()
@@ -140,17 +145,44 @@ class Console(code.InteractiveConsole):
     def runcode(self, code: types.CodeType) -> None:
         """Run what was typed; only SystemExit leaves it."""
         run = types.FunctionType(code, self.locals)
+        self._awaited = []
         try:
             self._run(run)
         except SystemExit:
             raise
         except (KeyboardInterrupt, asyncio.CancelledError) as error:
             if isinstance(error, KeyboardInterrupt) or self._interrupted:
-                self.write("\nKeyboardInterrupt\n")
+                self.write(f"\nKeyboardInterrupt{self._what_goes_on()}\n")
             else:
                 self.showtraceback()
         except BaseException:
             self.showtraceback()
+
+    def raw_input(self, prompt: str = "") -> str:
+        """The next line; Ctrl-C instead of one cancels what goes on."""
+        try:
+            return super().raw_input(prompt)
+        except KeyboardInterrupt:
+            going_on, self._awaited = self._going_on(), []
+            runtime = session.peek()
+            if going_on and runtime is not None:
+                for call in going_on:
+                    runtime.cancel(call, "Ctrl-C at the prompt")
+                self.write(f"\n{_names_of(going_on)}: cancelled")
+            raise
+
+    def _going_on(self) -> list[Call]:
+        return [call for call in self._awaited if not call.settled]
+
+    def _what_goes_on(self) -> str:
+        going_on = self._going_on()
+        if not going_on:
+            return ""
+        one = len(going_on) == 1
+        return (
+            f": {_names_of(going_on)} {'goes' if one else 'go'} on; Ctrl-C again "
+            f"cancels {'it' if one else 'them'}"
+        )
 
     def _run(self, run: Callable[[], Any]) -> None:
         """As one task; while it waits, Ctrl-C cancels it."""
@@ -169,6 +201,7 @@ class Console(code.InteractiveConsole):
             # In Python code of a task: as everywhere. Else the loop waits.
             if asyncio.current_task(loop) or self._interrupted > _PATIENCE:
                 raise KeyboardInterrupt
+            self._awaited = self._awaited or awaited_calls(task.get_coro())
             task.cancel()
 
         fd = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
@@ -197,6 +230,11 @@ class Console(code.InteractiveConsole):
         sys.last_type, sys.last_value = type(error), error
         sys.last_traceback = error.__traceback__
         self.write("".join(traceback.format_exception(error)))
+
+
+def _names_of(calls: list[Call]) -> str:
+    more = f" and {len(calls) - 1} more" if len(calls) > 1 else ""
+    return f"{calls[0].name}{more}"
 
 
 async def _idle() -> None:

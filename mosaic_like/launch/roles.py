@@ -19,10 +19,14 @@ STANDARD_INPUT: Final = "-"  # instead of the path of a key file
 LEVELS: Final = ("debug", "perf", "info", "error")
 _SIZE: Final = ("num_workers", "num_threads")
 # What says how a new cluster is to be; who joins one finds it as it is.
-_HOSTS: Final = ("hosts", "hostfile", "num_nodes", "cluster", "strict", "python")
+_HOSTS: Final = (
+    *("hosts", "hostfile", "num_nodes", "cluster", "strict", "python"),
+    "mpi",
+)
 _SHAPE: Final = (
     *(*_HOSTS, "local", "dynamic", "reuse_head", "free_head"),
-    *("port", "insecure", "record", "profile"),
+    *("port", "insecure", "record", "profile", "logs"),
+    *("no_encryption", "pin"),
 )
 _JOINING: Final = ("key", "monitor_address", "monitor_port")
 
@@ -33,10 +37,12 @@ _EXCLUSIVE: Final = (
     ("cluster", "hosts", "hostfile"),
     ("local", "free_head"),
     ("local", "dynamic"),
+    ("local", "mpi"),
     ("head", "monitor", "node"),
     ("daemon", "inproc"),
     ("reuse_head", "free_head"),
     ("record", "profile"),
+    ("insecure", "no_encryption"),
     LEVELS,
 )
 

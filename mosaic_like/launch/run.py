@@ -54,8 +54,12 @@ class _Signals:
     """Holds what would end the program back, until there is who ends it in order."""
 
     def __init__(self) -> None:
-        held = (signal.SIGINT, signal.SIGTERM)
-        self._before: set[int] | None = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+        self._before: set[int] | None = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        try:
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        except BaseException:  # for one that came before, when it had held them
+            self.let_go()
+            raise
 
     def let_go(self) -> None:
         """What has come is handled now; only the first time, the mask is the user's."""

@@ -48,9 +48,9 @@ def run_program(
     loop = new_loop()
     program = _Program(loop, early)
     try:
-        program.interrupts.install()
-        ready()
         try:
+            program.interrupts.install()
+            ready()  # a handler of the user's may raise here
             return program.run(main, options)
         finally:
             program.interrupts.remove()
@@ -125,6 +125,7 @@ class _Program:
         head = await local.begin(options, self._made, self._early)
         session.use(head)
         self.interrupts.head = head
+        head.hold.on_deadline = self.interrupts.on_deadline
         return head
 
     def _made(self, cluster: local.Cluster) -> None:
@@ -145,6 +146,9 @@ class _Program:
         given_up = interrupts.given_up
         try:
             self._loop.run_until_complete(_first(task, given_up))
+            saving = interrupts.deadline.task
+            if saving is not None and not saving.done():  # main ended by itself
+                self._loop.run_until_complete(_first(saving, given_up))
             if not task.done():
                 task.cancel()
                 raise interrupts.exception

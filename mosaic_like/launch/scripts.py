@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}")
 _TIME: Final = re.compile(r"([0-9]+):([0-5][0-9]):([0-5][0-9])")
 _MIB: Final = 1 << 20
+_NOTICE_S: Final = 120  # from the signal for on_deadline to the limit of the job
+_FOR_DEADLINE: Final = "# For a program with mosaic.on_deadline; any other ends by it."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +79,17 @@ class Job:
         )
 
     @property
+    def seconds(self) -> int:
+        """Of the limit."""
+        hours, minutes, seconds = map(int, self.time.split(":"))
+        return (hours * 60 + minutes) * 60 + seconds
+
+    @property
+    def notice_s(self) -> int:
+        """How long before the limit the program may be told; at most half of it."""
+        return min(_NOTICE_S, self.seconds // 2)
+
+    @property
     def mebibytes(self) -> int:
         """Of memory on each host, rounded up."""
         return -(-(self.memory or 0) // _MIB)
@@ -96,6 +109,7 @@ def slurm(job: Job) -> str:
         lines += ["# On each node.", f"#SBATCH --mem={job.mebibytes}M"]
     if job.time:
         lines.append(f"#SBATCH --time={job.time}")
+        lines += [_FOR_DEADLINE, f"##SBATCH --signal=B:USR1@{job.notice_s}"]
     lines += ["#SBATCH --output=%x-%j.out"]
     return "\n".join([*lines, "", job.run])
 
@@ -117,6 +131,7 @@ def sge(job: Job) -> str:
         lines += ["# For each slot.", f"#$ -l h_vmem={each}M"]
     if job.time:
         lines.append(f"#$ -l h_rt={job.time}")
+        lines += [_FOR_DEADLINE, f"##$ -l s_rt={job.seconds - job.notice_s}"]
     return "\n".join([*lines, "", job.run])
 
 
@@ -138,8 +153,31 @@ def pbs(job: Job) -> str:
     return "\n".join([*lines, "", 'cd "$PBS_O_WORKDIR"', job.run])
 
 
+def lsf(job: Job) -> str:
+    """For ``bsub <`` of LSF."""
+    lines = [
+        "#!/bin/bash",
+        f"#BSUB -J {job.name}",
+        "# All slots together, and how many of them on each host.",
+        f"#BSUB -n {job.nodes * job.cores}",
+        f'#BSUB -R "span[ptile={job.cores}]"',
+        "#BSUB -o %J.out",
+    ]
+    if job.memory is not None:
+        lines += [
+            "# For each slot or for each host, in MB or other units: your site says.",
+            f'#BSUB -R "rusage[mem={-(-job.mebibytes // job.cores)}]"',
+        ]
+    if job.time:
+        minutes = -(-job.seconds // 60)
+        lines.append(f"#BSUB -W {minutes // 60}:{minutes % 60:02}")
+        lines += [_FOR_DEADLINE, f"##BSUB -wa USR1 -wt {-(-job.notice_s // 60)}"]
+    return "\n".join([*lines, "", job.run])
+
+
 ENGINES: Final[dict[str, Callable[[Job], str]]] = {
     "slurm": slurm,
     "sge": sge,
     "pbs": pbs,
+    "lsf": lsf,
 }

@@ -115,6 +115,7 @@ async def describe(cluster: Found) -> dict[str, Any] | None:
         "key_file": str(cluster.path),
         "tcp": cluster.key.tcp,
         "insecure": cluster.key.is_insecure,
+        "encrypted": cluster.key.keys is not None and cluster.key.keys.encrypted,
         "since": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(cluster.since_s)),
         "up_s": round(max(0.0, time.time() - cluster.since_s), 1),
     }
@@ -231,7 +232,9 @@ def _lines(about: dict[str, Any]) -> list[str]:
     )
     lines = [f"{first} · {counts} · {up}"]
     if about["tcp"]:
-        keys = "without keys: INSECURE" if about["insecure"] else "with keys"
+        keys = "with keys" if about["encrypted"] else "with keys, but not encrypted"
+        if about["insecure"]:
+            keys = "without keys: INSECURE"
         lines.append(f"  listens at {about['tcp']}, {keys}")
     lines += [
         f"  {short(member['uid'])}  pid {member['pid']}  {member['host']}"

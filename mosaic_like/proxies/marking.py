@@ -93,6 +93,8 @@ def tessera(cls: Any = None, /, **options: Any) -> Any:
 
         check_options(options)
 
+    depth = 2 if cls is None else 3  # of the line that marks, as seen from mark
+
     def mark(cls: type[T]) -> type[T]:
         if not isinstance(cls, type):
             raise TypeError(f"@tessera marks a class, not {cls!r}")
@@ -109,7 +111,7 @@ def tessera(cls: Any = None, /, **options: Any) -> Any:
             warnings.warn(
                 f"{cls.__name__} has its own {' and '.join(taken)}; make tesserae by "
                 f"mosaic.remote({cls.__name__})(...)",
-                stacklevel=3,
+                stacklevel=depth,
             )
         return cls
 

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core.task import CANCELLED, DONE, PREPARE
+from .lending import Waiters
 from .runtime import check_open
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class BlockingFuture(concurrent.futures.Future[Any]):
     def __init__(self, task: TaskProxy[Any]) -> None:
         super().__init__()
         self._task = task
+        self._waiters: list[Any] = Waiters(task)
 
     def result(self, timeout: float | None = None) -> Any:
         if not self.done() and self._task._runtime.waits_on_main():

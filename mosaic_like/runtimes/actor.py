@@ -21,6 +21,7 @@ from ..core.caller import CallerState
 from ..core.payloads import Arrived, references
 from ..core.reach import is_near
 from ..core.references import Grants
+from ..core.relays import FEW
 from ..core.worker import WorkerState
 from ..proxies.handles import TesseraHandle
 from ..tasks.host import Learned
@@ -392,7 +393,9 @@ class ActorRuntime(Owning):
             if m.incarnation != self.incarnation and is_owner(m.uid)
         ]
         if is_owner(member.uid):
-            self._send_to_owners(self.grants.lost(member.incarnation, live))
+            sends = self.grants.lost(member.incarnation, live)
+            tell = self._by_the_monitor(sends)
+            self._send_to_owners([s for s in sends if s[0] not in tell])
             self.worker.lost(member.incarnation)
             if member.uid.startswith("head"):
                 self.worker.stopping.lost_head(member.incarnation)
@@ -416,7 +419,22 @@ class ActorRuntime(Owning):
         monitor = self.outbox(ids.MONITOR_INCARNATION)
         if monitor is not None and is_owner(member.uid):
             # Which waits for this before it gives away what the lost one had claimed.
-            monitor.send(wire.LossSeen(member.incarnation))
+            monitor.send(wire.LossSeen(member.incarnation, list(tell)))
+
+    def _by_the_monitor(self, sends: list[tuple[int, Any]]) -> set[int]:
+        """The owners to which a connection would be made for LossSeen alone."""
+        if len(sends) <= FEW or self.leavers.leaving or self.cluster_lost:
+            return set()
+        told: dict[int, int] = {}
+        for to, _ in sends:
+            told[to] = told.get(to, 0) + 1
+        peers = self.peers.by_incarnation
+        return {
+            to
+            for to, count in told.items()
+            # More than one: what it holds of theirs, which must come first.
+            if count == 1 and to in peers and peers[to].is_unused
+        }
 
     def close(self) -> None:
         self.observing.close()

@@ -63,7 +63,7 @@ class Base:
         self.incarnation = 0
         self.members = Members()
         self.stopping = False
-        self.transport = ZmqTransport(loop)
+        self.transport = self.new_transport(loop)
         self.token = secrets.token_bytes(8)
         self.peers = Peers(
             loop, self.transport, self.token, self._deliver, self._stranger
@@ -90,6 +90,10 @@ class Base:
         self._monitor_token = b""  # which alone may welcome
         self._membership: list[asyncio.Future[None]] = []
 
+    def new_transport(self, loop: asyncio.AbstractEventLoop) -> Any:
+        """What carries its packets."""
+        return ZmqTransport(loop)
+
     def bind(self, address: str, network: Network | None = None) -> str:
         """Receive at this address, and where other hosts reach it.
 
@@ -97,7 +101,8 @@ class Base:
             address: an ipc one; this host's runtimes use it.
             network: for other hosts; None: there are none.
         """
-        bound, tcp = self.transport.bind(address), ""
+        bound: str = self.transport.bind(address)
+        tcp = ""
         if network is not None:
             self.transport.keys = network.keys
             tcp = self.transport.bind(network.listen)

@@ -42,7 +42,10 @@ class Copies:
         handlers = warehouse.handlers
         handlers[wire.Copy] = self._on_copy
         handlers[wire.Uncopy] = lambda m, b, s: self._forget(m.uids)
-        for kind in (wire.Release, wire.ReleaseGrants, wire.LossSeen, wire.Lost):
+        for kind in (
+            *(wire.Release, wire.ReleaseGrants),
+            *(wire.LossSeen, wire.SeenBy, wire.Lost),
+        ):
             handlers[kind] = self._sweeping(handlers[kind])
 
     # -- the owner ---------------------------------------------------------------------

@@ -249,11 +249,22 @@ def _temporary_directory() -> str:
     if "tempfile" not in sys.modules:  # or somebody may have chosen another there
         given = (os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
         found = next((name for name in given if name), "/tmp")
-        if os.path.isdir(found) and os.access(found, os.W_OK | os.X_OK):
+        if _takes_files(found):
             return os.path.abspath(found)
     import tempfile
 
     return tempfile.gettempdir()
+
+
+def _takes_files(directory: str) -> bool:
+    """Tried, as ``tempfile`` does: rights do not tell; False if it cannot be tried."""
+    flags = getattr(os, "O_TMPFILE", 0)
+    try:
+        if flags:
+            os.close(os.open(directory, flags | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except OSError:
+        return False
+    return bool(flags)
 
 
 def _nobody_can_rename_in(directory: Path) -> bool:

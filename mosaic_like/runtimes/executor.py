@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
 from ..core.limits import interrupt_of
@@ -31,6 +31,8 @@ from .retrying import Later, Retries
 from .waits import Waits
 
 if TYPE_CHECKING:
+    from queue import SimpleQueue
+
     from .journal import Journal
 
 CLOSE_TIMEOUT_S = 10.0
@@ -83,6 +85,12 @@ class Executor:
             THREAD: self.threads.start,
             LOOP: self.coroutines.start,
         }
+
+    def step(self, queue: SimpleQueue[Any], interrupts: Interrupts) -> None:
+        """Let whoever takes from this queue be the main thread; see ``solo``."""
+        self._queue = queue
+        self.interrupts = interrupts
+        self.main.step(queue, interrupts)
 
     # -- Runner ------------------------------------------------------------------------
 

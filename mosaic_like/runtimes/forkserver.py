@@ -43,7 +43,10 @@ _PR_SET_PDEATHSIG = 1
 # Absent on macOS, where what is received is made non-inheritable after the fact.
 _RECEIVE_FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _SEND_FLAGS = getattr(socket, "MSG_NOSIGNAL", 0)
-_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_IGNORED = (
+    *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT),
+    *(signal.SIGUSR1, signal.SIGUSR2),  # which engines send to all of a job
+)
 
 
 class _Packet(msgspec.Struct, array_like=True, gc=False):

@@ -62,6 +62,7 @@ class Handling:
             wire.Retain: self.on_retain,
             wire.Holding: self.on_holding,
             wire.LossSeen: self.on_loss_seen,
+            wire.SeenBy: self.on_seen_by,
             wire.Define: lambda m, b, s: runtime.serializer.define(m.digest, m.blob),
             wire.Copied: self.on_copied,
             wire.Leaving: runtime.leavers.on_leaving,
@@ -129,6 +130,11 @@ class Handling:
     def on_loss_seen(self, message: wire.LossSeen, buffers: Any, sender: int) -> None:
         self._check_loss(message.incarnation)
         self._runtime.worker.holders.loss_seen(sender, message.incarnation)
+
+    def on_seen_by(self, message: wire.SeenBy, buffers: Any, sender: int) -> None:
+        self._check_loss(message.incarnation)
+        for runtime in message.runtimes:
+            self._runtime.worker.holders.loss_seen(runtime, message.incarnation)
 
     def _check_loss(self, incarnation: int) -> None:
         """Others may hear of it earlier, even of one that is not announced here yet."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Generator
 
+    from .logs import Logs
+
 logger = logging.getLogger(__name__)
 
 # When the cluster is lost its workers end in order, and so answer what they have. What
@@ -46,6 +48,7 @@ class Head(UserRuntime):
         # How a worker ended that never joined: told while the cluster starts.
         self.stillborn: asyncio.Future[str] = loop.create_future()
         self.never_joined: dict[str, str] = {}  # the same of all of them, by uid
+        self._logs: Logs | None = None
         self.hold: Any = None  # who started it, and so knows how it ends
         self._pidfd: int | None = None
 
@@ -80,6 +83,10 @@ class Head(UserRuntime):
             settings
         )  # that of the cluster, whoever made it
         super().joined_cluster(settings)
+        if self.config.logs is not None:
+            from .logs import Logs  # few programs keep them
+
+            self._logs = Logs(self.config.logs)
         if self.config.record is not None:
             from ..tasks.recording import Recorder  # few programs are recorded
 
@@ -170,6 +177,8 @@ class Head(UserRuntime):
 
     def _on_output(self, message: wire.Output, buffers: Any, sender: int) -> None:
         show(message.stream, message.label, message.text)
+        if self._logs is not None:
+            self._logs.keep(self.members[sender].uid, message.label, message.text)
 
     def _on_exited(self, message: wire.Exited, buffers: Any, sender: int) -> None:
         how = printable(f"{message.uid} (pid {message.pid}) {message.how}")
@@ -195,4 +204,6 @@ class Head(UserRuntime):
 
     def close(self) -> None:
         self._unwatch_monitor()
+        if self._logs is not None:
+            self._logs.close()
         super().close()

@@ -291,6 +291,20 @@ def collect(directory: str, pid: int) -> Remains:
     return remains
 
 
+def printing(directory: str, pid: int) -> str:
+    """Of which tessera a call prints, in a worker that lives; empty: nobody can tell.
+
+    The only one of which a call runs; if none does any more, the only one there is.
+    """
+    data = b""
+    with contextlib.suppress(OSError), open(paths(directory, pid)[0], "rb") as file:
+        data = file.read(_MOST_BYTES)
+    marks = read(data).marks
+    labels = {mark.label for mark in marks if mark.runs}
+    labels = labels or {mark.label for mark in marks}
+    return labels.pop() if len(labels) == 1 else ""
+
+
 def is_closing(directory: str, pid: int) -> bool:
     """Whether a ``__close__`` runs in a worker that lives."""
     data = b""

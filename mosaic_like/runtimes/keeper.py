@@ -14,10 +14,12 @@ import resource
 import sys
 from typing import TYPE_CHECKING, Any
 
+from .. import ids
 from ..comms import messages as wire
 from ..comms.serialization import Payload
 from ..core.budget import Rows
 from ..core.store import Answer, Close, Forget, Missing, Return, Store
+from ..errors import ProtocolError
 from ..sizes import size_text
 from . import spill
 from .ledger import OwnLedger
@@ -106,6 +108,8 @@ class Keeper:
 
     def _adopt(self, message: wire.Adopt, buffers: Any, sender: int) -> None:
         uid = message.uid
+        if uid and (ids.maker(uid) != sender or uid in self._runtime.worker.kept):
+            raise ProtocolError("it is no new segment of its own")
         opened = True
         why = ""
         try:

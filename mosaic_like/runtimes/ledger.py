@@ -41,6 +41,11 @@ class OwnLedger(Ledger):
         if fd >= 0:
             os.close(fd)
 
+    def release(self) -> None:
+        """Nobody here looks at it any more, although the process goes on."""
+        self.close()
+        self._cells.release()  # type: ignore[attr-defined]  # a memoryview, made above
+
 
 class _SharedLedger(Ledger):
     """That of another process; its mapping keeps no descriptor open."""

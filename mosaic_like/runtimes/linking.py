@@ -71,7 +71,7 @@ class Linking:
             raise ProtocolError("it answers for what another has")
         message.label = printable(message.label)[:_LABEL]
         assert self.bonds is not None, "it has joined"
-        self._do(self.bonds.bind(message))
+        self._do(self.bonds.bind(message, sender))
 
     def _on_broke(self, message: wire.Broke, buffers: Any, sender: int) -> None:
         message.why = printable(message.why)[:_WHY]
@@ -87,8 +87,8 @@ class Linking:
     def came(self, uid: int) -> None:
         """A construction has come."""
         if self.bonds:
-            for message in self.bonds.came(uid):
-                self._do(self.bonds.bind(message))
+            for sender, message in self.bonds.came(uid):
+                self._do(self.bonds.bind(message, sender))
 
     def gone(self, tessera: Tessera) -> None:
         """One that lives here has ended, or is about to."""

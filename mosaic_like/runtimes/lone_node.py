@@ -43,10 +43,10 @@ def options_for(settings: bytes, asked: Mapping[str, Any]) -> Config:
 
     Args:
         settings: of the cluster.
-        asked: those that are this node's own: ``num_workers``, ``num_threads``; of the
-            cluster they are those of another host.
+        asked: those that are this node's own: ``num_workers``, ``num_threads``,
+            ``in_job``; of the cluster they are those of another host.
     """
-    own = {"num_workers": usable_cores(), "num_threads": 0, **asked}
+    own = {"num_workers": usable_cores(), "num_threads": 0, "in_job": False, **asked}
     return dataclasses.replace(Config.from_bytes(settings), **own)
 
 

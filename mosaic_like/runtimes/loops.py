@@ -6,7 +6,7 @@ import asyncio
 import gc
 import os
 
-_SLOW_S = 10.0
+SLOW_S = 10.0
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -26,7 +26,7 @@ def new_own_loop() -> asyncio.AbstractEventLoop:
     and a busy machine do; what holds a worker's loop for long is told by the worker.
     """
     loop = new_loop()
-    loop.slow_callback_duration = _SLOW_S
+    loop.slow_callback_duration = SLOW_S
     return loop
 
 

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
 from ..core.limits import interrupt_of
@@ -88,6 +88,11 @@ class MainThread:
         self.stalled = stalled
         self.stack: list[Task] = []
         self._ident: int | None = None
+
+    def step(self, taken: queue.SimpleQueue[Any], interrupts: Interrupts) -> None:
+        """Take what is to be run from another queue."""
+        self.queue = taken
+        self._interrupts = interrupts
 
     def run_forever(self) -> None:
         """Run plain methods until None comes; on the main thread."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Members(dict[int, "Member"]):
-    """See the module; changed by ``[]``, ``del`` and ``pop`` alone."""
+    """See the module; changed by ``[]``, ``del`` and ``pop`` alone, on one thread."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,15 +22,16 @@ class Members(dict[int, "Member"]):
 
     def __setitem__(self, incarnation: int, member: Member) -> None:
         super().__setitem__(incarnation, member)
-        self._kinds.clear()
+        self._kinds = {}
 
     def __delitem__(self, incarnation: int) -> None:
         super().__delitem__(incarnation)
-        self._kinds.clear()
+        self._kinds = {}
 
     def pop(self, incarnation: int, *default: Any) -> Any:
-        self._kinds.clear()
-        return super().pop(incarnation, *default)
+        popped = super().pop(incarnation, *default)
+        self._kinds = {}
+        return popped
 
     def of_kind(self, kind: str, me: Member) -> list[Member]:
         """All whose uid begins so, in order of their indices.
@@ -39,10 +40,12 @@ class Members(dict[int, "Member"]):
             kind: such as ``worker``.
             me: the runtime that asks, which is not among its own members.
         """
-        found = self._kinds.get(kind)
+        # Any thread asks: what it found before a change must not be kept after it.
+        kinds = self._kinds
+        found = kinds.get(kind)
         if found is None:
             members = (*self.values(), me)
             found = [m for m in members if m.uid.split(":")[0] == kind]
             found.sort(key=lambda m: [int(i) for i in m.uid.split(":")[1:]])
-            self._kinds[kind] = found
+            kinds[kind] = found
         return found.copy()

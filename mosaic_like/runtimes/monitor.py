@@ -13,17 +13,20 @@ from ..config import Config
 from ..core.monitor import OF_NODES, MonitorState
 from ..core.names import NameTable
 from ..core.reach import endpoint, is_near
+from ..core.relays import Relays
 from ..core.senders import Kind, kind_of
 from ..core.silence import Presence, suspect_s
 from ..core.slots import SlotTable
 from ..errors import ProtocolError
 from .base import PYTHON, Base
 from .booting import open_pidfd
+from .job_signals import leave_to_program
 from .loops import new_own_loop, tune_collector
 from .spec import Spec, decode
 
 logger = logging.getLogger(__name__)
 
+RELAY_S = 0.02  # in which others have seen a loss too
 GOODBYE_S = 0.05  # in which an answer is on its way
 
 
@@ -39,6 +42,7 @@ class Monitor(Base):
         self.silence_s = self.config.node_timeout_s
         self.names = NameTable()
         self.slots = SlotTable()
+        self.relays = Relays()
         self.ended = loop.create_future()
         self._pidfds: dict[int, int] = {}
         self._stopped: set[int] = set()  # nodes that have stopped
@@ -67,9 +71,7 @@ class Monitor(Base):
                 wire.AskNames: lambda m, b, s: self._send(
                     [(s, wire.Names(self.names.entries()))]
                 ),
-                wire.LossSeen: lambda m, b, s: self._send(
-                    self.names.loss_seen(s, m.incarnation)
-                ),
+                wire.LossSeen: self._on_loss_seen,
             }
         )
 
@@ -222,6 +224,17 @@ class Monitor(Base):
                 ]
             )
 
+    def _on_loss_seen(self, message: wire.LossSeen, buffers: Any, sender: int) -> None:
+        self._send(self.names.loss_seen(sender, message.incarnation))
+        if message.incarnation in self.members:
+            raise ProtocolError(f"{message.incarnation} is not lost")
+        # Who is lost since needs to hear nothing.
+        owners = self.members.keys() & set(message.tell)
+        if self.relays.add(sender, message.incarnation, owners):
+            self.loop.call_later(
+                RELAY_S, lambda: self._send(self.relays.take()), context=self.context
+            )
+
     def _ends(self, member: wire.Member, message: wire.Exited, sender: int) -> None:
         """A member has ended, or is about to and says so itself."""
         one = member.incarnation
@@ -294,7 +307,10 @@ class Monitor(Base):
 
 async def _run(loop: asyncio.AbstractEventLoop, spec: Spec, pidfd: int) -> None:
     monitor = Monitor(loop, spec)
-    loop.add_signal_handler(signal.SIGTERM, monitor.terminate)
+    if monitor.config.in_job:
+        leave_to_program()
+    else:
+        loop.add_signal_handler(signal.SIGTERM, monitor.terminate)
     monitor.start(pidfd)
     await monitor.ended
     await monitor.flushed(0.5, "head")

@@ -20,14 +20,16 @@ from ..environment import FULL_TRACEBACK
 from ..errors import ConnectError, MosaicError
 from ..ids import MONITOR_INCARNATION, short
 from ..text import printable
-from . import journal, orders
+from . import journal, orders, portions
 from .base import JOIN_TIMEOUT_S, Base
 from .booting import open_pidfd
 from .departing import ANSWER_S, HAND_ON_S
 from .interrupts import SIGNAL
+from .job_signals import leave_to_program
 from .loops import new_own_loop, tune_collector
 from .oom import MemoryWatch, near_limit
 from .processes import Child, ForkServer, describe_status, gone_text
+from .raw_output import RawOutput
 from .spec import Spec, decode
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ HURRY_S = 4.5  # for all of it, when the program has died
 ENDING_S = 0.5  # from a worker's last word to its end
 LEAVING_S = HAND_ON_S + 2 * ANSWER_S  # the same of one that leaves the others
 JOIN_GRACE_S = 1.0
+OUTPUT_S = 10.0  # that what a dead worker had started may still print
 SERVER_GONE = "its parent, the fork server, has ended, and it was killed"
 # The warehouse is forked when the workers are there, and a moment later, in which the
 # first call is made; but not later than this if some of them do not come.
@@ -76,6 +79,7 @@ class Node(Base):
         self._spec = spec
         self._server = server
         self._children: dict[str, Child] = {}
+        self._outputs: dict[Child, RawOutput] = {}
         self._replacements = Replacements()
         self._memory: dict[int, MemoryWatch] = {}  # of children, by pid
         self._warehouse_replacements = Replacements()
@@ -163,26 +167,54 @@ class Node(Base):
         environment: dict[str, str | None] = {
             name: threads for name in THREAD_VARIABLES if name not in os.environ
         }
+        if uid != self._warehouse:
+            index, count = int(uid.split(":")[2]), self.config.num_workers
+            if self.config.pin:
+                spec.cores = portions.cores(index, count)
+            if self.config.split_gpus:
+                environment |= portions.gpus(index, count, os.environ)
         if self.config.full_traceback:
             environment[FULL_TRACEBACK] = "1"
+        output: RawOutput | None = None
+        stdout: int | None = None
+        stderr: int | None = None
+        if uid.startswith("worker"):
+            output = RawOutput(self, uid, spec.directory)
+            stdout, stderr = output.pipes()
         try:
-            self._children[uid] = self._server.spawn(
+            self._children[uid] = child = self._server.spawn(
                 _ENTRIES[uid.split(":")[0]],
                 spec.encode(),
                 environment=environment,
                 death_signal=True,
+                stdout=stdout,
+                stderr=stderr,
                 on_started=self._started,
                 on_exited=functools.partial(self._exited, uid),
             )
+            if output is not None:
+                self._outputs[child] = output
         except MosaicError:
+            if output is not None:
+                output.close()
             self.stop()
+        finally:
+            for end in (stdout, stderr):
+                if end is not None:
+                    os.close(end)
 
     def _started(self, child: Child) -> None:
         self._memory[child.pid] = MemoryWatch(child.pid)
+        if child in self._outputs:
+            self._outputs[child].pid = child.pid
 
     def _exited(self, uid: str, child: Child) -> None:
         if self._children.get(uid) is child:
             del self._children[uid]
+        if child in self._outputs:
+            # Before it is said that it has ended.
+            self._outputs[child].ended()
+            self.loop.call_later(OUTPUT_S, self._outputs.pop(child).close)
         status = child.status
         how = SERVER_GONE if status is None else describe_status(status)
         if child.failure:
@@ -406,6 +438,11 @@ class Node(Base):
     def _last_word(self) -> wire.Message:
         return wire.Stopped(self._lines, self._why)
 
+    def close(self) -> None:
+        for output in self._outputs.values():
+            output.close()
+        super().close()
+
 
 async def live(
     make: type[N],
@@ -425,7 +462,10 @@ async def live(
     """
     server = ForkServer.adopt(control)
     node = make(loop, spec, server)
-    loop.add_signal_handler(signal.SIGTERM, node.terminate)
+    if node.config.in_job:
+        leave_to_program()
+    else:
+        loop.add_signal_handler(signal.SIGTERM, node.terminate)
     try:
         await node.start(owner)
         await node.ended

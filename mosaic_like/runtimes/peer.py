@@ -66,6 +66,17 @@ class Peer:
     def __repr__(self) -> str:
         return f"<Peer {self.uid or self.token.hex()} {self.link.state.value}>"
 
+    @property
+    def is_unused(self) -> bool:
+        """Nothing was ever sent to it, nor is about to be."""
+        link = self.link
+        return (
+            link.state is LinkState.CLOSED
+            and not link.number
+            and not self._messages
+            and not self.releases
+        )
+
     def send(self, message: Any, payload: Any = None) -> None:
         """Put a message, with its payload, into the next batch."""
         if payload is not None:

@@ -70,6 +70,7 @@ class Quiescence:
             await self._quiet_here(runtime.incarnation, up_to)
             made = await self._ask_all(up_to)
             if made == before and not self._outstanding(runtime.incarnation, up_to):
+                runtime.unheard_failures.flush()
                 return
             before = made
 

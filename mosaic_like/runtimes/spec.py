@@ -31,6 +31,7 @@ class Spec(msgspec.Struct):
     cwd: str = ""
     owner: bytes = b""  # token of the runtime that started the cluster
     keep: bool = False  # the cluster outlives single heads
+    cores: list[int] = []  # of a worker that is pinned
     network: Network | None = None  # None: all of the cluster is on this machine
 
     def encode(self) -> bytes:

@@ -387,14 +387,13 @@ class Intakes:
                 f"{name}: to block here would stop the loop that is to bring the "
                 "items; write 'async for item in ...'"
             )
-        main = self._runtime.executor.main
-        waiter = main.waits_here()
-        if waiter is None:
+        runtime = self._runtime
+        if runtime.waits_on_main():
+            self.when_ready(intake, runtime.wake_main)
+            in_time = runtime.block_until(lambda: intake.ready, call, timeout)
+        else:
             event = threading.Event()
             self.when_ready(intake, event.set)
             in_time = event.wait(timeout)
-        else:
-            self.when_ready(intake, main.wake)
-            in_time = main.wait(waiter, lambda: intake.ready, call, timeout)
         if not in_time:
             raise TimeoutError(f"{name} has yielded nothing in {timeout} s")

@@ -1,5 +1,8 @@
 """Failures that nobody has asked for: they are logged, once for each place of a call.
 
+The failure of a call is heard, too, where that of a call is which took it. That comes a
+little later: so while calls are on their way it is waited for, ``_SOON_S`` at most.
+
 That a call was let go before anybody had asked is noticed elsewhere: see ``dropping``.
 """
 
@@ -7,10 +10,13 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from .. import ids
 from ..comms import messages as wire
+from ..comms.causes import fault_of
 from ..comms.exceptions import error_summary
 from ..core.call import DROPPED, rare
 from ..core.task import CLOSE_METHOD, FAILED
@@ -21,6 +27,9 @@ if TYPE_CHECKING:
     from .actor import ActorRuntime
 
 logger = logging.getLogger(__name__)
+
+_SOON_S = 0.1  # until those that took what has failed have failed as well
+_MOST_HEARD = 1000  # tasks, the latest
 
 
 class UnheardFailures:
@@ -34,6 +43,11 @@ class UnheardFailures:
         # The last one that was logged, and the places of its calls.
         self._told: WeakKeyDictionary[Stream, tuple[bytes, set[str]]]
         self._told = WeakKeyDictionary()
+        # Calls to be told of soon, and those for whose dependents that waits: by name.
+        self._soon: dict[str, Call] = {}
+        self._unsaid: dict[str, Call] = {}
+        self._blamed: Counter[str] = Counter()  # by failures that may be heard yet
+        self._heard: dict[str, None] = {}  # by way of another failure
 
     def silence(self, stream: Stream, kinds: tuple[type[BaseException], ...]) -> None:
         """Log nothing of such failures of this tessera."""
@@ -53,6 +67,18 @@ class UnheardFailures:
             self.complain(call)
         else:
             rare(call).unheard = True
+            if call.state == FAILED and _is_upstream(call):
+                self._blamed[fault_of(call.result)] += 1
+
+    def heard(self, call: Call) -> None:
+        """Somebody has got the error of a call that was not called for its argument."""
+        fault = fault_of(call.result)
+        self._soon.pop(fault, None)
+        self._unsaid.pop(fault, None)
+        self._blamed.pop(fault, None)
+        self._heard[fault] = None
+        if len(self._heard) > _MOST_HEARD:
+            del self._heard[next(iter(self._heard))]
 
     def complain(self, call: Call) -> None:
         """A failure that nobody has asked for."""
@@ -60,8 +86,50 @@ class UnheardFailures:
             call.rare.unheard = False
         if call.state != FAILED or self._runtime.stopping:
             return
-        if call.rare is not None and call.rare.reason == wire.REASONS[wire.UPSTREAM]:
+        if _is_upstream(call):
+            self._unheard_too(fault_of(call.result))
             return  # the call at fault says it
+        name = ids.task_name(call.uid)
+        if name in self._heard:
+            return
+        if name in self._blamed:
+            self._unsaid[name] = call
+        elif self._runtime.caller.calls:
+            if not self._soon:
+                loop, context = self._runtime.loop, self._runtime.context
+                loop.call_later(_SOON_S, self.flush, context=context)
+            self._soon[name] = call
+        else:
+            self.flush()  # in their order
+            self._say(call)
+
+    def flush(self, *, all_of_it: bool = False) -> None:
+        """Tell now what waits to be told.
+
+        Args:
+            all_of_it: also what might be heard yet: the program ends.
+        """
+        soon, self._soon = self._soon, {}
+        for name, call in soon.items():
+            if name in self._blamed:
+                self._unsaid[name] = call
+            else:
+                self._say(call)
+        if all_of_it:
+            unsaid, self._unsaid = self._unsaid, {}
+            for call in unsaid.values():
+                self._say(call)
+
+    def _unheard_too(self, fault: str) -> None:
+        """Nobody will ask for a call either that has failed of this one."""
+        self._blamed[fault] -= 1
+        if self._blamed[fault] < 1:
+            del self._blamed[fault]
+            call = self._unsaid.pop(fault, None)
+            if call is not None:
+                self._say(call)
+
+    def _say(self, call: Call) -> None:
         gone = call.rare is not None and call.rare.reason == wire.REASONS[wire.GONE]
         if gone and call.method == CLOSE_METHOD:
             return  # what it asked for is so
@@ -86,6 +154,10 @@ class UnheardFailures:
             "" if is_new else f": {error_summary(call.result)} (see above)",
             exc_info=(type(error), error, error.__traceback__) if is_new else None,
         )
+
+
+def _is_upstream(call: Call) -> bool:
+    return call.rare is not None and call.rare.reason == wire.REASONS[wire.UPSTREAM]
 
 
 def place_of(call: Call) -> str:

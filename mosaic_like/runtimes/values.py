@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _WHOLE = ("task", "quoted", "allowed")  # how a task itself is mentioned
 _TOKENS = ("after", "done")  # how its end is
+_UPSTREAM = wire.REASONS[wire.UPSTREAM]
 _PUT = ("put",)  # with a mention of a task: it is a value of the warehouse
 
 
@@ -105,6 +106,8 @@ class Values:
         """
         if call.rare is not None:
             call.rare.unheard = False
+            if call.rare.reason == _UPSTREAM and not self._runtime.stopping:
+                self._runtime.post(self._runtime.unheard_failures.heard, call)
         return load_error(call.result, self._serializer)
 
     # -- references --------------------------------------------------------------------

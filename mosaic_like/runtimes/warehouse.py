@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
@@ -26,6 +25,7 @@ from .actor import ActorRuntime
 from .copies import Copies
 from .departing import ANSWER_S, HAND_ON_S, Departing
 from .inheriting import Inheriting
+from .job_signals import leave_to_program
 from .keeper import Keeper
 from .loops import new_own_loop, tune_collector
 from .spec import Spec, decode
@@ -226,7 +226,7 @@ async def _run(loop: asyncio.AbstractEventLoop, spec: Spec) -> None:
 def main(argument: bytes, fds: list[int], control: int | None) -> None:
     """The entry of the forked process."""
     spec = decode(argument)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with its node, after all
+    leave_to_program()  # it ends with its node, after all
     tune_collector(50_000)
     with asyncio.Runner(loop_factory=new_own_loop) as runner:
         runner.run(_run(runner.get_loop(), spec))

@@ -171,7 +171,7 @@ class Task(Generic[P, R_co]):
             or DRAWING.get() is not None
         ):
             with UNSEEN:
-                return self._submit(args, kwargs, 3)
+                return self._submit(args, kwargs, 2)
         runtime = session.current()
         functions = runtime.functions or functions_of(runtime)
         code = self._code
@@ -179,7 +179,7 @@ class Task(Generic[P, R_co]):
         for arg in args:
             if type(arg) not in _SCALARS:
                 with UNSEEN:
-                    return self._submit(args, kwargs, 3)
+                    return self._submit(args, kwargs, 2)
         data = marshal.dumps(args, 2)
         payload = data if len(data) <= COUNTED_BYTES else Payload(data)
         return TaskProxy(runtime, runtime.submit(target, code.method, payload))

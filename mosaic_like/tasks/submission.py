@@ -213,7 +213,7 @@ class Functions:
         key = next(self.runtime.uids)
         handle = self.runtime.create(FunctionHost, (key,), {}, options, member)
         queue = self.queues[kind]
-        window = queue.open(member.incarnation, handle.stream)
+        window = queue.open(member.incarnation, handle.stream, member.machine)
         self._handles[window], self._keys[window] = handle, key
         if member.incarnation == self.runtime.incarnation:
             queue.home = window

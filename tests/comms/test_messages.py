@@ -22,6 +22,8 @@ def _values(kind: Any) -> st.SearchStrategy[Any]:
         return _values(arguments[0]).filter(len)
     if origin in (list, Sequence):
         return st.lists(_values(arguments[0]), max_size=4)
+    if origin is tuple and arguments[-1] is ...:
+        return st.lists(_values(arguments[0]), max_size=4).map(tuple)
     if origin is tuple:
         return st.tuples(*map(_values, arguments))
     if origin in (types.UnionType, typing.Union):

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 import zmq
 from hypothesis import given
@@ -50,6 +51,24 @@ def test_any_other_key_and_any_other_mechanism_is_refused(
     reply = answer(request_frames, ADMITTED)
     assert reply is not None
     assert reply[2] == b"400"
+
+
+def test_without_encryption_the_secret_is_asked_for_and_no_key_will_do() -> None:
+    shown = [*REQUEST[:5], b"PLAIN", b"member", b"secret"]
+    known = answer(shown, b"secret", encrypted=False)
+    assert known is not None
+    assert known[2] == b"200"
+    for frames in (
+        [*shown[:7], b"guessed"],
+        [*shown[:7], b""],
+        shown[:7],
+        [*shown, b"more"],
+        [*REQUEST[:6], b"secret"],
+        [*REQUEST[:5], b"NULL"],
+    ):
+        refused = answer(frames, b"secret", encrypted=False)
+        assert refused is not None
+        assert refused[2] == b"400"
 
 
 @given(st.lists(st.binary(max_size=40), max_size=9))
@@ -142,6 +161,29 @@ def test_a_peer_of_another_cluster_is_not_let_in_and_told_so() -> None:
         with peers(1, keys=keys) as (a,), peers(1, keys=stranger) as (b,):
             assert "not admitted" in await _refused(a, b)
             assert a.packets == []
+
+    run(main())
+
+
+@pytest.mark.parametrize("stranger", ["another secret", "curve", "nothing"])
+def test_without_encryption_only_who_shows_the_secret_is_let_in(stranger: str) -> None:
+    async def main() -> None:
+        keys = new_keys(encrypted=False)
+        others = {
+            "another secret": new_keys(encrypted=False),
+            "curve": msgspec.structs.replace(keys, encrypted=True),
+            "nothing": None,
+        }
+        with peers(keys=keys) as (a, b):
+            address = a.transport.bind("tcp://127.0.0.1:*")
+            channel = b.transport.connect(address, b"known", b.on_broken)
+            channel.send([bytearray(b"head"), b"x" * 100_000])
+            await a.until(lambda p: len(p.packets) == 1)
+            with peers(1, keys=others[stranger], handshake_s=1.0) as (c,):
+                channel = c.transport.connect(address, b"unknown", c.on_broken)
+                channel.send([bytearray(b"head")])
+                await c.until(lambda p: bool(p.causes))
+            assert len(a.packets) == 1
 
     run(main())
 

@@ -33,15 +33,15 @@ ANSWER = Bind(A, B, Q, "B#1", answer=False)
 
 
 def test_a_half_is_told_to_the_other_side_which_does_not_tell_it_again() -> None:
-    assert bonds((B, HERE)).bind(BIND) == Effects([(P, ANSWER)], [])
+    assert bonds((B, HERE)).bind(BIND, P) == Effects([(P, ANSWER)], [])
     other = Bonds(P, lambda uid: Known(Fate.HERE, "A#1"), lambda incarnation: "")
-    assert other.bind(ANSWER) == NOTHING
+    assert other.bind(ANSWER, Q) == NOTHING
     assert other
 
 
 def test_what_fails_ends_the_other() -> None:
     half = bonds((B, HERE))
-    half.bind(BIND)
+    half.bind(BIND, P)
     assert half.broke(Broke(B, A, "why")) == Effects([], [(B, "why")])
     assert not half
     assert half.broke(Broke(B, A, "why")) == NOTHING
@@ -49,7 +49,7 @@ def test_what_fails_ends_the_other() -> None:
 
 def test_one_that_fails_says_so_to_the_other_and_only_once() -> None:
     half = bonds((B, HERE))
-    half.bind(BIND)
+    half.bind(BIND, P)
     told = Broke(A, B, because("B#1", "it was killed"))
     assert half.failed(B, "B#1", "it was killed") == Effects([(P, told)], [])
     assert half.failed(B, "B#1", "it was killed") == NOTHING
@@ -57,9 +57,9 @@ def test_one_that_fails_says_so_to_the_other_and_only_once() -> None:
 
 def test_one_that_is_closed_lets_the_other_live() -> None:
     half = bonds((B, HERE))
-    half.bind(BIND)
+    half.bind(BIND, P)
     assert half.closed(B) == Effects([(P, Unbound(A, B))], [])
-    half.bind(BIND)
+    half.bind(BIND, P)
     half.unbound(Unbound(B, A))
     assert not half
     assert half.lost(P, "killed by SIGKILL") == NOTHING
@@ -67,7 +67,7 @@ def test_one_that_is_closed_lets_the_other_live() -> None:
 
 def test_the_loss_of_a_runtime_ends_what_is_bound_to_what_was_there() -> None:
     half = bonds((B, HERE))
-    half.bind(BIND)
+    half.bind(BIND, P)
     assert half.lost(13, "no") == NOTHING
     why = because("A#1", "w0:0 is lost")
     assert half.lost(P, "w0:0 is lost") == Effects([], [(B, why)])
@@ -75,8 +75,8 @@ def test_the_loss_of_a_runtime_ends_what_is_bound_to_what_was_there() -> None:
 
 def test_a_chain_ends_and_each_says_why() -> None:
     middle = bonds((B, HERE))
-    middle.bind(BIND)
-    middle.bind(Bind(B, 103, 13, "C#1"))
+    middle.bind(BIND, P)
+    middle.bind(Bind(B, 103, 13, "C#1"), 13)
     why = because("A#1", "it was killed")
     assert middle.broke(Broke(B, A, why)) == Effects(
         [(13, Broke(103, B, because("B#1", why)))], [(B, why)]
@@ -93,23 +93,23 @@ def test_a_chain_ends_and_each_says_why() -> None:
 def test_a_bond_with_what_has_ended_tells_the_other_how(
     own: Known, expected: Effects
 ) -> None:
-    assert bonds((B, own)).bind(BIND) == expected
+    assert bonds((B, own)).bind(BIND, P) == expected
 
 
 def test_a_bond_with_what_is_lost_already_ends_this_one() -> None:
     half = bonds((B, HERE), lost="w0:0 is lost")
-    assert half.bind(BIND) == Effects([], [(B, because("A#1", "w0:0 is lost"))])
+    assert half.bind(BIND, P) == Effects([], [(B, because("A#1", "w0:0 is lost"))])
     assert not half
 
 
 def test_what_is_to_come_is_bound_when_it_comes() -> None:
     table = {B: COMING}
     half = Bonds(Q, table.__getitem__, lambda incarnation: "")
-    assert half.bind(BIND) == NOTHING
+    assert half.bind(BIND, P) == NOTHING
     assert half.broke(Broke(B, A, "why")) == NOTHING
     table[B] = HERE
-    assert half.came(B) == [BIND]
-    assert half.bind(BIND) == Effects([(P, ANSWER)], [])
+    assert half.came(B) == [(P, BIND)]
+    assert half.bind(BIND, P) == Effects([(P, ANSWER)], [])
     assert half.came(B) == []
 
 
@@ -117,9 +117,16 @@ def test_of_what_its_maker_can_send_no_more_nothing_is_kept() -> None:
     uid = (13 << NUMBER_BITS) | 1
     table = {uid: COMING}
     half = Bonds(Q, table.__getitem__, lambda incarnation: "")
-    half.bind(Bind(uid, A, P, "A#1"))
+    half.bind(Bind(uid, A, P, "A#1"), P)
     table[uid] = CLOSED
     assert half.lost(13, "gone") == Effects([(P, Unbound(A, uid))], [])
+    assert not half
+
+
+def test_who_is_lost_binds_nothing_that_is_to_come() -> None:
+    half = bonds((B, COMING))
+    half.bind(BIND, 13)
+    assert half.lost(13, "gone") == NOTHING
     assert not half
 
 
@@ -173,8 +180,8 @@ class World:
     def come(self, at: int) -> None:
         if at not in self.lost:
             self.fates[100 + at] = Known(Fate.HERE, f"T#{at}")
-            for message in self.sides[at].came(100 + at):
-                self.do(at, self.sides[at].bind(message))
+            for sender, message in self.sides[at].came(100 + at):
+                self.do(at, self.sides[at].bind(message, sender))
 
     def end(self, at: int, how: str) -> None:
         uid = 100 + at
@@ -201,7 +208,7 @@ class World:
         side = self.sides[to]
         match message:
             case Bind():
-                self.do(to, side.bind(message))
+                self.do(to, side.bind(message, sender))
             case Broke():
                 self.do(to, side.broke(message))
             case Unbound():

@@ -254,6 +254,23 @@ def test_a_task_goes_near_its_large_arguments_where_there_is_room() -> None:
     assert world.submit(made).stream.owner != owner
 
 
+def test_where_a_worker_has_no_room_others_of_its_host_are_near() -> None:
+    world = World(4)
+    made = world.submit()
+    owner = made.stream.owner
+    beside, *others = [w for w in world.windows.values() if w.owner != owner]
+    world.windows[owner].machine = beside.machine = "A"
+    for window in others:
+        window.machine = "B"
+    made.state = DONE
+    made.result = Arrived(b"", (), (), NEAR_BYTES)
+    world.workers[owner].inbox.clear()
+    made.stream.credit += 1
+    there = [world.submit(made).stream.owner for _ in range(2 * LEAST_WINDOW)]
+    assert there == [owner] * LEAST_WINDOW + [beside.owner] * LEAST_WINDOW
+    assert world.submit(made).stream.owner not in (owner, beside.owner)
+
+
 def test_what_takes_a_task_goes_behind_it_to_the_same_worker() -> None:
     world = World(2)
     first = world.submit()

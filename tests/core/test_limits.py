@@ -6,11 +6,11 @@ Runtimes 2 and 3 make calls, 4 and 5 own tesserae; see ``simulation.py``.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from simulation import Runtime, TaskProxy, TesseraProxy, World
 
 from mosaic_like.comms import messages as wire
 from mosaic_like.core.limits import (
@@ -28,6 +28,9 @@ from mosaic_like.core.limits import (
 )
 from mosaic_like.core.task import CANCELLED, DONE, FAILED, QUEUED, RUNNING, received
 from mosaic_like.core.tessera import Tessera
+
+if TYPE_CHECKING:
+    from simulation import Runtime, TaskProxy, TesseraProxy, World
 
 UIDS = st.integers(1, 8)
 MOMENTS = st.floats(0, 100, allow_nan=False)

@@ -142,7 +142,7 @@ class End:
         self._stream = stream
         self.incarnation = incarnation
         self.token = secrets.token_bytes(8)
-        self.transport = ZmqTransport(loop, keys=keys, heartbeat_s=1.0)
+        self.transport = ZmqTransport(loop, keys=keys)
         self.peers = Peers(loop, self.transport, self.token, self._deliver, _nobody)
         self.address = self.transport.bind("tcp://127.0.0.1:*")
         self.received = 0
@@ -270,8 +270,6 @@ CELLS = (
         after_healing_s=HEAL_S,
         in_ci=True,
     ),
-    # On a busy machine libzmq 4.3.5 now and then ends the process here by an assertion
-    # of its own, "!_io_error (src/stream_engine_base.cpp:310)".
     Cell("F12", "flip", over_tcp(FLIPS, 2.0, 500), after_healing_s=HEAL_S),
     Cell("F12", "calls", through(TRUNCATED, 2.0, 200), after_healing_s=HEAL_S),
     Cell("F13", "garbage", garbage, in_ci=True),

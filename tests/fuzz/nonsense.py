@@ -84,7 +84,7 @@ class Generator:
         origin, arguments = typing.get_origin(kind), typing.get_args(kind)
         if origin is typing.Annotated:
             return self._value(arguments[0])
-        if origin in (list, Sequence):
+        if origin in (list, Sequence) or arguments[1:] == (...,):
             return [self._value(arguments[0]) for _ in range(random.randint(0, 3))]
         if origin is tuple:
             return tuple(self._value(argument) for argument in arguments)

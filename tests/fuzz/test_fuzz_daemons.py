@@ -1,8 +1,9 @@
-"""Nonsense from members into a live monitor and a live node, which supervise others."""
+"""Nonsense from members into a live monitor, a live node and a live warehouse."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import tempfile
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +19,7 @@ from mosaic_like.runtimes.base import PYTHON
 from mosaic_like.runtimes.monitor import Monitor
 from mosaic_like.runtimes.node import Node
 from mosaic_like.runtimes.spec import Spec
+from mosaic_like.runtimes.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -107,6 +109,7 @@ def test_a_monitor_keeps_nothing_of_nonsense(seed: int) -> None:
             for incarnation in members:
                 monitor._lost(incarnation, "the test ends it")
             assert not monitor.members.keys() - {1}
+        monitor.relays.take()  # a moment later it would be told
         for token in list(monitor.peers._strangers):
             monitor.peers._forget(monitor.peers.by_token[token])
         assert growth.grown(before, growth.sizes(monitor), KEPT) == []
@@ -176,3 +179,53 @@ def test_a_node_keeps_nothing_of_nonsense_and_kills_nobody(seed: int) -> None:
         assert growth.grown(before, growth.sizes(runtime), KEPT) == []
 
     run(a_node, work)
+
+
+def a_warehouse(loop: asyncio.AbstractEventLoop, directory: str) -> Warehouse:
+    warehouse = Warehouse(loop, spec_in(directory))
+    warehouse.bind(f"ipc://{directory}/k")
+    warehouse.me = wire.Member(3, "warehouse:0", warehouse.token, "ipc:///x", "host", 1)
+    warehouse.incarnation, warehouse.uid = 3, "warehouse:0"
+    warehouse.peers.announce(warehouse.me)
+    warehouse.joined_cluster(targets.SETTINGS.to_bytes())
+    warehouse._add(targets.member(1, "monitor"))
+    return warehouse
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_warehouse_keeps_nothing_of_nonsense(seed: int) -> None:
+    async def work(runtime: Base) -> None:
+        warehouse = cast("Warehouse", runtime)
+        before = growth.sizes(warehouse)
+        rnd = random.Random(seed)
+        for turn in range(5):
+            senders = []
+            for index, uid in enumerate(("head", "worker:0:0", "warehouse:1")):
+                incarnation = 10 * turn + 10 + index
+                warehouse._add(targets.member(incarnation, uid))
+                senders.append(Sender(warehouse, incarnation.to_bytes(8, "big")))
+            here = [member for member in warehouse.members if member != 1]
+            numbers = [(m << 40) + k for m in (*here, 3) for k in range(1, 6)]
+            generator = nonsense.Generator(rnd, [*here, 3, 1, 0, *numbers])
+            for _ in range(150):
+                rnd.choice(senders).send(generator.batch())
+                await asyncio.sleep(0)
+            assert list(warehouse.members) == [1, *here]
+            for incarnation in here:
+                uid = warehouse.members[incarnation].uid
+                lost = wire.Lost(incarnation, uid, "the test ends it")
+                warehouse.handlers[wire.Lost](lost, (), 1)
+            gc.collect()
+            for _ in range(20):
+                warehouse.on_tick()
+                await asyncio.sleep(0)
+        try:
+            # Copies that were taken back are remembered, not more than 10,000 of them.
+            kept = {*KEPT, "_forgotten", "copies"}
+            assert growth.grown(before, growth.sizes(warehouse), kept) == []
+        finally:
+            keeper = cast("Any", warehouse.keeper)
+            keeper.close()
+            keeper.ledger = keeper._rows = None  # mapped, which keeps a descriptor
+
+    run(a_warehouse, work)

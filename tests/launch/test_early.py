@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import select
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from processes import ended
 
+from mosaic_like.config import Config
+from mosaic_like.errors import ConnectError
 from mosaic_like.launch.early import Early
+from mosaic_like.launch.local import Cluster
+from mosaic_like.launch.run import run
+from mosaic_like.launch.running import run_program
 from mosaic_like.runtimes.directory import RunDirectory
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Collection
 
 _LIGHT = """
 import sys
@@ -73,6 +82,53 @@ def test_what_nobody_has_taken_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     early.end()
     assert ended(early.booted.pid)
     assert not early.directory.path.exists()
+
+
+def test_a_server_that_has_ended_keeps_the_cluster_from_starting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mosaic_like.launch.early._LATE", "no.such.module")
+    monkeypatch.setattr(sys, "executable", shutil.which("true"))  # no interpreter
+    early = Early.start()
+    assert early is not None
+    assert select.select([early.booted.control], [], [], 30)[0]
+    cluster = Cluster(Config.make(num_workers=1), early=early)
+    with pytest.raises(ConnectError, match=r"did not start.*has ended.*/true' -c pass"):
+        cluster.launch()
+    cluster.kill()
+    cluster.tidy_up(10.0)
+    assert not early.directory.path.exists()
+
+
+async def _nothing() -> None: ...
+
+
+def test_where_a_handler_of_the_users_raises_none_of_ours_is_left() -> None:
+    def ready() -> None:
+        raise ZeroDivisionError
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(ZeroDivisionError):
+        run_program(_nothing, {"num_workers": 1}, ready=ready)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_signals_are_not_held_back_for_ever_by_one_that_came_right_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mask = signal.pthread_sigmask
+
+    def interrupted(how: int, which: Collection[int]) -> object:
+        before = mask(how, which)
+        if how == signal.SIG_BLOCK and which:
+            raise KeyboardInterrupt  # as Python does, when it has blocked them
+        return before
+
+    before = mask(signal.SIG_BLOCK, ())
+    monkeypatch.setattr(signal, "pthread_sigmask", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(_nothing, num_workers=1)
+    assert mask(signal.SIG_BLOCK, ()) == before
 
 
 def test_where_nothing_can_be_started_early_it_is_tried_later(

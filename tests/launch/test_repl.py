@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -193,8 +194,13 @@ def test_mrun_repl_does_what_a_prompt_should(prompt: Open, tmp_path: Path) -> No
     repl.child.expect_exact("in it\r\n")
     repl.child.sendintr()
     said = repl.until_prompt()
-    assert "KeyboardInterrupt" in said
+    goes_on = r"KeyboardInterrupt: Counter#\d+\.sleep goes on; Ctrl-C again cancels it"
+    assert re.search(goes_on, said), said
     assert "Traceback" not in said
+    repl.child.sendintr()
+    assert re.search(r"Counter#\d+\.sleep: cancelled", repl.until_prompt())
+    # It stood before this one.
+    assert repl.type("await c.add(0).result()") != ""
     repl.type("d = Counter.remote(1)")
     assert repl.type("await d.add(1).result()") == "2"
 

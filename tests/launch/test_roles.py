@@ -35,7 +35,13 @@ def test_a_monitor_has_all_that_a_new_cluster_has() -> None:
 
 
 def test_a_node_says_what_is_its_own() -> None:
-    own = {"key": "-", "num_workers": 2, "address": "a", "indices": "3", "daemon": True}
+    own: dict[str, Any] = {
+        "key": "-",
+        "num_workers": 2,
+        "address": "a",
+        "indices": "3",
+        "daemon": True,
+    }
     assert role(node=True, **own) is Role.NODE
 
 

@@ -234,6 +234,18 @@ def test_too_long_a_temporary_directory_is_left_for_tmp(
     directory.remove()
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
+def test_a_temporary_directory_that_takes_no_files_is_left_for_tmp(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also for root, who has the right to write anywhere."""
+    monkeypatch.setenv("TMPDIR", "/proc")
+    monkeypatch.delitem(sys.modules, "tempfile")
+    directory = RunDirectory.create()
+    assert not directory.path.is_relative_to("/proc")
+    directory.remove()
+
+
 @pytest.mark.parametrize("open_to", [0o770, 0o777])
 def test_a_temporary_directory_where_others_may_rename_is_left_for_tmp(
     temporary: Path, open_to: int

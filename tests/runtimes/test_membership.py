@@ -43,6 +43,19 @@ def test_who_joins_and_who_is_lost_is_seen_at_once(members: Members) -> None:
     assert uids(members, "worker") == ["worker:0:1"]
 
 
+def test_what_a_thread_found_before_a_change_is_not_kept(members: Members) -> None:
+    class Slow:
+        """Whoever looks at it is slow: meanwhile somebody is lost."""
+
+        @property
+        def uid(self) -> str:
+            members.pop(4, None)
+            return "head"
+
+    members.of_kind("worker", Slow())  # type: ignore[arg-type]  # all of it that is read
+    assert uids(members, "worker") == ["worker:0:10"]
+
+
 def test_what_one_does_to_its_list_is_not_seen_by_the_next(members: Members) -> None:
     members.of_kind("worker", ME).clear()
     assert len(uids(members, "worker")) == 2

@@ -16,7 +16,7 @@ import pytest
 import mosaic_like as mosaic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from conftest import RunScript
@@ -60,6 +60,34 @@ def nested_futures(depth: int) -> int:
     inner = mosaic.Executor()
     futures = [inner.submit(nested_futures, depth - 1) for _ in range(3)]
     return sum(future.result() for future in futures)
+
+
+def nested_wait(depth: int) -> int:
+    if not depth:
+        return 1
+    inner = mosaic.Executor()
+    futures = [inner.submit(nested_wait, depth - 1) for _ in range(3)]
+    done, pending = concurrent.futures.wait(futures)
+    assert not pending
+    return sum(future.result() for future in done)
+
+
+def nested_as_completed(depth: int) -> int:
+    if not depth:
+        return 1
+    inner = mosaic.Executor()
+    futures = [inner.submit(nested_as_completed, depth - 1) for _ in range(3)]
+    return sum(f.result() for f in concurrent.futures.as_completed(futures))
+
+
+def nested_tasks(depth: int) -> int:
+    if not depth:
+        return 1
+    inner = [nested_task.submit(depth - 1) for _ in range(3)]
+    return sum(task.wait().get() for task in inner)
+
+
+nested_task = mosaic.task(nested_tasks)
 
 
 def nested_joblib(depth: int) -> int:
@@ -227,6 +255,13 @@ def test_executors_inside_others_three_deep_on_two_workers(
 ) -> None:
     assert executor.submit(nested, 3).result(WAIT_S) == 27
     assert executor.submit(nested_futures, 3).result(WAIT_S) == 27
+
+
+@pytest.mark.parametrize("nest", [nested_wait, nested_as_completed, nested_tasks])
+def test_nested_calls_end_by_whatever_way_they_are_waited_for(
+    executor: mosaic.Executor, nest: Callable[[int], int]
+) -> None:
+    assert executor.submit(nest, 3).result(WAIT_S) == 27
 
 
 def test_joblib_runs_on_it_three_deep_on_two_workers(executor: mosaic.Executor) -> None:

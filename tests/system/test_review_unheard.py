@@ -161,3 +161,45 @@ mosaic.run(main, num_workers=1)
     assert found.stdout.count("expected exception classes or a bool") == 3
     assert found.stderr.count("nobody asked") == 1, found.stderr
     assert "ZeroDivisionError" in found.stderr
+
+
+def test_a_failure_that_was_heard_through_a_call_that_took_it_is_not_told(
+    run_script: RunScript,
+) -> None:
+    found = run_script(
+        _CLASSES
+        + """
+class Taker:
+    def take(self, value):
+        return value
+
+Taker = mosaic.tessera(Taker)
+
+async def main(runtime):
+    good = Good.remote()
+    here, there = (Taker.options(runtime=w).remote() for w in runtime.workers)
+    for taker in (here, there):
+        for task in (taker.take(good.fail()), taker.take(taker.take(good.fail()))):
+            try:
+                await task.result()
+            except mosaic.UpstreamError:
+                pass
+    kept = good.fail()
+    heard = here.take(kept)
+    await heard.exception()
+    del kept, heard
+    print("all were heard", flush=True)
+    await mosaic.barrier(20)
+    print("one is not", flush=True)
+    unheard = there.take(good.divide())
+    await mosaic.wait([unheard])
+    del unheard
+    await mosaic.barrier(20)
+
+
+mosaic.run(main, num_workers=2)
+"""
+    )
+    assert found.code == 0, found.stderr
+    assert found.stderr.count("nobody asked for its result") == 1, found.stderr
+    assert "ZeroDivisionError" in found.stderr

@@ -103,8 +103,10 @@ def test_undecorated_classes_and_subclasses(cluster: RunIn) -> None:
 
 
 def test_names_of_the_user_win(cluster: RunIn) -> None:
-    with pytest.warns(UserWarning, match=r"mosaic\.remote\(Greedy\)"):
-        mosaic.tessera(s.Greedy)
+    for mark in (mosaic.tessera, mosaic.tessera(inline=False)):
+        with pytest.warns(UserWarning, match=r"mosaic\.remote\(Greedy\)") as warned:
+            mark(s.Greedy)
+        assert warned[0].filename == __file__
 
     async def main(runtime: Any) -> None:
         greedy = mosaic.remote(s.Greedy)(runtime=1, len=2, timeout=3)

@@ -361,6 +361,7 @@ def test_an_exec_that_fails_changes_nothing(
         await mosaic.exec("m", one_more)
         assert await mosaic.get("m") == 3
         await mosaic.drop("m")
+        await runtime.barrier(20)  # what is told late is told
 
     cluster(main)
     lines = [r for r in caplog.records if "nobody asked" in r.getMessage()]

@@ -7,7 +7,7 @@ idea; others get them from here, as ``wire.Submit``.
 Who sends what to whom:
 
     joining     Hello ->monitor   Welcome, Refused, Joined, Lost <-monitor
-                LossSeen ->all
+                LossSeen ->all, or by way of the monitor, SeenBy
     leaving     Drain ->monitor   Leaving <-monitor   LeavingSeen ->who leaves
                 Inherit, HeldBy ->heir, a warehouse   Inherited <-heir
     calls       Create, Submit, Cancel, Release, Retain, Subscribe, Fetch,
@@ -95,6 +95,7 @@ from .members import (
     Member,
     Output,
     Refused,
+    SeenBy,
     Stop,
     Stopped,
     Welcome,

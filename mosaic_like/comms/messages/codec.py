@@ -21,6 +21,7 @@ AnyMessage = (
     | members.Joined
     | members.Lost
     | members.LossSeen
+    | members.SeenBy
     | members.Drain
     | members.Leaving
     | members.LeavingSeen

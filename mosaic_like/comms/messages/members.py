@@ -79,6 +79,14 @@ class LossSeen(Message, tag=7):
     """I drop what the lost one sent, and have said all that I hold from it."""
 
     incarnation: int
+    tell: list[int] = []  # the monitor: owners to which I never said a thing
+
+
+class SeenBy(Message, tag=9):
+    """These have said LossSeen, by way of the monitor: see core.relays."""
+
+    incarnation: int
+    runtimes: list[int]
 
 
 class Drain(Message, tag=58):

@@ -43,7 +43,7 @@ def check_libzmq() -> None:
     )
 
 
-def new_keys() -> Keys:
+def new_keys(*, encrypted: bool = True) -> Keys:
     """The keys of a new cluster."""
     server_public, server_secret = zmq.curve_keypair()
     client_public, client_secret = zmq.curve_keypair()
@@ -52,6 +52,7 @@ def new_keys() -> Keys:
         server_secret.decode(),
         client_public.decode(),
         client_secret.decode(),
+        encrypted,
     )
 
 
@@ -95,8 +96,11 @@ class Network:
         router = self._router = transport.network_socket(zmq.ROUTER)
         if keys is not None:
             self._zap = _Doorkeeper(context, transport, keys)
-            router.setsockopt(zmq.CURVE_SERVER, 1)
-            router.setsockopt(zmq.CURVE_SECRETKEY, keys.server_secret.encode())
+            if keys.encrypted:
+                router.setsockopt(zmq.CURVE_SERVER, 1)
+                router.setsockopt(zmq.CURVE_SECRETKEY, keys.server_secret.encode())
+            else:
+                router.setsockopt(zmq.PLAIN_SERVER, 1)
             router.setsockopt(zmq.ZAP_DOMAIN, b"mosaic")
         name = transport.monitor_name()
         router.monitor(name, _CROWD_MASK)
@@ -159,7 +163,10 @@ class _Doorkeeper:
         transport: ZmqTransport,
         keys: Keys,
     ) -> None:
-        self._admitted = z85.decode(keys.client_public)
+        self._encrypted = keys.encrypted
+        self._admitted = keys.client_secret.encode()
+        if keys.encrypted:
+            self._admitted = z85.decode(keys.client_public)
         self._transport = transport
         self._socket = context.socket(zmq.REP)
         self._socket.setsockopt(zmq.LINGER, 0)
@@ -173,7 +180,7 @@ class _Doorkeeper:
                 request = self._socket.recv_multipart(NOBLOCK)
             except zmq.Again:
                 return  # nothing more: the FD wakes us again
-            reply = answer(request, self._admitted)
+            reply = answer(request, self._admitted, encrypted=self._encrypted)
             if reply is None or not is_admitted(reply):
                 sender = request[3].decode("ascii", "replace") if reply else STRANGER
                 self._transport.refused(sender, "a connection without our key")

@@ -23,20 +23,24 @@ if TYPE_CHECKING:
     from ..transport import OnBroken, OnPacket
 
 IPC_PATH_BYTES: Final = 107  # sockaddr_un, without its final zero
-# Connections of the network. libzmq's own thread asks a silent peer, so that there is
-# always something for the other kernel to acknowledge; if it does not, the connection
-# was cut, which would else be found out after a quarter of an hour. Not the answer is
-# waited for, or not for long: on a slow way it comes behind all else.
-_BEAT_MS: Final = 2_000
-_ANSWER_MS: Final = 60_000
+# Connections of the network. The kernel asks that of a silent peer; if it does not
+# answer, the connection was cut, which would else be found out after a quarter of an
+# hour, or never by who only receives. Not by libzmq's heartbeats: when their timer runs
+# out on a connection that has ended while its input was stopped, libzmq aborts the
+# process ("!_io_error", zeromq/libzmq#4364, seen here in 1 of 10 runs of F12.flip).
+_ASK_S: Final = 2
+_ASKED: Final = 3  # times, where _UNACKNOWLEDGED_MS is not known
 _UNACKNOWLEDGED_MS: Final = 6_000
 _CONNECT_MS: Final = 3_000
 _AROUND: Final = 256  # bytes of CURVE around a frame
+_MEMBER: Final = b"member"  # the name that PLAIN wants; what counts is the password
 
 _NETWORK_OPTIONS: Final = MappingProxyType(
     {
-        zmq.HEARTBEAT_IVL: _BEAT_MS,
-        zmq.HEARTBEAT_TIMEOUT: _ANSWER_MS,
+        zmq.TCP_KEEPALIVE: 1,
+        zmq.TCP_KEEPALIVE_IDLE: _ASK_S,
+        zmq.TCP_KEEPALIVE_INTVL: _ASK_S,
+        zmq.TCP_KEEPALIVE_CNT: _ASKED,
         zmq.TCP_MAXRT: _UNACKNOWLEDGED_MS,
         zmq.CONNECT_TIMEOUT: _CONNECT_MS,
         zmq.IPV6: 1,
@@ -68,9 +72,6 @@ class ZmqTransport:
         max_message_bytes: a larger frame ends the connection that it came on.
         linger_s: how long ``close()`` may wait for what was sent to go out.
         handshake_s: a connection that is not made in this time is broken.
-        heartbeat_s: how often libzmq's own thread asks a silent peer, which is broken
-            after three times that; 0 is never on this machine, and on the network what
-            finds a connection that was cut. It answers while Python stands still.
     """
 
     def __init__(
@@ -81,7 +82,6 @@ class ZmqTransport:
         max_message_bytes: int = 2 << 30,
         linger_s: float = 0.2,
         handshake_s: float = 10.0,
-        heartbeat_s: float = 0.0,
     ) -> None:
         self.on_packet: OnPacket | None = None
         self.loop = loop
@@ -94,15 +94,11 @@ class ZmqTransport:
             zmq.RCVHWM: 0,
             zmq.MAXMSGSIZE: max_message_bytes,
             zmq.HANDSHAKE_IVL: int(handshake_s * 1000),
-            zmq.HEARTBEAT_IVL: int(heartbeat_s * 1000),
-            zmq.HEARTBEAT_TIMEOUT: int(3 * heartbeat_s * 1000),
             zmq.LINGER: 0,
         }
         self._channels: set[ZmqChannel] = set()
-        beats = (zmq.HEARTBEAT_IVL, zmq.HEARTBEAT_TIMEOUT) if heartbeat_s else ()
         self._network_options = {
             **_NETWORK_OPTIONS,
-            **{option: self._options[option] for option in beats},
             # Of a frame before its sender is known, too: see ``splitting``.
             zmq.MAXMSGSIZE: min(max_message_bytes, FRAME_BYTES + _AROUND),
         }
@@ -169,8 +165,11 @@ class ZmqTransport:
 
     def introduce(self, socket: zmq.Socket[bytes]) -> None:
         """Give a socket that connects the keys that it needs there."""
-        if self.keys is not None:
-            keys = self.keys
+        keys = self.keys
+        if keys is not None and not keys.encrypted:
+            socket.setsockopt(zmq.PLAIN_USERNAME, _MEMBER)
+            socket.setsockopt(zmq.PLAIN_PASSWORD, keys.client_secret.encode())
+        elif keys is not None:
             socket.setsockopt(zmq.CURVE_SERVERKEY, keys.server_public.encode())
             socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.client_public.encode())
             socket.setsockopt(zmq.CURVE_SECRETKEY, keys.client_secret.encode())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import pbs, sge, slurm, ssh
+from . import lsf, mpi, pbs, sge, slurm, ssh
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +22,7 @@ FINDERS: tuple[tuple[str, Callable[[Mapping[str, str], Any], Allocation]], ...] 
     (slurm.VARIABLE, slurm.read),
     (sge.VARIABLE, sge.read),
     (pbs.VARIABLE, pbs.read),
+    (lsf.VARIABLE, lsf.read),
 )
 VARIABLES = tuple(variable for variable, _ in FINDERS)
 
@@ -42,6 +43,8 @@ STARTERS: dict[str, Steps] = {
     slurm.NAME: slurm.steps,
     sge.NAME: sge.steps,
     pbs.NAME: ssh.steps,
+    lsf.NAME: lsf.steps,
+    mpi.NAME: mpi.steps,
     ssh.NAME: ssh.steps,
 }
 

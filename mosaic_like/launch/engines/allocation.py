@@ -57,11 +57,13 @@ class Allocation:
         engine: its name; of ``engines.STARTERS``.
         hosts: each once, that of the first process first.
         job: its number there, for people.
+        starter: of nodes, instead of the engine's own; of ``engines.STARTERS``.
     """
 
     engine: str
     hosts: tuple[Host, ...]
     job: str = ""
+    starter: str = ""
 
     @property
     def title(self) -> str:
@@ -106,9 +108,17 @@ def counted(count: int, thing: str) -> str:
     return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
-def node_command(python: str, host: Host) -> list[str]:
-    """What is to run on a host; it reads the key from its standard input."""
+def node_command(python: str, host: Host, *, in_job: bool = False) -> list[str]:
+    """What is to run on a host; it reads the key from its standard input.
+
+    Args:
+        python: the interpreter there.
+        host: it, with what it is to have.
+        in_job: the engine may send it signals that are for the program.
+    """
     words = [python, "-m", __name__.partition(".")[0], "node", "--key", "-"]
+    if in_job:
+        words.append("--in-job")
     if host.workers is not None:
         words += ["-nw", str(host.workers)]
     if host.threads is not None:
@@ -129,6 +139,11 @@ def shell_line(
     >>> shell_line(["/my python", "-V"], {"PYTHONPATH": "/a"}, "module load x")
     "module load x; exec env PYTHONPATH=/a '/my python' -V"
     """
-    passed = [f"{name}={environ[name]}" for name in _PASSED_ON if environ.get(name)]
-    line = "exec " + shlex.join(["env", *passed, *words] if passed else words)
+    line = "exec " + shlex.join(passed_on(words, environ))
     return f"{before}; {line}" if before else line
+
+
+def passed_on(words: Sequence[str], environ: Mapping[str, str]) -> list[str]:
+    """The same command, for where there is nothing of our environment."""
+    passed = [f"{name}={environ[name]}" for name in _PASSED_ON if environ.get(name)]
+    return ["env", *passed, *words] if passed else list(words)

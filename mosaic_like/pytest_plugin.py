@@ -1,0 +1,44 @@
+"""Fixtures for the tests of programs that use mosaic; pytest loads this by itself.
+
+``mosaic_local`` runs all calls inside the test; ``mosaic_cluster`` is a cluster that
+the tests of a session share. Nothing else is imported before a test wants one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_WORKERS = "mosaic_workers"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--mosaic-workers`` and the ini option of the same name."""
+    text = "how many workers the cluster of the fixture mosaic_cluster has"
+    group = parser.getgroup("mosaic")
+    group.addoption("--mosaic-workers", type=int, metavar="N", help=text)
+    parser.addini(_WORKERS, f"{text} (2)", default="2")
+
+
+@pytest.fixture
+def mosaic_local() -> Iterator[Any]:
+    """All calls run inside the test: see ``mosaic_like.local``."""
+    import mosaic_like
+
+    with mosaic_like.local() as runtime:
+        yield runtime
+
+
+@pytest.fixture(scope="session")
+def mosaic_cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A cluster that all tests of the session share; the runtime of this process."""
+    import mosaic_like
+
+    given = request.config.getoption("--mosaic-workers")
+    workers = given or int(request.config.getini(_WORKERS))
+    with mosaic_like.init(num_workers=workers, quiet=True) as runtime:
+        yield runtime

@@ -1,0 +1,34 @@
+"""Signals that a job's engine sends to all processes of the job at once.
+
+When a job is cancelled or its time is nearly over, Slurm and others signal not the
+program alone but whatever runs in the job, workers too. What is to be done then, the
+program says (``on_deadline``): until it ends, all that serves it has to stay. So the
+processes of a cluster that is in a job take these signals and do nothing.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+# Slurm sends the second as --signal says, Grid Engine at s_rt; LSF the third.
+SIGNALS: Final = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+# Each process gets it from the engine and from who passes it on: that is one.
+SAME_S: Final = 1.0
+
+
+def leave_to_program() -> None:
+    """Have them do nothing in this process; on its main thread.
+
+    By a handler rather than by ignoring them: what user code starts in a worker would
+    ignore them too.
+    """
+    for number in SIGNALS:
+        signal.signal(number, _nothing)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    pass
