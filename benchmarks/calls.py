@@ -8,6 +8,8 @@ import statistics
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from .bench import rates
+from .relay import relay
 from .row import Result, at_least, at_most
 
 if TYPE_CHECKING:
@@ -155,21 +157,25 @@ async def chain_same(bench: Bench) -> Result:
     )
 
 
-async def _chain_two(bench: Bench, name: str, **options: Any) -> Result:
-    """Each link is a way between processes; a plain one is two between threads too."""
-    first = await _echo(runtime=bench.runtime.workers[0], **options)
-    second = await _echo(runtime=bench.runtime.workers[1], **options)
-    return await bench.rate(
-        name,
-        functools.partial(_chain, first, second),
-        at_least(5_000),
-        calls=CHAIN,
-        unit="tasks/s",
-    )
+async def _chain_two(bench: Bench, name: str, *, inline: bool) -> Result:
+    """Each link is a way between processes; a plain one is two between threads too.
+
+    Beside it: a message that blocking pyzmq passes on in just the same way.
+    """
+    first = await _echo(runtime=bench.runtime.workers[0], inline=inline)
+    second = await _echo(runtime=bench.runtime.workers[1], inline=inline)
+    await _chain(first, second)
+    ours_s, blocking_s = [], []
+    with relay() as peers:
+        for _ in range(bench.blocks):
+            ours_s.append(await _chain(first, second))
+            blocking_s.append(peers.chain(CHAIN, hop=not inline))
+    target = at_least(5_000, absolute=True)
+    return rates(name, ours_s, blocking_s, target, calls=CHAIN, unit="tasks/s")
 
 
 async def chain_two(bench: Bench) -> Result:
-    return await _chain_two(bench, "chain of 1000, two workers")
+    return await _chain_two(bench, "chain of 1000, two workers", inline=False)
 
 
 async def chain_two_inline(bench: Bench) -> Result:

@@ -14,14 +14,18 @@ _SYMBOLS: Final = {"at least": ">=", "at most": "<="}
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A limit for the ratio, where there is a baseline, else for the value."""
+    """A limit for the ratio, where there is a baseline, else for the value.
+
+    ``absolute``: for the value anyway; what the baseline does is only to be seen.
+    """
 
     limit: float
     sense: Literal["at least", "at most"]
+    absolute: bool = False
 
 
-def at_least(limit: float) -> Target:
-    return Target(limit=limit, sense="at least")
+def at_least(limit: float, *, absolute: bool = False) -> Target:
+    return Target(limit=limit, sense="at least", absolute=absolute)
 
 
 def at_most(limit: float) -> Target:
@@ -49,7 +53,9 @@ class Result:
         """Whether the target is reached; None if there is none."""
         if self.target is None:
             return None
-        judged = self.ours if self.ratio is None else self.ratio
+        by_value = self.ratio is None or self.target.absolute
+        judged = self.ours if by_value else self.ratio
+        assert judged is not None
         if self.target.sense == "at least":
             return judged >= self.target.limit
         return judged <= self.target.limit
@@ -69,7 +75,8 @@ def format_row(result: Result) -> str:
     if result.target is None:
         target = "-"
     else:
-        mark = "x" if result.ratio is not None else f" {result.unit}"
+        by_ratio = result.ratio is not None and not result.target.absolute
+        mark = "x" if by_ratio else f" {result.unit}"
         target = f"{_SYMBOLS[result.target.sense]} {result.target.limit:,g}{mark}"
     return _line(
         (
