@@ -343,7 +343,8 @@ class Config:
     spill_directory: str | None = _option(
         None,
         str,
-        "where values go for which there is no memory; None: the run directory, or "
+        "where values go for which there is no memory; None: the job's own disk if "
+        "SLURM_TMPDIR, PBS_JOBFS or LOCAL_SCRATCH names it, else the run directory, or "
         "/var/tmp if that is in memory",
         optional=True,
     )
@@ -418,8 +419,8 @@ class Config:
     in_job: bool = _option(
         _in_job,
         bool,
-        "an engine may send SIGTERM, SIGUSR1 or SIGUSR2 to all processes at once: those "
-        "of the cluster leave it to the program; default: whether this is in a job",
+        "an engine may send SIGTERM, SIGUSR1 or SIGUSR2 to all processes at once: what "
+        "serves the program leaves it to that; default: whether this is in a job",
     )
     worker_gc_threshold: int = _option(
         50_000, int, "first threshold of gc in workers", unit="objects", minimum=0

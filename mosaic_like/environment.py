@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 CLUSTER: Final = "MOSAIC_CLUSTER"  # the key file of the cluster that is to be joined
+LOCAL: Final = "MOSAIC_LOCAL"  # none is started: all runs in the program
 # Where its monitor is reached from here, if that is not as its key says.
 MONITOR_HOST: Final = "MOSAIC_MONITOR_HOST"
 MONITOR_PORT: Final = "MOSAIC_MONITOR_PORT"

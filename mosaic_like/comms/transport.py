@@ -11,6 +11,16 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 
+class WasThere(str):
+    """Why a connection has ended that was there: told as the cause to ``OnBroken``.
+
+    All other causes are of those that were never made: something on the way may refuse
+    them that knows nothing of the peer.
+    """
+
+    __slots__ = ()
+
+
 class NotAdmitted(str):
     """Why a connection was not made, for people: trying again will not help."""
 

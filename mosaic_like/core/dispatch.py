@@ -288,7 +288,7 @@ class FunctionQueue:
             window.recalled.clear()
             window.ended_s = self._caller.now_s
             window.took_s = self._caller.now_s - last.sent_s
-            window.adapt(self.least, self.most)
+            window.adapt(self.least, self.most, last.sent_s)
         if self.pinned.has_line(window.stream):
             self._send_pinned(window)
         if self.ready or self.unready.unowned:
@@ -324,6 +324,9 @@ class FunctionQueue:
             self._unpin()
             self._take_home()
             self.reclaiming.call_back(now_s)
+            if not self.ready and any(w.is_idle for w in self.windows.values()):
+                # It may have had nothing yet, so that no end of its own says so.
+                self.reclaiming.steal()
         return self._armed
 
     def _take_home(self) -> None:

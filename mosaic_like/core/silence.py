@@ -11,8 +11,8 @@ one beat that comes late would be the end of a node.
 That a process has ended is known earlier: its kernel closes its connections, and then
 refuses those to where it listened. A refusal alone proves nothing, since where there is
 no way to a host any more something between may refuse in its place; but that does not
-close connections at once. So refusals count only from one whose connection ended while
-it was still heard.
+close connections at once. So refusals count only from one whose connection was there
+and ended, not by us, while it was still heard.
 
 ``Silence`` is one other runtime, as one that listens knows it. Beats and probes are
 made elsewhere, and the clock is an argument.
@@ -21,6 +21,7 @@ made elsewhere, and the clock is an argument.
 from __future__ import annotations
 
 import enum
+import math
 
 BEAT_S = 1.0
 SUSPECT_S = 5.0
@@ -92,6 +93,7 @@ class Silence:
         self._excuses_itself = excuses_itself
         self._beat_s = beat_s
         self._refusals = 0
+        self._ended_s = -math.inf  # when a connection did that was there
         self.presence = Presence.HEARD
 
     def heard(self, now_s: float) -> None:
@@ -99,9 +101,17 @@ class Silence:
         self._heard_s = now_s
         self._refusals = 0
 
-    def may_have_ended(self, now_s: float) -> bool:
-        """A connection to it has ended now: whether its kernel is to be asked."""
-        return now_s - self._heard_s < FRESH_S
+    def may_have_ended(self, now_s: float, *, was_there: bool = True) -> bool:
+        """A connection to it has ended now: whether its kernel is to be asked.
+
+        Args:
+            now_s: as for all.
+            was_there: else it could not be made, which tells nothing unless another one
+                has ended shortly before.
+        """
+        if was_there:
+            self._ended_s = now_s
+        return now_s - min(self._ended_s, self._heard_s) < FRESH_S
 
     def refused(self) -> Presence:
         """Its host refused a connection to where it listened."""

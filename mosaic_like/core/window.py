@@ -45,6 +45,7 @@ class Window:
         "asked_s",
         "ended_s",
         "full",
+        "grown_s",
         "knows",
         "machine",
         "owner",
@@ -72,6 +73,7 @@ class Window:
         # one, since it would come after the question.
         self.unanswered: set[int] = set()
         self.asked_s = 0.0
+        self.grown_s = 0.0  # when its size has grown last
         self.ended_s = 0.0  # when one has ended last
         self.took_s = 0.0  # from its sending on
 
@@ -100,12 +102,21 @@ class Window:
         """Of what was sent and has not ended, in order."""
         return [entry.call.uid for entry in self.sent if entry.call.state < DONE]
 
-    def adapt(self, least: int, most: int) -> None:
-        """Some have ended: give it more at once, or less, by how long that took."""
+    def adapt(self, least: int, most: int, sent_s: float) -> None:
+        """Some have ended: give it more at once, or less, by how long that took.
+
+        It does not grow for those that were sent before it grew last: while they end
+        it would go on until all there is lies at one worker.
+
+        Args:
+            least, most: between which it stays.
+            sent_s: when the last one of those was sent that have ended.
+        """
         size, took_s = self.size, self.took_s
         if took_s < SOON_S:
-            if not self.full or size >= most:
+            if not self.full or size >= most or sent_s < self.grown_s:
                 return
+            self.grown_s = self.ended_s
             new = min(2 * size, most)
         elif took_s > LATE_S and size > least:
             new = max(size // 2, least)

@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from .. import session
 from ..config import Config
+from ..environment import LOCAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from ..runtimes.solo import Solo
 
-VARIABLE = "MOSAIC_LOCAL"
-
 
 def is_wanted() -> bool:
     """The environment wants no cluster to be started."""
-    return os.environ.get(VARIABLE, "").lower() in ("1", "true", "yes", "on")
+    return os.environ.get(LOCAL, "").lower() in ("1", "true", "yes", "on")
 
 
 def local() -> Local:
@@ -35,7 +34,7 @@ def local() -> Local:
     somebody waits for it, or the loop around it has time. Arguments and values are
     pickled, and states, errors, retries, order and hooks are those of a cluster; there
     is one worker, and what is printed is not labelled. A plain function cannot be
-    interrupted: its ``timeout`` ends those that wait for it, not the function.
+    interrupted, so a ``timeout`` counts for coroutine functions alone.
 
     ``with`` also where a loop runs, or ``async with``. With ``MOSAIC_LOCAL=1`` in the
     environment ``mosaic.run``, ``init``, ``interactive`` and ``Executor`` do the same

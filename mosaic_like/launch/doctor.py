@@ -44,7 +44,7 @@ LITTLE_ROOM = 1 << 30  # bytes, where values go for which there is no memory
 LITTLE_MEMORY = 1 << 30
 HOST_TIMEOUT_S = 30.0
 _AT_ONCE = 16  # hosts that are asked beside each other
-_COMMANDS = ("srun", "qrsh", "ssh")
+_COMMANDS = ("srun", "qrsh", "blaunch", "mpiexec", "ssh")
 
 
 @dataclasses.dataclass(frozen=True)

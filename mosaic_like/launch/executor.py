@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import concurrent.futures
+import functools
 import itertools
 import threading
 import time
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from ..proxies.task import TaskProxy
+    from ..tasks.function import Task
 
 T = TypeVar("T")
 
@@ -85,6 +87,7 @@ class Executor(concurrent.futures.Executor):
         options = {} if max_workers is None else {"num_workers": max_workers}
         self._runtime = on_a_thread(quiet=True, **options)
         self._call = task(Caller(initializer, initargs), name="call")
+        self._is_bare = initializer is None  # a call is nothing but that
         self._lock = threading.Lock()
         self._pending: set[concurrent.futures.Future[Any]] = set()
         self._is_shut = False
@@ -155,18 +158,27 @@ class Executor(concurrent.futures.Executor):
         until_s = None if timeout is None else time.monotonic() + timeout
         rows = zip(*iterables, strict=False)
         proxies: list[TaskProxy[Any]] = []
-        if chunksize == 1:
-            proxies.extend(self._call._submit((fn, *row), {}, 3) for row in rows)
+        call = self._call
+        if chunksize == 1 and self._is_bare:
+            # The function travels once, and not with each call.
+            call = task(functools.partial(call.fn, fn), name="call")
+            proxies.extend(call.submit(*row) for row in rows)
+        elif chunksize == 1:
+            proxies.extend(call._submit((fn, *row), {}, 3) for row in rows)
         else:
             while chunk := tuple(itertools.islice(rows, chunksize)):
-                proxies.append(self._call._submit((call_chunk, fn, chunk), {}, 2))
+                proxies.append(call._submit((call_chunk, fn, chunk), {}, 2))
         proxies.reverse()
-        values = self._values(proxies, until_s)
+        values = self._values(call, proxies, until_s)
         return values if chunksize == 1 else itertools.chain.from_iterable(values)
 
     def _values(
-        self, proxies: list[TaskProxy[Any]], until_s: float | None
+        self,
+        call: Task[..., Any],
+        proxies: list[TaskProxy[Any]],
+        until_s: float | None,
     ) -> Iterator[Any]:
+        """Of the calls, the last one first; ``call`` is kept while there are some."""
         try:
             while proxies:
                 left_s = None

@@ -22,10 +22,11 @@ from ..runtimes.job_signals import SAME_S, SIGNALS
 from .deadlines import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import FrameType
 
     from ..runtimes.head import Head
+    from .held import Held
     from .local import Cluster
 
 _TAKEN = (signal.SIGINT, signal.SIGTERM)
@@ -61,15 +62,24 @@ class Interrupts:
         self._loop = loop
         self._before: dict[int, Any] = {}
 
-    def install(self) -> None:
-        """Take the signals; only the main thread can."""
-        if threading.current_thread() is threading.main_thread():
-            self._take(_TAKEN)
+    def install(self, held: Held) -> None:
+        """Take the signals; only the main thread can.
 
-    def _take(self, numbers: tuple[signal.Signals, ...]) -> None:
+        Args:
+            held: it may stand in the place of handlers, which are then those it had
+                found.
+        """
+        if threading.current_thread() is threading.main_thread():
+            self._take(_TAKEN, held.before)
+
+    def _take(
+        self, numbers: tuple[signal.Signals, ...], before: Mapping[int, Any]
+    ) -> None:
         for number in numbers:
-            if signal.getsignal(number) in _REPLACED:
-                self._before[number] = signal.signal(number, self._handle)
+            handler = before.get(number, signal.getsignal(number))
+            if handler in _REPLACED:
+                self._before[number] = handler
+                signal.signal(number, self._handle)
 
     def on_deadline(self, function: Callable[[], Any]) -> None:
         """See ``deadlines.on_deadline``.
@@ -83,7 +93,7 @@ class Interrupts:
                 "alone can take signals: call it in main"
             )
         self.deadline.functions.append(function)
-        self._take(SIGNALS)
+        self._take(SIGNALS, {})
 
     def remove(self) -> None:
         """Put back what was there."""

@@ -425,8 +425,8 @@ def _elsewhere(asked: dict[str, Any], options: dict[str, Any]) -> Elsewhere | No
     Raises:
         UsageError: what was asked for cannot be.
     """
-    from .job import Elsewhere
     from .engines import mpi
+    from .job import Elsewhere
     from .layout import allocated, lay_out, named
 
     try:

@@ -53,7 +53,7 @@ _JOINED = re.compile(
 _SIGNALLED = re.compile(
     f"mosaic: its job got ({'|'.join(number.name for number in SIGNALS)})"
 )
-_LINES = 20  # of a host that are kept for its cause
+_LINES = 40  # of a host that are kept for its cause
 _LONGEST = 16 << 10  # bytes of one line
 
 
@@ -133,10 +133,12 @@ class Remote:
             lambda host: node_command(self._python, host, in_job=in_job),
             self._environ,
         )
+        # Grid Engine sends these to all of a job, and qrsh would end by them.
+        mask = {*self._mask, *(each for each in SIGNALS if each != signal.SIGTERM)}
         for step in steps:
             running = _Running(self, step)
             self._running.append(running)
-            await running.start(line, self._environ, self._mask)
+            await running.start(line, self._environ, mask)
 
     async def ready(
         self, head: Head, timeout_s: float | None, sockets: str = ""

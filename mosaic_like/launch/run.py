@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 from typing import TYPE_CHECKING, Any
 
 from ..comms.frames import UNSEEN
-from ..environment import CLUSTER
-from .early import Early
+from ..environment import CLUSTER, LOCAL
+from .held import Held
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -37,32 +36,18 @@ def run(main: Callable[..., Awaitable[Any]], **options: Any) -> Any:
     42
     """
     with UNSEEN:
-        signals = _Signals()
+        held = Held()
         early = None
         try:
-            early = None if os.environ.get(CLUSTER) else Early.start()
+            held.hold()
+            from .early import Early
+
+            no_cluster = os.environ.get(CLUSTER) or os.environ.get(LOCAL)
+            early = None if no_cluster else Early.start()
             from .running import run_program
 
-            return run_program(main, options, early, signals.let_go)
+            return run_program(main, options, early, held)
         finally:
             if early is not None:
                 early.end()
-            signals.let_go()
-
-
-class _Signals:
-    """Holds what would end the program back, until there is who ends it in order."""
-
-    def __init__(self) -> None:
-        self._before: set[int] | None = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        try:
-            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-        except BaseException:  # for one that came before, when it had held them
-            self.let_go()
-            raise
-
-    def let_go(self) -> None:
-        """What has come is handled now; only the first time, the mask is the user's."""
-        before, self._before = self._before, None
-        if before is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            held.let_go()

@@ -19,6 +19,7 @@ from ..config import Config
 from ..errors import TaskCancelledError
 from ..runtimes.loops import new_loop
 from . import local
+from .held import Held
 from .interrupts import Interrupts
 
 if TYPE_CHECKING:
@@ -34,23 +35,24 @@ def run_program(
     main: Callable[..., Awaitable[Any]],
     options: dict[str, Any],
     early: Early | None = None,
-    ready: Callable[[], object] = lambda: None,
+    held: Held | None = None,
 ) -> Any:
     """What ``run.run`` does.
 
     Args:
         main, options: as there.
         early: what was started already for its cluster.
-        ready: called when signals are handled in order.
+        held: signals that are let go when they are handled in order.
     """
     Config.make(**options)  # a wrong one is told before anything else is started
     _check(main)
+    held = held or Held()
     loop = new_loop()
     program = _Program(loop, early)
     try:
         try:
-            program.interrupts.install()
-            ready()  # a handler of the user's may raise here
+            program.interrupts.install(held)
+            held.let_go()  # a handler of the user's may raise here
             return program.run(main, options)
         finally:
             program.interrupts.remove()

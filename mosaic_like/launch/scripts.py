@@ -131,7 +131,8 @@ def sge(job: Job) -> str:
         lines += ["# For each slot.", f"#$ -l h_vmem={each}M"]
     if job.time:
         lines.append(f"#$ -l h_rt={job.time}")
-        lines += [_FOR_DEADLINE, f"##$ -l s_rt={job.seconds - job.notice_s}"]
+    # Not s_rt: its SIGUSR1 ends what qrsh is served by, and the job with it (8.1.9).
+    lines += [_FOR_DEADLINE, "##$ -notify"]
     return "\n".join([*lines, "", job.run])
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
-from ..comms.transport import NotAdmitted
+from ..comms.transport import NotAdmitted, WasThere
 from ..comms.zeromq import ZmqTransport
 from ..core.reach import endpoint, is_near
 from ..core.silence import LOST_S
@@ -165,7 +165,7 @@ class Base:
         """It is made again, unless nobody will ever take it."""
         welcome = self._welcome
         if welcome is None:
-            self.presence.broken(peer)
+            self.presence.broken(peer, was_there=isinstance(cause, WasThere))
         elif isinstance(cause, NotAdmitted) and not welcome.done():
             welcome.set_exception(
                 ConnectError(

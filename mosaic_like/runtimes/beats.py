@@ -114,13 +114,19 @@ class Beats:
 
     # -- connections that end ----------------------------------------------------------
 
-    def broken(self, peer: Peer) -> None:
-        """A connection to it has ended: ask its kernel whether anybody listens."""
+    def broken(self, peer: Peer, *, was_there: bool) -> None:
+        """A connection to it has ended: ask its kernel whether anybody listens.
+
+        Args:
+            peer: whose.
+            was_there: else it could not be made.
+        """
         incarnation, me = peer.incarnation, self._runtime.me
         if self._runtime.stopping:
             return
         silence = self._followed.get(incarnation)
-        if silence is None or not silence.may_have_ended(self._runtime.loop.time()):
+        now_s = self._runtime.loop.time()
+        if silence is None or not silence.may_have_ended(now_s, was_there=was_there):
             return
         if incarnation not in self._probes:
             member = self._runtime.members.get(incarnation)

@@ -15,13 +15,14 @@ from ..ids import MONITOR_INCARNATION
 from ..text import printable
 from .booting import open_pidfd
 from .failures import no_cluster
-from .output import show
+from .output import RECORDED, show
 from .user import UserRuntime
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Generator
 
+    from ..tasks.recording import Recorder
     from .logs import Logs
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Head(UserRuntime):
         self.handlers[wire.Output] = self._on_output
         self.handlers[wire.Stopped] = self._on_stopped
         self.handlers[wire.Exited] = self._on_exited
+        self._recorder: Recorder | None = None  # of the whole program
         self.stopped: asyncio.Future[list[str]] = loop.create_future()
         self.monitor_ended: asyncio.Future[None] = loop.create_future()
         # How a worker ended that never joined: told while the cluster starts.
@@ -90,7 +92,8 @@ class Head(UserRuntime):
         if self.config.record is not None:
             from ..tasks.recording import Recorder  # few programs are recorded
 
-            self.observing.start(Recorder(self.config.record))
+            self._recorder = Recorder(self.config.record)
+            self.observing.start(self._recorder)
 
     def member_joined(self, member: wire.Member) -> None:
         super().member_joined(member)
@@ -176,6 +179,10 @@ class Head(UserRuntime):
     # -- what comes --------------------------------------------------------------------
 
     def _on_output(self, message: wire.Output, buffers: Any, sender: int) -> None:
+        if message.stream == RECORDED:
+            if self._recorder is not None:
+                self._recorder.write_line(message.text)
+            return
         show(message.stream, message.label, message.text)
         if self._logs is not None:
             self._logs.keep(self.members[sender].uid, message.label, message.text)

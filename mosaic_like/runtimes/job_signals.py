@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from types import FrameType
 
-# Slurm sends the second as --signal says, Grid Engine at s_rt; LSF the third.
+# Slurm and LSF send the second if they are told to, Grid Engine the third by -notify.
 SIGNALS: Final = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 # Each process gets it from the engine and from who passes it on: that is one.
 SAME_S: Final = 1.0

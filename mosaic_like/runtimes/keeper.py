@@ -60,6 +60,7 @@ class Keeper:
         self._jobs: dict[int, spill.Job] = {}  # by uid of what is being written
         self._warned = False
         self._not_before_s = 0.0
+        self._is_closed = False  # what others sent before may still arrive
         worker = runtime.worker
         self.store = Store(worker.kept)
         worker.kept_freed = self._freed
@@ -98,6 +99,7 @@ class Keeper:
 
     def close(self) -> None:
         """The end: what is mapped elsewhere lives on there."""
+        self._is_closed = True
         self._writer.close()
         if self.ledger is not None:
             self.ledger.close()
@@ -137,7 +139,7 @@ class Keeper:
         self._spill()
 
     def _give_row(self, to: int) -> None:
-        if self.ledger is None:
+        if self.ledger is None or self._is_closed:
             return
         row = self._rows.give(to)
         if row:

@@ -30,7 +30,7 @@ class Linking:
 
     def __init__(self, runtime: ActorRuntime) -> None:
         self._runtime = runtime
-        self.bonds: Bonds | None = None  # until it has joined
+        self.bonds = Bonds(0, self._known, self._loss)  # of nobody, until it joins
 
     def joined(self) -> None:
         """The runtime is a member: messages may come."""
@@ -70,16 +70,13 @@ class Linking:
         if not message.answer and sender != message.owner:
             raise ProtocolError("it answers for what another has")
         message.label = printable(message.label)[:_LABEL]
-        assert self.bonds is not None, "it has joined"
         self._do(self.bonds.bind(message, sender))
 
     def _on_broke(self, message: wire.Broke, buffers: Any, sender: int) -> None:
         message.why = printable(message.why)[:_WHY]
-        assert self.bonds is not None, "it has joined"
         self._do(self.bonds.broke(message))
 
     def _on_unbound(self, message: wire.Unbound, buffers: Any, sender: int) -> None:
-        assert self.bonds is not None, "it has joined"
         self.bonds.unbound(message)
 
     # -- what has happened here --------------------------------------------------------

@@ -142,11 +142,13 @@ class Mapping:
         """
         nbytes = view.nbytes
         rest = nbytes // 2 if nbytes >= _SHARED_COPY_BYTES else 0
+        copied: list[int] = []  # where a part that is whole begins
 
         def copy(start: int, stop: int) -> None:
             # It uses both, so they are kept, whatever ends the thread that began it.
             to, source = self.address + offset, address_of(view)
             _system.memmove(to + start, source + start, stop - start)
+            copied.append(start)
 
         if not rest or len(os.sched_getaffinity(0)) < 2:
             copy(0, nbytes)
@@ -161,6 +163,8 @@ class Mapping:
             copy(0, rest)
         finally:
             other.join()
+        if rest not in copied:  # no memory for what a thread needs, for example
+            copy(rest, nbytes)
 
     def memory(self) -> memoryview:
         """The bytes; only to be used while the mapping is kept."""

@@ -125,6 +125,9 @@ class Node(Base):
         if self._pidfd is not None:
             self.loop.add_reader(self._pidfd, self._monitor_died)
         self._has_joined(owner_pidfd)
+        if self.config.in_job:  # until now there was nobody to leave it to
+            self.loop.remove_signal_handler(signal.SIGTERM)
+            leave_to_program()
         for index in range(self.config.num_workers):
             self._spawn(f"worker:{self._index}:{index}")
         self.loop.call_later(WAREHOUSE_LATEST_S, self._start_warehouse)
@@ -462,10 +465,7 @@ async def live(
     """
     server = ForkServer.adopt(control)
     node = make(loop, spec, server)
-    if node.config.in_job:
-        leave_to_program()
-    else:
-        loop.add_signal_handler(signal.SIGTERM, node.terminate)
+    loop.add_signal_handler(signal.SIGTERM, node.terminate)
     try:
         await node.start(owner)
         await node.ended

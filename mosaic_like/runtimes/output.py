@@ -31,6 +31,7 @@ _LOGGER = __name__.partition(".")[0]  # that of mosaic.logger()
 
 MESSAGE = 0  # where the number of a stream stands: it is no line
 LOGGED = 3  # a stream whose lines the head logs
+RECORDED = 4  # one whose lines are records of calls that a worker has made
 _LONGEST = 64 << 10  # characters of a line that does not end
 _BAR_S = 1.0  # a line that is written over again and again is shown so often
 MESSAGE_CHARACTERS = 64 << 10

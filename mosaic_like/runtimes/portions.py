@@ -74,13 +74,15 @@ def _place(core: int, sys: Path) -> tuple[int, int, int, int]:
     folder = sys / "cpu" / f"cpu{core}"
     nodes = [int(path.name[4:]) for path in folder.glob("node[0-9]*")]
     package, own = (
-        int(text) if (text or "").strip().isdigit() else 0
-        for text in (
-            read_text(folder / "topology" / "physical_package_id"),
-            read_text(folder / "topology" / "core_id"),
-        )
+        _number(folder / "topology" / name)
+        for name in ("physical_package_id", "core_id")
     )
     return min(nodes, default=0), package, own, core
+
+
+def _number(path: Path) -> int:
+    text = (read_text(path) or "").strip()
+    return int(text) if text.isdigit() else 0  # -1: a virtual machine that has none
 
 
 def gpus(
@@ -103,29 +105,24 @@ def gpus(
     """
     if is_amd is None:
         is_amd = os.path.exists(_AMD)
-    found = {
-        name: listed
-        for name in (_ROCR, *_OF_GPUS)
-        if name in environ and (listed := _listed(environ[name]))
-    }
+    named = [name for name in (_ROCR, *_OF_GPUS) if name in environ]
+    found = {name: listed for name in named if (listed := _listed(environ[name]))}
+    changes: dict[str, str | None] = {}
     if is_amd and _ROCR in found:
+        # Numbers that were right for the host are not for what is left of it.
         for name in _WITHIN_ROCR:
-            found.pop(name, None)
-        removed: dict[str, str | None] = dict.fromkeys(
-            name for name in _WITHIN_ROCR if name in environ
-        )
-    else:
-        removed = {}
-    if not found and not any(name in environ for name in (_ROCR, *_OF_GPUS)):
+            if name in environ:
+                changes[name] = None
+                found.pop(name, None)
+    if not named:
+        ours = _ROCR if is_amd else _OF_GPUS[0]
         for name in _OF_SLURM:
             if listed := _listed(environ.get(name, "")):
-                found[_ROCR if is_amd else _OF_GPUS[0]] = listed
+                found = {ours: listed}
                 break
-    mine = {
-        name: ",".join(portion(listed, index % count, count))
-        for name, listed in found.items()
-    }
-    return {**mine, **removed}
+    for name, listed in found.items():
+        changes[name] = ",".join(portion(listed, index % count, count))
+    return changes
 
 
 def _listed(text: str) -> list[str]:

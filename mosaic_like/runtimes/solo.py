@@ -23,6 +23,7 @@ from ..comms.within import Within
 from ..core.call import CALL_CREDIT
 from ..core.task import DONE
 from ..core.tessera import TesseraState
+from ..tasks.submission import functions_of
 from .base import Base
 from .interrupts import Interrupts
 from .loops import on_a_loop
@@ -175,10 +176,8 @@ class Solo(_OnStepped, UserRuntime):
 
     def joined_cluster(self, settings: bytes) -> None:
         super().joined_cluster(settings)
-        from ..tasks.submission import functions_of  # as any runtime that needs them
-
         for functions in functions_of(self).queues:
-            functions.least = CALL_CREDIT  # who could have what does not fit?
+            functions.least = CALL_CREDIT  # nobody else could have what does not fit
 
     # -- turning the loop --------------------------------------------------------------
 
@@ -212,12 +211,12 @@ class Solo(_OnStepped, UserRuntime):
         if waiter is None:
             main.run_forever()
         elif len(main.stack) < MAX_DEPTH - 1:
-            queue = self._queue
-            before, queue.is_brief, queue.ran_out = queue.is_brief, True, False
+            items = self._queue
+            before, items.is_brief, items.ran_out = items.is_brief, True, False
             try:
-                main.wait(waiter, lambda: queue.ran_out, _Any(), None)  # type: ignore[arg-type]  # see _Any
+                main.wait(waiter, lambda: items.ran_out, _Any(), None)  # type: ignore[arg-type]  # see _Any
             finally:
-                queue.is_brief = before
+                items.is_brief = before
 
     # -- waiting -----------------------------------------------------------------------
 

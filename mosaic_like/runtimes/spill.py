@@ -21,13 +21,16 @@ from ..cgroups import PROC, read_text
 from .segments import TOKEN_BYTES, place_of, token_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from ..comms.messages import Place
 
 # Where there is more room than in memory, if the run directory is in memory itself.
 _ON_DISK = "/var/tmp"
+# In which sites name the job's own disk on each host; most set TMPDIR, where the run
+# directory is.
+_OF_JOBS = ("SLURM_TMPDIR", "PBS_JOBFS", "LOCAL_SCRATCH")
 _QUOTA = 0.5  # of what is free when the cluster starts
 _CHUNK = 8 << 20  # bytes, after which it is looked whether it is still wanted
 _IN_MEMORY = ("tmpfs", "ramfs")
@@ -54,9 +57,12 @@ def file_place(fd: int) -> Place:
     return msgspec.structs.replace(place, size=size, token=token_of(fd, size))
 
 
-def default_directory(run_directory: str) -> str:
+def default_directory(
+    run_directory: str, environ: Mapping[str, str] = os.environ
+) -> str:
     """Where to spill, if nobody has said it; empty: nowhere."""
-    for directory in (run_directory, _ON_DISK):
+    of_job = [environ.get(name, "") for name in _OF_JOBS]
+    for directory in (*of_job, run_directory, _ON_DISK):
         if directory and os.access(directory, os.W_OK) and not _in_memory(directory):
             return directory
     return ""

@@ -67,12 +67,15 @@ class UnheardFailures:
             self.complain(call)
         else:
             rare(call).unheard = True
-            if call.state == FAILED and _is_upstream(call):
-                self._blamed[fault_of(call.result)] += 1
+            fault = fault_of(call.result) if _is_upstream(call) else ""
+            if fault:
+                self._blamed[fault] += 1
 
     def heard(self, call: Call) -> None:
         """Somebody has got the error of a call that was not called for its argument."""
         fault = fault_of(call.result)
+        if not fault:
+            return
         self._soon.pop(fault, None)
         self._unsaid.pop(fault, None)
         self._blamed.pop(fault, None)
@@ -122,6 +125,8 @@ class UnheardFailures:
 
     def _unheard_too(self, fault: str) -> None:
         """Nobody will ask for a call either that has failed of this one."""
+        if not fault:
+            return
         self._blamed[fault] -= 1
         if self._blamed[fault] < 1:
             del self._blamed[fault]

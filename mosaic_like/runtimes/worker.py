@@ -37,6 +37,7 @@ from .output import (
     LOGGED,
     MESSAGE,
     MESSAGE_CHARACTERS,
+    RECORDED,
     LineStream,
     Printed,
     messages_of,
@@ -284,6 +285,18 @@ class Worker(UserRuntime):
             outbox.send(wire.Stopped(lines))
 
     # -- its node ----------------------------------------------------------------------
+
+    def joined_cluster(self, settings: bytes) -> None:
+        super().joined_cluster(settings)
+        if self.config.record is not None:
+            from ..tasks.recording import Forwarder  # few programs are recorded
+
+            self.observing.start(Forwarder(self._send_record))
+
+    def _send_record(self, line: str) -> None:
+        head = self._head_of(None)
+        if head is not None:
+            self._report(head, wire.Output(RECORDED, short(self.uid), line))
 
     def member_joined(self, member: wire.Member) -> None:
         super().member_joined(member)

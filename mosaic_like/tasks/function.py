@@ -239,6 +239,20 @@ class Task(Generic[P, R_co]):
         here = Here(self, args, kwargs)
         return here.coroutine() if self.is_async else here.plain()  # type: ignore[return-value]  # the coroutine is its R
 
+    @overload
+    def task(
+        self: Task[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> TaskProxy[T]: ...
+    @overload
+    def task(self, *args: P.args, **kwargs: P.kwargs) -> TaskProxy[R_co]: ...
+    @overload
+    def task(
+        self, first: TaskProxy[Any], /, *args: Any, **kwargs: Any
+    ) -> TaskProxy[Any]: ...
+    @overload
+    def task(
+        self, first: Any, second: TaskProxy[Any], /, *args: Any, **kwargs: Any
+    ) -> TaskProxy[Any]: ...
     def task(self, *args: Any, **kwargs: Any) -> TaskProxy[Any]:
         """A call that is made and not sent: state prepare.
 

@@ -13,6 +13,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from .. import session
+from ..errors import ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,12 +62,37 @@ class Recorder:
             self._call, self.path = None, ""
             self.close()
 
+    def write_line(self, text: str) -> None:
+        """Add a record that another process of the cluster has made.
+
+        Raises:
+            ProtocolError: it is none.
+        """
+        try:
+            record = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ProtocolError(f"a record that is no JSON: {error}") from error
+        if not isinstance(record, dict):
+            raise ProtocolError("a record that is no object")
+        self.write(record)
+
     def close(self) -> None:
         """Close the file; it is opened again by the next record."""
         file, self._file = self._file, None
         if file is not None:
             with contextlib.suppress(OSError):
                 file.close()
+
+
+class Forwarder(Recorder):
+    """Sends the records of a worker to who writes them all.
+
+    Args:
+        send: is called with each, as a line.
+    """
+
+    def __init__(self, send: Callable[[str], Any]) -> None:
+        super().__init__(lambda record: send(json.dumps(record)))
 
 
 @contextlib.contextmanager
@@ -78,7 +104,7 @@ def record(
     Function tasks and calls on tesserae: each gives a record when it has ended, with
     the fields of ``TaskInfo``; one that has not ended with the block gives its record
     there, as it is then. ``mrun --record FILE`` and ``init(record=FILE)`` do so for a
-    whole program.
+    whole program, with what is submitted inside its tasks.
 
     Args:
         target: the path of a file, to which each record is added as one line of JSON,

@@ -146,7 +146,7 @@ def test_slurm_on_hosts_and_a_job_that_is_cancelled(hosts: Bed) -> None:
         run = ("run", "--")
         said = slurm.script("slurm", *run, "salloc", "-Q", "-N3", *words, "1")
         assert said.code == 0, said.err
-        assert "3 nodes x 2 workers x 1 thread (host[1-3])" in said.err
+        assert "3 nodes x 2 workers x 1 thread (host[1-3], eth0)" in said.err
         output = slurm.folder / "output"
         words = ["script", "slurm", "beats", "-n", "2", "--", "python", program, "100"]
         job = slurm.write("job", slurm.mrun(*words))

@@ -54,7 +54,7 @@ def test_ssh(hosts: Bed) -> None:
     said = hosts.script("hosts", "run", "--", *words, sys.executable, program)
     assert said.code == 0, said.err
     assert said.out.splitlines() == ["hosts host1 host2 host3 host3", "done"]
-    assert "ssh · 3 nodes, 4 workers (host[1-3]) · ready in" in said.err
+    assert "ssh · 3 nodes, 4 workers (host[1-3], eth0) · ready in" in said.err
     assert len(said.err.splitlines()) == 1
     assert [hosts.left(name) for name in ("host1", "host2", "host3")] == [[], [], []]
 
@@ -68,7 +68,7 @@ def test_slurm() -> None:
         )
         assert said.code == 0, said.err
         assert said.out.splitlines() == ["hosts n1 n1 n2 n2", "done"]
-        assert "2 nodes x 2 workers x 1 thread (n[1-2])" in said.err
+        assert "2 nodes x 2 workers x 1 thread (n[1-2], lo)" in said.err
         assert len(said.err.splitlines()) == 1
         queue = slurm.script("slurm", "run", "--", "squeue", "--noheader", "--steps")
         assert queue.out == ""
@@ -86,5 +86,5 @@ def test_grid_engine(hosts: Bed) -> None:
         assert said.code == 0, (said.err, output.read_text())
         lines = output.read_text().splitlines()
         assert lines[-2:] == ["hosts host1 host2 host3", "done"]
-        assert "3 nodes x 1 worker x 1 thread (host[1-3])" in lines[0]
+        assert "3 nodes x 1 worker x 1 thread (host[1-3], eth0)" in lines[0]
         assert [hosts.left(name) for name in ("host1", "host2")] == [[], []]

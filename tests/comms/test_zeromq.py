@@ -19,6 +19,7 @@ import uvloop
 import zmq
 
 from mosaic_like.comms.link import HEADER_BYTES, Link, LinkState
+from mosaic_like.comms.transport import WasThere
 from mosaic_like.comms.zeromq import (
     IPC_PATH_BYTES,
     ZERO_COPY_BYTES,
@@ -226,6 +227,11 @@ def test_a_killed_peer_is_noticed(address: str, loop_factory: Any) -> None:
                 await a.until(lambda a: bool(a.causes))
                 channel.send([b"dropped"])
                 assert len(a.causes) == 1
+                # Only this is asked further: whoever refuses may be somebody else.
+                assert isinstance(a.causes.pop(), WasThere)
+                a.transport.connect(bound, b"b" * 12, a.on_broken)
+                await a.until(lambda a: bool(a.causes))
+                assert not isinstance(a.causes[0], WasThere)
 
         try:
             run(main(), loop_factory)

@@ -234,11 +234,38 @@ def test_the_window_grows_while_tasks_end_soon_and_shrinks_when_they_do_not() ->
         world.run_next(world.workers[1])
     grown = world.windows[1].size
     assert grown > LEAST_WINDOW
-    world.now_s += 1.0
-    for _ in range(20):
+    for _ in range(60):
+        world.now_s += 0.2
         world.run_next(world.workers[1])
     assert world.windows[1].size == LEAST_WINDOW
     assert len(world.held_by(1)) <= grown
+
+
+def test_the_window_does_not_grow_by_what_was_sent_before_it_grew() -> None:
+    world = World(1)
+    for _ in range(1000):
+        world.submit()
+    for _ in range(200):
+        world.now_s += 0.001  # so 32 of them take as long as they may
+        world.run_next(world.workers[1])
+    assert 16 <= world.windows[1].size <= 64
+
+
+def test_a_worker_that_has_had_nothing_yet_gets_half_of_what_another_has() -> None:
+    world = World(2)
+    window = world.windows[1]
+    window.size = 100
+    world.windows[2].recalled.add(7)  # it gave all back, a moment ago
+    world.windows[2].asked_s = world.now_s
+    for _ in range(40):
+        world.submit()
+    assert len(world.held_by(1)) == 40
+    for _ in range(4):
+        world.now_s += 0.1
+        world.run_next(world.workers[1])
+        world.look(0.0)
+        world.answer()
+    assert len(world.held_by(2)) == LEAST_WINDOW
 
 
 def test_a_task_goes_near_its_large_arguments_where_there_is_room() -> None:

@@ -63,6 +63,16 @@ def test_a_connection_that_ends_long_after_the_last_beat_tells_of_no_end() -> No
     assert silence.may_have_ended(4.5)
 
 
+def test_what_refuses_in_place_of_a_host_tells_nothing_of_it() -> None:
+    silence = Silence(0.0)
+    assert not silence.may_have_ended(1.0, was_there=False)
+    # A process that has died: its kernel ends what was there, and refuses the next.
+    assert silence.may_have_ended(1.0)
+    assert silence.may_have_ended(1.5, was_there=False)
+    silence.heard(4.5)
+    assert not silence.may_have_ended(5.0, was_there=False)
+
+
 def test_who_stood_still_itself_blames_no_other_for_it() -> None:
     silence = Silence(0.0)
     assert silence.look(1.0) is Presence.HEARD

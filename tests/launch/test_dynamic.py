@@ -17,7 +17,7 @@ import pytest
 import mosaic_like as mosaic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator
 
 LIMIT_S = 60.0
 pytestmark = pytest.mark.timeout(200)
@@ -25,17 +25,11 @@ MRUN = [sys.executable, "-m", "mosaic_like"]
 HERE = ("--address", "127.0.0.1")
 
 
-@mosaic.tessera
-class Place:
-    def pid(self) -> int:
-        return os.getpid()
-
-
-@contextlib.contextmanager
-def node(key: str, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
+@contextlib.asynccontextmanager
+async def node(key: str, **environ: str) -> AsyncIterator[subprocess.Popen[bytes]]:
     """One with a worker, until it has ended."""
     words = ["--node", "--key", key, "-nw", "1"]
-    with subprocess.Popen(
+    with subprocess.Popen(  # noqa: ASYNC220 -- to start one takes no time
         [*MRUN, *words],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -45,13 +39,19 @@ def node(key: str, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.terminate()
-            assert process.wait(LIMIT_S) == 0
+            # Not on the loop: who leaves says goodbye to the head first.
+            assert await asyncio.to_thread(process.wait, LIMIT_S) == 0
 
 
 def test_nodes_join_and_leave_at_any_time_and_what_is_made_goes_where_they_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+
+    @mosaic.tessera  # here: it travels by value, and no worker has to import pytest
+    class Place:
+        def pid(self) -> int:
+            return os.getpid()
 
     async def main(runtime: Any) -> None:
         key = str(runtime.hold.cluster.key)
@@ -67,10 +67,10 @@ def test_nodes_join_and_leave_at_any_time_and_what_is_made_goes_where_they_are(
 
         assert runtime.num_workers == 0
         waiting = Place.remote().pid()  # for whoever comes
-        with node(key):
+        async with node(key):
             first = await asyncio.wait_for(waiting.result(), LIMIT_S)
             there = {"MOSAIC_MONITOR_HOST": "localhost", "MOSAIC_MONITOR_PORT": monitor}
-            with node(key, **there) as other:
+            async with node(key, **there) as other:
                 await asyncio.wait_for(runtime.wait_for_workers(2), LIMIT_S)
                 assert len({await made(), await made()}) == 2
                 other.send_signal(signal.SIGTERM)
@@ -78,7 +78,7 @@ def test_nodes_join_and_leave_at_any_time_and_what_is_made_goes_where_they_are(
                 assert {await made(), await made()} == {first}
         await until(0)  # the last may leave too
         waiting = Place.remote().pid()
-        with node(key):
+        async with node(key):
             assert await asyncio.wait_for(waiting.result(), LIMIT_S) != first
 
     mosaic.run(main, mode="dynamic", address="127.0.0.1")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mosaic_like.launch import engines
-from mosaic_like.launch.engines import hostlist, pbs, sge, slurm, ssh
+from mosaic_like.launch.engines import hostlist, lsf, mpi, pbs, sge, slurm, ssh
 from mosaic_like.launch.engines.allocation import Host, node_command
 from mosaic_like.launch.engines.causes import cause
 
@@ -150,6 +150,17 @@ def test_pbs_gives_cores_in_the_ways_of_torque_and_of_professional() -> None:
         pbs.parse("\n")
 
 
+def test_lsf_gives_slots_after_each_host() -> None:
+    found = lsf.read({"LSB_MCPU_HOSTS": "a 4 b 2 a 1", "LSB_JOBID": "9"})
+    assert found.title == "lsf 9"
+    assert found.hosts == (Host("a", 5), Host("b", 2))
+    for bad in ("a", "a 4 b", "a b", "a 0", "4 a"):
+        with pytest.raises(
+            ValueError, match=r"LSB_MCPU_HOSTS: found .* such as 'host1"
+        ):
+            lsf.parse(bad)
+
+
 def test_hosts_of_the_command_line_may_have_their_own_workers() -> None:
     found = ssh.parse_hosts("host1, me@host2:4,n[1-2]:3")
     assert [(host.name, host.workers) for host in found.hosts] == [
@@ -228,6 +239,34 @@ def test_qrsh_gets_one_line_for_a_shell() -> None:
         *("qrsh", "-inherit", "host2"),
         "exec /opt/py -m mosaic_like node --key -",
     )
+
+
+def test_blaunch_gets_one_line_for_a_shell() -> None:
+    (step,) = lsf.steps([Host("host2", 4)], node, {"PYTHONPATH": "/a b"})
+    assert step.command == (
+        *("blaunch", "host2"),
+        "exec env 'PYTHONPATH=/a b' /opt/py -m mosaic_like node --key -",
+    )
+
+
+def test_mpiexec_starts_one_process_that_is_bound_to_no_core() -> None:
+    hosts = [Host("host1", None, 2), Host("host2")]
+    first, second = mpi.steps(hosts, node, {"PYTHONPATH": "/a b"})
+    assert first.command == (
+        *("mpiexec", "-n", "1", "-bind-to", "none", "-host", "host1"),
+        *("env", "PYTHONPATH=/a b", "/opt/py", "-m", "mosaic_like", "node"),
+        *("--key", "-", "-nw", "2"),
+    )
+    assert second.hosts == ("host2",)
+    (step,) = mpi.steps(hosts[:1], node, {"MPIEXEC": "mpirun --oversubscribe"})
+    assert step.command[:3] == ("mpirun", "--oversubscribe", "-n")
+    with pytest.raises(ValueError, match="MPIEXEC: No closing quotation"):
+        mpi.steps(hosts, node, {"MPIEXEC": "'x"})
+
+
+def test_a_node_of_a_job_leaves_its_signals_to_the_program() -> None:
+    words = node_command("/opt/py", Host("a", None, 2), in_job=True)
+    assert words[3:] == ["node", "--key", "-", "--in-job", "-nw", "2"]
 
 
 def test_pbs_is_served_by_ssh() -> None:

@@ -169,6 +169,37 @@ def test_local_mode_has_graphs_policies_and_records(runtime: Solo) -> None:
     assert [t.reason for t in limited.map([1, 1])] == [None, "cached"]
 
 
+def test_a_call_is_said_to_be_made_where_it_stands(runtime: Solo) -> None:
+    with_policy = double.options(tags={"a"})
+    tasks = [
+        double.submit(1),
+        double.submit(x=1),
+        with_policy.submit(1),
+        double.task(1),
+        with_policy.task(1),
+        double.task(1).then(double),
+        *double.map([1]),
+        *with_policy.map([1]),
+        *double.starmap([(1,)]),
+    ]
+    here = test_a_call_is_said_to_be_made_where_it_stands.__code__
+    assert [task._call.code for task in tasks] == [here] * len(tasks)
+
+
+async def test_as_completed_wait_and_map_give_what_has_ended_and_end_in_time() -> None:
+    async with mosaic.local():
+        never = mosaic.task(asyncio.sleep).submit(600)
+        tasks = later.map([1, 2])
+        found = {await t.result() async for t in mosaic.as_completed(tasks)}
+        assert found == {1, 2}
+        done, pending = await mosaic.wait([never, *tasks], timeout=0.01)
+        assert (done, pending) == (set(tasks), {never})
+        ends = aiter(mosaic.as_completed([never], timeout=0.01))
+        with pytest.raises(TimeoutError):
+            await anext(ends)
+        assert never.cancel()
+
+
 async def test_local_mode_on_a_loop() -> None:
     with mosaic.local():
         assert double.submit(2).state == "done"

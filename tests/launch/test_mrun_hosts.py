@@ -38,6 +38,18 @@ case $2 in
 esac
 exec sh -c "$3"
 """
+# As blaunch and mpiexec have it: the host, then words.
+BLAUNCH = """#!/bin/sh
+echo "blaunch $@" >>"$RECORD"
+shift
+exec sh -c "$1"
+"""
+MPIEXEC = """#!/bin/sh
+echo "mpiexec $@" >>"$RECORD"
+while [ "$1" != -host ]; do shift; done
+shift 2
+exec "$@"
+"""
 PROGRAM = """
 import asyncio, os, sys
 import mosaic_like as mosaic
@@ -67,9 +79,9 @@ def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         monkeypatch.delenv(name, raising=False)
     folder = tmp_path / "bin"
     folder.mkdir()
-    ssh = folder / "ssh"
-    ssh.write_text(SSH)
-    ssh.chmod(0o755)
+    for name, text in (("ssh", SSH), ("blaunch", BLAUNCH), ("mpiexec", MPIEXEC)):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
     return {
         **os.environ,
         "PATH": f"{folder}:{os.environ['PATH']}",
@@ -106,7 +118,7 @@ def test_hosts_that_fail_are_named_with_their_causes_and_the_others_do(
     assert f"mosaic: {SHUT}: it lets nobody in without a password" in err
     assert f"mosaic: {BARE}: there is no {sys.executable}" in err
     assert "mosaic: going on with 2 of 5 hosts (--strict stops instead)" in err
-    assert "ssh · 2 nodes, 3 workers (203.0.113.[1-2]) · ready in " in err
+    assert "ssh · 2 nodes, 3 workers (203.0.113.[1-2], lo) · ready in " in err
     assert "slower" not in err  # large values go through memory that both nodes share
     assert "token" not in Path(environ["RECORD"]).read_text()
 
@@ -121,7 +133,23 @@ def test_the_hosts_of_pbs_are_reached_by_ssh(
     code, out, err = run(environ, "-n", "1")
     assert code == 7, err
     assert out.split()[-2:] == ["threads", "2"]
-    assert f"pbs 12.server · 1 node x 1 worker x 2 threads ({GOOD})" in err
+    assert f"pbs 12.server · 1 node x 1 worker x 2 threads ({GOOD}, lo)" in err
+
+
+def test_the_hosts_of_lsf_are_reached_by_blaunch(environ: dict[str, str]) -> None:
+    environ |= {"LSB_MCPU_HOSTS": f"{GOOD} 2 {GOOD_TOO} 2", "LSB_JOBID": "12"}
+    code, _, err = run(environ, *HERE, "-n", "1", "-nw", "1")
+    assert code == 7, err
+    assert f"lsf 12 · 1 node x 1 worker x 2 threads ({GOOD}, lo) · ready" in err
+    assert Path(environ["RECORD"]).read_text().startswith(f"blaunch {GOOD} exec env ")
+
+
+def test_mpiexec_starts_the_nodes_if_it_is_asked_to(environ: dict[str, str]) -> None:
+    words = ("--mpi", "--hosts", GOOD, "-nw", "1", "-nth", "1", "--address", "lo")
+    code, _, err = run(environ, *words)
+    assert code == 7, err
+    assert f"mpi · 1 node x 1 worker x 1 thread ({GOOD}, lo) · ready" in err
+    assert f"-host {GOOD} " in Path(environ["RECORD"]).read_text()
 
 
 @pytest.mark.parametrize("is_started", [False, True])
@@ -170,6 +198,8 @@ def until(condition: Callable[[], bool]) -> None:
         (("--hosts", "a", "--hostfile", "b"), "exclude each other"),
         (("-l", "--hosts", "a"), "--local and --hosts exclude each other"),
         (("-c", "--hosts", "a"), "--cluster and --hosts exclude each other"),
+        (("--mpi",), "--mpi starts the nodes of other hosts, and there are none"),
+        (("-l", "--mpi"), "--local and --mpi exclude each other"),
         (("-l", "-fh"), "--local and --free-head exclude each other"),
         (("--hostfile", "/no/such"), "--hostfile /no/such: No such file"),
         (("--hosts", GOOD, "--insecure"), "--insecure is for this machine alone"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -214,6 +215,26 @@ def test_what_a_host_says_later_is_shown_with_its_name_and_no_control_characters
     out, err = capsys.readouterr()
     assert out == "talks | one\n"
     assert err == "talks | a?[2Jb\n"
+
+
+def test_a_signal_that_nodes_got_is_told_and_not_shown(
+    environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    got: list[int] = []
+
+    async def main() -> None:
+        hosts = (Host("a"), Host("b"))
+        layout = Layout(Allocation(slurm.NAME, hosts), None, hosts, "10.0.0.1")
+        remote = Remote(
+            layout, "/py", environ, is_strict=False, mask=set(), on_signal=got.append
+        )
+        remote.said("a", "mosaic: its job got SIGUSR1")
+        remote.said("b", "mosaic: its job got SIGTERM")
+        remote.said("b", "mosaic: its job got SIGKILL")
+
+    asyncio.run(main())
+    assert got == [signal.SIGUSR1, signal.SIGTERM]
+    assert capsys.readouterr().err == ""
 
 
 def test_a_command_that_does_not_heed_sigterm_is_killed(

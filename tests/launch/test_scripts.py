@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mosaic_like.launch.mrun import cli
+from mosaic_like.launch.mrun import cli, script_main
 
 WANTED = {
     "slurm": """#!/bin/bash
@@ -23,6 +23,8 @@ WANTED = {
 # On each node.
 #SBATCH --mem=8192M
 #SBATCH --time=1:30:00
+# For a program with mosaic.on_deadline; any other ends by it.
+##SBATCH --signal=B:USR1@120
 #SBATCH --output=%x-%j.out
 """,
     "sge": """#!/bin/bash
@@ -36,6 +38,8 @@ WANTED = {
 # For each slot.
 #$ -l h_vmem=512M
 #$ -l h_rt=1:30:00
+# For a program with mosaic.on_deadline; any other ends by it.
+##$ -notify
 """,
     "pbs": """#!/bin/bash
 #PBS -N fwi
@@ -46,6 +50,18 @@ WANTED = {
 #PBS -l walltime=1:30:00
 
 cd "$PBS_O_WORKDIR"
+""",
+    "lsf": """#!/bin/bash
+#BSUB -J fwi
+# All slots together, and how many of them on each host.
+#BSUB -n 64
+#BSUB -R "span[ptile=16]"
+#BSUB -o %J.out
+# For each slot or for each host, in MB or other units: your site says.
+#BSUB -R "rusage[mem=512]"
+#BSUB -W 1:30
+# For a program with mosaic.on_deadline; any other ends by it.
+##BSUB -wa USR1 -wt 2
 """,
 }
 COMMON = f"""# Where mrun and python are; or: module load ..., conda activate ...
@@ -85,6 +101,21 @@ def test_a_command_is_quoted_and_may_have_options_of_its_own() -> None:
     code, text = script("slurm", "fwi", "--", "python", "-X", "dev", "two words.py")
     assert code == 0
     assert text.endswith("exec mrun -nw 1 -nth 1 python -X dev 'two words.py'\n")
+
+
+def test_a_short_job_is_told_half_of_its_time_before_the_end() -> None:
+    _, text = script("slurm", "fwi", "-t", "0:01:00")
+    assert "--signal=B:USR1@30\n" in text
+
+
+def test_mscript_is_mrun_script(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["mscript", "lsf", "fwi", "-n", "2"])
+    with pytest.raises(SystemExit) as end:
+        script_main()
+    assert end.value.code == 0
+    assert capsys.readouterr().out == script("lsf", "fwi", "-n", "2")[1]
 
 
 @pytest.mark.parametrize(

@@ -252,11 +252,14 @@ async def main(runtime):
     except mosaic.MosaicError as error:
         print(type(error).__name__, time.monotonic() - began < 6, flush=True)
     began = time.monotonic()
-    try:
-        await Sleeper.remote()
-    except mosaic.MonitorLost as error:
-        print(error, time.monotonic() - began < 5, flush=True)
-    return 0
+    while True:
+        try:
+            await Sleeper.remote()
+        except mosaic.WorkerDied:
+            pass  # the other worker was lost too, of which nothing was heard yet
+        except mosaic.MonitorLost as error:
+            print(error, time.monotonic() - began < 5, flush=True)
+            return 0
 sys.exit(mosaic.run(main, num_workers=2))
 """
     with Program(script).ready() as program:

@@ -339,6 +339,30 @@ def test_what_two_threads_copy_is_whole(
     assert not any(thread.is_alive() for thread in started)
 
 
+def test_no_segment_is_used_again_into_which_another_thread_may_still_copy(
+    stock: Stock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = np.arange(4 * MIB, dtype="u4").view("u1")
+    stock._free_bytes = 1 << 30
+    stock.take(1, 9, *parts_of(data))
+    stock.returned(1, 0.0)
+    assert stock.free_bytes == data.nbytes
+    begun: list[threading.Thread] = []
+
+    def interrupted(thread: threading.Thread) -> None:
+        begun.append(thread)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+        patched.setattr(threading.Thread, "join", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stock.take(2, 9, *parts_of(data))
+    begun[0].join(30)
+    assert not stock.free_bytes
+    assert not stock.on_loan
+
+
 def test_a_copy_lets_go_of_the_gil(stock: Stock) -> None:
     data = np.zeros(64 * MIB, "u1")
     stock._free_bytes = 1 << 30

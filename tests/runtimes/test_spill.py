@@ -97,6 +97,12 @@ def test_a_directory_in_memory_is_not_taken_unasked(tmp_path: Path) -> None:
         assert spill.default_directory("/dev/shm") in ("", "/var/tmp")
     if not spill._in_memory(str(tmp_path)):
         assert spill.default_directory(str(tmp_path)) == str(tmp_path)
+        of_job = tmp_path / "job"
+        environ = {"SLURM_TMPDIR": str(of_job)}
+        # Other hosts may not have it.
+        assert spill.default_directory(str(tmp_path), environ) == str(tmp_path)
+        of_job.mkdir()
+        assert spill.default_directory(str(tmp_path), environ) == str(of_job)
     assert spill.default_limit(str(tmp_path)) > 0
     assert spill.default_limit(str(tmp_path / "missing")) == 0
 

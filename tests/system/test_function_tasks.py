@@ -18,6 +18,7 @@ from mosaic_like.core.window import MOST_WINDOW
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from conftest import RunScript
     from specimens import RunIn
 
 WAIT_S = 20.0
@@ -499,3 +500,32 @@ def test_a_task_that_is_returned_stays_a_task(cluster: RunIn) -> None:
         assert await mosaic.gather(tasks) == [i * i for i in range(20)]
 
     cluster(main)
+
+
+_SCRIPT = """
+import mosaic_like as mosaic
+
+OFFSET = 3
+
+@mosaic.task
+def shifted(x):
+    return x + OFFSET
+
+@mosaic.task
+async def later(x, by=lambda x: 2 * x):
+    return by(x)
+
+async def main():
+    return await later.submit(shifted.submit(1)).result()
+
+print(mosaic.run(main, num_workers=1))
+"""
+
+
+def test_functions_of_main_and_lambdas_of_it_run(
+    run_script: RunScript, tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"  # without a guard
+    script.write_text(_SCRIPT)
+    result = run_script(script, timeout=50)
+    assert (result.code, result.stdout) == (0, "8\n"), result.stderr

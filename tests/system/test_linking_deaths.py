@@ -47,3 +47,22 @@ def test_a_lost_worker_ends_what_is_linked_to_what_is_not_built_again() -> None:
             await main(runtime)
 
     mosaic.run(bounded, num_workers=2)
+
+
+def test_what_a_drained_worker_had_has_not_ended_in_order_unless_it_moves() -> None:
+    async def main(runtime: Any) -> None:
+        one, two = await pair(runtime)
+        moves, other = await pair(runtime, max_restarts=1)
+        mosaic.link(one, two)
+        mosaic.link(moves, other)
+        await runtime.drain(runtime.workers[0], timeout=LIMIT_S)
+        text = str(await ended(two))
+        assert "which has ended: w0:0" in text
+        assert "has left: it was drained" in text
+        assert await moves.pid().result() == await other.pid().result()
+
+    async def bounded(runtime: Any) -> None:
+        async with asyncio.timeout(LIMIT_S):
+            await main(runtime)
+
+    mosaic.run(bounded, num_workers=2)

@@ -109,10 +109,11 @@ def test_a_node_of_another_host_that_is_thawed_too_late_finds_that_it_is_lost(
         with frozen(node.pid):
             while any(m.uid == "worker:1:0" for m in runtime.members.values()):
                 await runtime.membership()
-            assert f"{far.uid} has not heard {node.uid}" in host.said
             with pytest.raises(mosaic.RuntimeDisconnectedError, match="not heard for"):
                 await one.note(1)
         assert await asyncio.to_thread(code_of, process) == 1
+        # What the worker said at its end has waited for its node to pass it on.
+        assert f"{far.uid} has not heard {node.uid}" in host.said
         assert await mosaic.remote(Noting)().note(2).result() == 2
 
     async def bounded(runtime: Any) -> None:

@@ -208,8 +208,13 @@ import mosaic_like as mosaic
 def half(x):
     return x / 2
 
+@mosaic.task
+def quarter(x):
+    return half.submit(half.submit(x)).get()
+
 async def main():
     await half.map([2, 4])
+    await quarter.submit(8)
 
 mosaic.run(main)
 """
@@ -227,7 +232,11 @@ def test_mrun_records_a_whole_program(run_script: RunScript, tmp_path: Path) -> 
     result = run_script(launcher, timeout=50)
     assert result.code == 0, result.stderr
     lines = [json.loads(line) for line in file.read_text().splitlines()]
-    assert [(line["name"], line["state"]) for line in lines] == [("half", "done")] * 2
+    names = [(line["name"], line["state"]) for line in lines]
+    # Also what was submitted inside of one, before the end of that.
+    assert names == [("half", "done")] * 4 + [("quarter", "done")]
+    assert lines[3]["parent_task_ids"] == [lines[2]["task_id"]]
+    assert lines[3]["execution"]["task_start_time"] >= lines[3]["submit_time"]
     refused = run_script(launcher.replace(str(file), "/nowhere/file"))
     assert refused.code == 2
     assert "/nowhere/file" in refused.stderr

@@ -35,6 +35,13 @@ async def calls() -> None:
     assert_type(text_of.options(timeout=3).submit(3), mosaic.TaskProxy[str])
     # A task stands for its value, whose type nobody checks.
     assert_type(text_of.submit(half.submit(3)), mosaic.TaskProxy[Any])
+    assert_type(text_of.task(3, mark="!"), mosaic.TaskProxy[str])
+    assert_type(later.task(3), mosaic.TaskProxy[bytes])
+    assert_type(text_of.task(half.task(3)), mosaic.TaskProxy[Any])
+    assert_type(half.run(3), float)
+    assert_type(await later.run(3), bytes)
+    half.task("three")  # type: ignore[call-overload]
+    half.run("three")  # type: ignore[arg-type]
     half("three")  # type: ignore[arg-type]
     half.submit("three")  # type: ignore[call-overload]
     text_of.submit(3, mark=3)  # type: ignore[call-overload]

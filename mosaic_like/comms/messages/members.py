@@ -142,6 +142,6 @@ class Stopped(Message, tag=52):
 
 
 class Output(Message, tag=60):
-    stream: int  # 1 standard output, 2 standard error, 3 the log of the head
+    stream: int  # 1 standard output, 2 standard error, 3 the log of the head, 4 records
     label: str  # who printed it, such as w0:1 Counter#1
     text: str  # whole lines

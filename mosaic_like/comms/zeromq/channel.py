@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import zmq
 
 from ..splitting import is_small, split
-from ..transport import NotAdmitted
+from ..transport import NotAdmitted, WasThere
 from .sockets import ENDED, ENDED_MASK, MONITOR_EVENT, MORE, NOBLOCK, ZERO_COPY_BYTES
 
 if TYPE_CHECKING:
@@ -137,6 +137,8 @@ class ZmqChannel:
                 told = f"{self.address}: {cause}"
                 if number == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
                     told = NotAdmitted(told)
+                elif number == zmq.EVENT_DISCONNECTED:
+                    told = WasThere(told)
                 self._on_broken(told)
 
 

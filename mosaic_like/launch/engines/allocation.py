@@ -68,7 +68,8 @@ class Allocation:
     @property
     def title(self) -> str:
         """For people: ``slurm 118233``."""
-        return f"{self.engine} {self.job}".rstrip()
+        engine = self.engine if self.job else self.starter or self.engine
+        return f"{engine} {self.job}".rstrip()
 
 
 @dataclasses.dataclass(frozen=True)

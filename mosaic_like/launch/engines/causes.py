@@ -67,7 +67,7 @@ def cause(host: str, python: str, status: int, lines: Iterable[str]) -> str:
 --python (exit 127: 'sh: 1: exec: /py: not found')"
     """
     said = [printable(line).strip() for line in lines]
-    said = [line for line in said if line]
+    said = [line for line in said if line.strip("-")]  # Open MPI rules its texts
     for line in reversed(said):
         found = _OURS.fullmatch(line) or _OURS_USAGE.fullmatch(line)
         if found is not None:

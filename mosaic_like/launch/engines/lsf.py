@@ -1,4 +1,4 @@
-"""LSF: a job has its hosts in ``LSB_MCPU_HOSTS``, and ``blaunch`` starts processes there.
+"""LSF: a job has its hosts in ``LSB_MCPU_HOSTS``; ``blaunch`` starts processes there.
 
 LSF is not to be had on the machines on which this was made: it is tested with a
 stand-in for ``blaunch``, which its manual calls a replacement of rsh and ssh.

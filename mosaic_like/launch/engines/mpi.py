@@ -35,6 +35,9 @@ def steps(
     # A single process would be bound to one core, and all its workers with it.
     command += ["-n", "1", "-bind-to", "none"]
     return [
-        Step((*command, "-host", host.name, *passed_on(node(host), environ)), (host.name,))
+        Step(
+            (*command, "-host", host.name, *passed_on(node(host), environ)),
+            (host.name,),
+        )
         for host in hosts
     ]

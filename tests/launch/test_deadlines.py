@@ -1,0 +1,93 @@
+"""What a program does when its job is to end: signals as engines send them."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+from programs import Program
+
+import mosaic_like as mosaic
+
+# The arguments: what save() does; it asks a worker, which has to be there still.
+SAVES = """
+async def main(runtime):
+    sleepers = [Sleeper.remote(), Sleeper.remote()]
+    pids = await mosaic.gather(s.ping() for s in sleepers)
+    go_on = asyncio.Event()
+    @mosaic.on_deadline
+    async def save():
+        assert await mosaic.gather(s.ping() for s in sleepers) == pids
+        print("saved", flush=True)
+        if "raise" in sys.argv: raise OSError("no room")
+        if "end" in sys.argv: go_on.set(); await asyncio.sleep(0.2)
+        if "long" in sys.argv: await asyncio.sleep(1000)
+    mosaic.on_deadline(lambda: print("and this", flush=True))
+    ready(runtime)
+    await go_on.wait()
+mosaic.run(main, num_workers=2)
+sys.exit(7)
+"""
+JOB = {"SLURM_JOB_ID": "7"}
+
+
+def printed(program: Program) -> list[str]:
+    """What it has printed since, after its end."""
+    assert program.process.stdout is not None
+    return program.process.stdout.read().decode().splitlines()
+
+
+def test_all_of_a_job_gets_the_signals_and_the_program_saves_with_its_workers() -> None:
+    with Program(SAVES, **JOB).ready() as program:
+        for number in (signal.SIGUSR2, signal.SIGTERM):
+            for pid in program.pids():
+                os.kill(pid, number)
+        program.signal(signal.SIGUSR1)
+        program.signal(signal.SIGUSR1)  # from who passes it on
+        code = program.code()
+        assert program.left(2.0) == []
+        errors = program.errors()
+        assert code == 0, errors
+        first, second = errors.splitlines()
+        assert first.startswith("SIGUSR1 is taken for the deadline of this job")
+        assert second.startswith("SIGUSR1 stopping: 0 running")
+        assert printed(program) == ["saved", "and this"]
+
+
+@pytest.mark.parametrize(
+    ("how", "number", "code", "phrase"),
+    [
+        ("raise", signal.SIGTERM, 1, "OSError: no room"),
+        ("end", signal.SIGTERM, 7, ""),  # main has returned: it ends as ever
+    ],
+)
+def test_how_saving_ends_is_how_the_program_ends(
+    how: str, number: signal.Signals, code: int, phrase: str
+) -> None:
+    with Program(SAVES, how).ready() as program:
+        program.signal(number)
+        assert program.code() == code
+        assert phrase in program.errors()
+        assert printed(program) == ["saved", "and this"]
+
+
+def test_ctrl_c_does_not_wait_for_the_end_of_saving() -> None:
+    with Program(SAVES, "long").ready() as program:
+        program.signal(signal.SIGTERM)
+        assert program.line() == "saved\n"
+        program.signal(signal.SIGTERM)  # the limit itself: there are seconds left
+        program.signal(signal.SIGINT)
+        assert program.code() == 1
+
+
+def test_who_cannot_be_told_is_told_so() -> None:
+    with pytest.raises(RuntimeError, match="there is no runtime here"):
+        mosaic.on_deadline(print)
+    with pytest.raises(TypeError, match="on_deadline takes a function, not 7"):
+        mosaic.on_deadline(7)  # type: ignore[type-var]  # the mistake is the point
+    with (
+        mosaic.init(num_workers=1),
+        pytest.raises(RuntimeError, match=r"started by mosaic\.run\(main\)"),
+    ):
+        mosaic.on_deadline(print)
