@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# The calls inside which this code runs, which cannot wait for one of them.
+_AROUND: contextvars.ContextVar[tuple[Here, ...]]
+_AROUND = contextvars.ContextVar("_AROUND", default=())
 GRACE_S = 1.0  # that a plain function has to end when it was interrupted
 
 
@@ -94,7 +97,6 @@ class Here:
         # to await, not to cancel.
         self._value: concurrent.futures.Future[Any] = concurrent.futures.Future()
         self._value.set_running_or_notify_cancel()
-        self._maker = threading.get_ident()
         self._found = ""  # how another had its value
         self._cache: Cache | None = None  # that has it under its key
         self._hooks: set[asyncio.Task[None]] = set()
@@ -167,6 +169,13 @@ class Here:
     # -- one attempt -------------------------------------------------------------------
 
     def _call(self) -> Any:
+        inside = _AROUND.set((*_AROUND.get(), self))
+        try:
+            return self._call_inside()
+        finally:
+            _AROUND.reset(inside)
+
+    def _call_inside(self) -> Any:
         if self._options.timeout is None:
             return self._task.fn(*self._args, **self._kwargs)
         # On a thread of its own: this one must go on even if it does not stop.
@@ -191,6 +200,7 @@ class Here:
         return ended.result()
 
     async def _await(self) -> Any:
+        inside = _AROUND.set((*_AROUND.get(), self))
         try:
             async with asyncio.timeout(self._options.timeout) as limit:
                 return await self._task.fn(*self._args, **self._kwargs)
@@ -198,6 +208,8 @@ class Here:
             if limit.expired():
                 raise self._too_late(False) from None
             raise
+        finally:
+            _AROUND.reset(inside)
 
     def _too_late(self, goes_on: bool) -> TaskTimeoutError:
         rest = ", and goes on in its thread" if goes_on else ""
@@ -232,8 +244,8 @@ class Here:
         if hit is Hit.RUN:
             self._cache = cache
             return None
-        if hit is Hit.REUSED and other._maker == self._maker and not task.is_async:
-            return None  # inside that very call, which waits for this one
+        if hit is Hit.REUSED and other in _AROUND.get():
+            return None  # that very call waits for this one
         self._found = "reused" if hit is Hit.REUSED else "cached"
         found: Here = other
         return found

@@ -254,7 +254,7 @@ def test_the_version_is_told() -> None:
         (("--address", "192.0.2.1", "true"), "is not of this machine"),
         (("node", "--key", "k", "-nw", "0"), "at least 1"),
         (("doctor", "--nope"), "No such option"),
-        (("script", "lsf", "fwi"), "'lsf' is not one of"),
+        (("script", "moab", "fwi"), "'moab' is not one of"),
         (("repl", "-nw", "0"), "at least 1"),
         (("status", "--nope"), "No such option"),
     ],

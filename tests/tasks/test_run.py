@@ -147,8 +147,14 @@ def test_run_inside_itself_with_the_same_key_does_not_wait_for_itself() -> None:
     def count(depth: int) -> int:
         return depth if depth == 3 else task.run(depth + 1)
 
+    async def count_later(depth: int) -> int:
+        return depth if depth == 3 else await later.run(depth + 1)
+
     task = mosaic.task(count, cache_key=lambda context, parameters: "one")
     assert task.run(0) == 3
+    assert task.options(timeout=60).run(0) == 3
+    later = mosaic.task(count_later, cache_key=lambda context, parameters: "one")
+    assert asyncio.run(later.run(0)) == 3
 
 
 @pytest.mark.parametrize("kind", [0, 1])
