@@ -80,10 +80,6 @@ class Deadline:
         self.is_met = False  # all have returned
         self._then: Callable[[], object] = lambda: None
 
-    @property
-    def is_running(self) -> bool:
-        return self.task is not None and not self.task.done()
-
     def start(self, then: Callable[[], object]) -> None:
         """On the loop; what is to be done then is done also if one raises."""
         self._then = then

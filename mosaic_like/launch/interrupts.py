@@ -150,19 +150,22 @@ class Interrupts:
     def _met(self) -> None:
         self.count = self.count or 1
         if self.in_main and (self.task is None or not self.task.done()):
-            self._act(1)
+            self._cancel()
+
+    def _cancel(self) -> None:
+        done = "stopping"
+        if self.head is not None and self.in_main:
+            running, queued = self.head.cancel_all("the program was interrupted")
+            done += f": {running:,} running, {queued:,} queued cancelled"
+        self._say(f"{done} (again to stop)")
+        if self.task is not None:
+            self.task.cancel()
 
     def _act(self, count: int) -> None:
         """On the loop."""
         if count == 1:
-            self.deadline.give_up()  # if it has not run to its end
-            done = "stopping"
-            if self.head is not None and self.in_main:
-                running, queued = self.head.cancel_all("the program was interrupted")
-                done += f": {running:,} running, {queued:,} queued cancelled"
-            self._say(f"{done} (again to stop)")
-            if self.task is not None:
-                self.task.cancel()
+            self.deadline.give_up()
+            self._cancel()
             return
         if count == 2:
             self._say("stopping the cluster (again to kill)")

@@ -149,7 +149,7 @@ class _Program:
         try:
             self._loop.run_until_complete(_first(task, given_up))
             saving = interrupts.deadline.task
-            if saving is not None and not saving.done():  # main ended by itself
+            if saving is not None:  # main ended by itself
                 self._loop.run_until_complete(_first(saving, given_up))
             if not task.done():
                 task.cancel()

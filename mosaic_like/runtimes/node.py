@@ -87,6 +87,7 @@ class Node(Base):
         self._lines: list[str] = []
         self._pidfd: int | None = None
         self._starts = 0
+        self._cores: list[int] = []  # to be shared out, if workers are pinned
         self._hurry = False
         self._orphaned = False
         self._why = ""  # it stops, if nobody had asked for it
@@ -173,7 +174,8 @@ class Node(Base):
         if uid != self._warehouse:
             index, count = int(uid.split(":")[2]), self.config.num_workers
             if self.config.pin:
-                spec.cores = portions.cores(index, count)
+                self._cores = self._cores or portions.cores()
+                spec.cores = list(portions.portion(self._cores, index, count))
             if self.config.split_gpus:
                 environment |= portions.gpus(index, count, os.environ)
         if self.config.full_traceback:

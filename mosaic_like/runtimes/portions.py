@@ -55,18 +55,17 @@ def portion(items: Sequence[T], index: int, count: int) -> tuple[T, ...]:
     return tuple(items[first : max(last, first + 1)])
 
 
-def cores(index: int, count: int, sys: Path = SYS) -> list[int]:
-    """The cores of one worker, near each other; none where they cannot be chosen.
+def cores(sys: Path = SYS) -> list[int]:
+    """Those that this process may use, in an order in which neighbors are near.
+
+    None where workers cannot be given cores of their own.
 
     Args:
-        index: of the worker on its node.
-        count: of the node's workers.
         sys: where the kernel tells how the cores are placed.
     """
     if not hasattr(os, "sched_getaffinity"):
         return []  # macOS
-    ordered = sorted(os.sched_getaffinity(0), key=lambda core: _place(core, sys))
-    return list(portion(ordered, index % count, count))
+    return sorted(os.sched_getaffinity(0), key=lambda core: _place(core, sys))
 
 
 def _place(core: int, sys: Path) -> tuple[int, int, int, int]:
@@ -121,7 +120,7 @@ def gpus(
                 found = {ours: listed}
                 break
     for name, listed in found.items():
-        changes[name] = ",".join(portion(listed, index % count, count))
+        changes[name] = ",".join(portion(listed, index, count))
     return changes
 
 

@@ -107,14 +107,15 @@ def test_a_job_that_is_to_end_saves_and_ends_in_order(
 
 def test_the_gpus_of_a_job_are_split_over_its_workers(slurm: Bed) -> None:
     program = slurm.write("given.py", GIVEN)
-    wants = ["salloc", "--quiet", "-N2", "--ntasks-per-node=2", "--gpus-per-node=2"]
-    said = slurm.script(
-        "slurm", "run", "--", *wants, *MRUN, "--pin", sys.executable, program
-    )
-    names = [each.rpartition(":")[0] for each in said.out.split()]
-    assert names[-2:] == ["n2:0", "n2:1"], (said.out, said.err)
-    # What salloc runs, and so the node beside it, has no GPUs of the job.
-    assert [name[:3] for name in names[:2]] == ["n1:", "n1:"]
+    output = slurm.folder / "output"
+    output.unlink(missing_ok=True)
+    line = " ".join([*MRUN, "-q", "--pin", sys.executable, program])
+    job = slurm.write("job", f"#!/bin/sh\n{line}\necho end\n")
+    wants = ["sbatch", "-N2", "--ntasks-per-node=2", "--gpus-per-node=2"]
+    run(slurm, *wants, "-o", str(output), job)
+    until(lambda: output.exists() and "end" in output.read_text())
+    names = [each.rpartition(":")[0] for each in output.read_text().split()]
+    assert names[:-1] == ["n1:0", "n1:1", "n2:0", "n2:1"]
 
 
 def test_two_jobs_on_one_host_share_nothing_but_it(slurm: Bed) -> None:

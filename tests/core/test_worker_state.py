@@ -400,5 +400,5 @@ def test_every_message_is_for_somebody() -> None:
         | functions
         | restarts
         | slots
-        | {"Beat"}
+        | {"Beat", "SeenBy"}
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mosaic_like.runtimes.portions import cores
+from mosaic_like.runtimes.portions import cores, portion
 
 LIMIT_S = 60.0
 PROGRAM = """
@@ -51,6 +51,5 @@ def test_workers_have_cores_gpus_and_threads_of_their_own() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [
-        [cores(0, 2), "3", "3"],
-        [cores(1, 2), "5", "3"],
+        [sorted(portion(cores(), index, 2)), gpu, "3"] for index, gpu in enumerate("35")
     ]

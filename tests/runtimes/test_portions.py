@@ -31,7 +31,7 @@ def test_all_is_given_out_and_nothing_twice_where_there_is_enough(
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-def test_the_cores_of_a_worker_are_near_each_other(
+def test_cores_that_are_near_each_other_come_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
@@ -41,21 +41,14 @@ def test_the_cores_of_a_worker_are_near_each_other(
         (folder / f"node{core % 2}").mkdir()
         (folder / "topology" / "physical_package_id").write_text(f"{core % 2}\n")
         (folder / "topology" / "core_id").write_text(f"{core % 4 // 2}\n")
-    assert [cores(index, 4, tmp_path) for index in range(4)] == [
-        [0, 4],
-        [2, 6],
-        [1, 5],
-        [3, 7],
-    ]
+    assert cores(tmp_path) == [0, 4, 2, 6, 1, 5, 3, 7]
 
 
-def test_only_cores_of_the_affinity_are_given_out(
+def test_only_cores_of_the_affinity_are_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5, 9}, raising=False)
-    found = [cores(index, 3, tmp_path) for index in range(3)]
-    assert found == [[5], [5], [9]]
-    assert cores(4, 3, tmp_path) == [5]  # of a worker that is one more than planned
+    assert cores(tmp_path) == [5, 9]
 
 
 @pytest.mark.parametrize(
