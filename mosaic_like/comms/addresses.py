@@ -149,5 +149,3 @@ def _number(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
             "/etc/hosts): give the number at which the other hosts reach it"
         )
     return number
-
-

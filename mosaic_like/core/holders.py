@@ -29,7 +29,11 @@ from ..ids import NUMBER_BITS
 from .losses import Loss, Losses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
+
+
+# No incarnations: who holds what is on its way to its heir, and who none.
+_NOBODY, _NO_RUNTIME = -1, -2
 
 
 class Owned(Protocol):
@@ -73,7 +77,7 @@ class Holders:
         """Drop what the lost runtime held, and what it granted to nobody.
 
         Announced counts are exact, since nothing of the lost one was counted after
-        them; so are those of this runtime, which counts at delivery.
+        them; so are those of ``me``, which counts at delivery.
         """
         for holder, granter in list(self.counts):
             if holder == lost or (
@@ -99,7 +103,15 @@ class HolderTable:
     it may come here but by ``grant`` and ``release_grants`` of this runtime's own.
     """
 
-    __slots__ = ("_freed", "_losses", "_me", "alone", "shared")
+    __slots__ = (
+        "_announced_here",
+        "_freed",
+        "_losses",
+        "_me",
+        "alone",
+        "inherited",
+        "shared",
+    )
 
     def __init__(self, me: int, owned: Owned, alone: Alone | None = None) -> None:
         self._me = me
@@ -108,6 +120,11 @@ class HolderTable:
         self.alone: Alone = set() if alone is None else alone
         self.shared: dict[int, Holders] = {}  # all others, and placeholders
         self._losses = Losses()
+        # Objects that others had, and who had them last. What comes of these may have
+        # been counted there.
+        self.inherited: dict[int, int] = {}
+        # Announced of these, until all has come of who had them: holder, granter, uid.
+        self._announced_here: set[tuple[int, int, int]] = set()
 
     def __contains__(self, uid: int) -> bool:
         """It was made here and is not free."""
@@ -128,7 +145,8 @@ class HolderTable:
 
     def holders(self, uid: int) -> set[int]:
         """The runtimes known to hold it."""
-        return {holder for (holder, _), count in self.counts(uid).items() if count > 0}
+        held = {holder for (holder, _), n in self.counts(uid).items() if n > 0}
+        return held - {_NOBODY}
 
     # -- events of the hot path --------------------------------------------------------
 
@@ -151,6 +169,8 @@ class HolderTable:
         for uid in uids:
             if uid in alone and uid >> NUMBER_BITS == sender:
                 alone.discard(uid)
+                if self.inherited:
+                    self.inherited.pop(uid, None)
                 freed(uid)
             else:
                 self._add(uid, sender, sender, -1)
@@ -182,28 +202,62 @@ class HolderTable:
     # -- leaving -----------------------------------------------------------------------
 
     def counted(self, uid: int) -> list[tuple[int, int, int]]:
-        """All that is counted of an object, for its heir: holder, granter, count."""
-        return [(h, g, count) for (h, g), count in self.counts(uid).items()]
+        """All that is counted of an object, for its heir: holder, granter, count.
 
-    def inherit(self, uid: int, counts: Iterable[tuple[int, int, int]]) -> None:
+        Without what is not known any more, since who granted it is lost: those who
+        hold it will tell the heir.
+        """
+        is_exact = self._losses.is_exact
+        return [
+            (holder, granter, count)
+            for (holder, granter), count in self.counts(uid).items()
+            if holder != _NOBODY and is_exact(holder, uid, granter)
+        ]
+
+    def silent(self, granters: Iterable[int]) -> list[int]:
+        """Those of them that are known here to be lost."""
+        return [one for one in granters if self._losses.is_silent(one)]
+
+    def inherit(
+        self,
+        uid: int,
+        counts: Iterable[tuple[int, int, int]],
+        left: int,
+        lost: Collection[int] = (),
+    ) -> None:
         """An object that another runtime has counted lives here from now on.
 
-        What was said of it here already, by those who were faster, counts on top.
+        What was said of it here already, by those who were faster, counts on top. What
+        the others keep to say of it comes before they say LossSeen of who leaves: until
+        that loss is settled it is held by nobody's name.
+
+        Args:
+            uid: of the object.
+            counts: holder, granter and count, as there.
+            left: incarnation of who has had it.
+            lost: granters that it knew to be lost: what is counted of these was told by
+                who holds it.
         """
         holders = self._find(uid)
         if holders is None:  # its maker was lost, and others may hold it
             holders = self.shared[uid] = Holders(uid >> NUMBER_BITS)
         holders.made = True
+        self.inherited[uid] = left
+        holders.add(_NOBODY, left, 1)
         settled = self._losses.is_settled
         for holder, granter, count in counts:
-            # What somebody has of a lost granter it has announced, and says again.
-            if not settled(holder) and (holder == self._me or not settled(granter)):
-                holders.add(holder, granter, count)
+            if settled(holder):
+                continue
+            holders.add(holder, granter, count)
+            if granter in lost:
+                self._announced(holder, uid, granter)
         self._tidy(uid, holders)
 
     def forget(self, uid: int) -> None:
         """It has not come here after all."""
+        self.alone.discard(uid)
         self.shared.pop(uid, None)
+        self.inherited.pop(uid, None)
 
     # -- losses ------------------------------------------------------------------------
 
@@ -211,11 +265,17 @@ class HolderTable:
         """``sender`` has fenced the granter and holds so many grants from it."""
         if self._losses.is_silent(sender):
             return
-        self._losses.announce(sender, uid, granter)
+        self._announced(sender, uid, granter)
         holders = self._find(uid)
         if holders is not None:
             holders.put(sender, granter, count)
             self._tidy(uid, holders)
+
+    def _announced(self, holder: int, uid: int, granter: int) -> None:
+        self._losses.announce(holder, uid, granter)
+        left = self.inherited.get(uid)
+        if left is not None and not self._losses.is_settled(left):
+            self._announced_here.add((holder, granter, uid))
 
     def loss_seen(self, sender: int, lost: int) -> None:
         """``sender`` has fenced the lost one and announced all it holds from it."""
@@ -249,13 +309,42 @@ class HolderTable:
         self._losses.prune(never)
 
     def _settle(self, settled: list[tuple[int, Loss]]) -> None:
+        now = {lost for lost, _ in settled}
         for lost, loss in settled:
             for uid in [u for u in self.alone if u >> NUMBER_BITS == lost]:
                 self.alone.discard(uid)
+                self.inherited.pop(uid, None)
                 self._freed(uid)
             for uid, holders in list(self.shared.items()):
-                holders.settle(uid, self._me, lost, loss)
+                # What is held here of what it inherited it has announced to itself.
+                me = self._me if uid not in self.inherited else _NO_RUNTIME
+                holders.settle(uid, me, lost, loss)
+                if self.inherited.get(uid) == lost:
+                    self._settle_before(uid, holders, now)
                 self._tidy(uid, holders)
+            if self._announced_here:
+                self._announced_here = {
+                    told
+                    for told in self._announced_here
+                    if self.inherited.get(told[2], lost) != lost
+                }
+
+    def _settle_before(self, uid: int, holders: Holders, now: set[int]) -> None:
+        """All has come of one that was inherited: also of what was settled before.
+
+        Args:
+            uid, holders: of the object.
+            now: losses that are settled with that of who had it.
+        """
+        for holder, granter in list(holders.counts):
+            told = (holder, granter, uid) in self._announced_here
+            if self._was_settled(holder, now) or (
+                self._was_settled(granter, now) and not told
+            ):
+                del holders.counts[holder, granter]
+
+    def _was_settled(self, lost: int, now: set[int]) -> bool:
+        return lost not in now and self._losses.is_settled(lost)
 
     # -- records -----------------------------------------------------------------------
 
@@ -290,6 +379,7 @@ class HolderTable:
         """Free it if nobody holds it; forget the record if only the maker does."""
         if not holders.counts:
             del self.shared[uid]
+            self.inherited.pop(uid, None)
             if holders.made:
                 self._freed(uid)
         elif holders.only_maker():

@@ -61,6 +61,11 @@ class Losses:
         if not self.is_settled(lost):
             self._open.setdefault(lost, Loss()).announced.add((holder, uid))
 
+    def is_exact(self, holder: int, uid: int, granter: int) -> bool:
+        """What is counted will not be changed by the loss of who granted it."""
+        loss = self._open.get(granter)
+        return loss is None or (holder, uid) in loss.announced
+
     def see(self, sender: int, lost: int) -> list[tuple[int, Loss]]:
         """``sender`` said LossSeen; returns what is settled by it, in order."""
         if self.is_settled(lost):

@@ -83,7 +83,9 @@ class Grants:
         "_held",
         "_lost",
         "_me",
+        "_seen",
         "_table",
+        "_unaware",
         "_wake",
         "heirs",
     )
@@ -100,6 +102,9 @@ class Grants:
         self._lost: set[int] = set()
         # Owners that have left in order, and who owns now what they owned.
         self.heirs: dict[int, int] = {}
+        # Of those who leave: who knows the heir, before I do; and who does not, after.
+        self._seen: dict[int, set[int]] = {}
+        self._unaware: dict[int, set[int]] = {}
 
     def made(self, uid: int, owner: int) -> Grant:
         """The maker's own grant, for what is created or submitted with this uid."""
@@ -111,13 +116,24 @@ class Grants:
         To be called in the order of the link, and not for a sender that is fenced.
         """
         me = self._me
+        inherited = self._table.inherited
         grants = []
         for reference in references:
             uid = reference.uid
             owner = self.owner_now(reference.owner)
-            if owner == me:
+            left = inherited.get(uid) if inherited else None
+            is_counted_here = owner == me
+            if left is not None and sender != me:
+                # Who does not know that it is here has said it to who had it, or keeps
+                # it for me; and I may not know it yet when others do.
+                is_counted_here = self._knows(sender, left)
+            if is_counted_here:
                 self._table.grant(uid, me, sender)
-            elif sender != me and owner not in self._lost:
+            if (
+                sender != me
+                and (owner != me or left is not None)
+                and owner not in self._lost
+            ):
                 held = self._held.setdefault(sender, {})
                 held[owner, uid] = held.get((owner, uid), 0) + 1
             grants.append(Grant(uid, reference.owner, sender, self, reference.kind))
@@ -165,7 +181,7 @@ class Grants:
                 made.setdefault(owner, []).append(uid)
             else:
                 granted.setdefault(owner, []).append((uid, granter))
-                if owner != self._me:
+                if owner != self._me or self.heirs:
                     self._forget(uid, owner, granter)
         if self._fallen and not self._awake:
             self._awake = True
@@ -183,20 +199,33 @@ class Grants:
         return self.heirs.get(owner, owner) if self.heirs else owner
 
     def moved(self, owner: int, heir: int) -> None:
-        """What one owner had is another's from now on; told before it is lost.
-
-        The heir counts for itself what it holds of that.
-        """
+        """What one owner had is another's from now on; told before it is lost."""
         for left, other in self.heirs.items():
             if other == owner:
                 self.heirs[left] = heir
         self.heirs[owner] = heir
         for held in self._held.values():
             for key in [key for key in held if key[0] == owner]:
-                count = held.pop(key)
-                if heir != self._me:
-                    moved = heir, key[1]
-                    held[moved] = held.get(moved, 0) + count
+                moved = heir, key[1]
+                held[moved] = held.get(moved, 0) + held.pop(key)
+
+    def loss_seen(self, sender: int, lost: int) -> None:
+        """``sender`` has heard that one is lost, or whose all is that it had."""
+        if lost not in self._lost:
+            self._seen.setdefault(lost, set()).add(sender)
+        elif lost in self._unaware:
+            self._no_more(lost, sender)
+
+    def _knows(self, sender: int, left: int) -> bool:
+        """It knew that what one had is here when it sent what comes now."""
+        if left in self._lost:
+            return sender not in self._unaware.get(left, ())
+        return sender in self._seen.get(left, ())
+
+    def _no_more(self, left: int, runtime: int) -> None:
+        self._unaware[left].discard(runtime)
+        if not self._unaware[left]:
+            del self._unaware[left]
 
     def lost(self, incarnation: int, live: Iterable[int]) -> list[tuple[int, Message]]:
         """What to send, and to whom, when the monitor says that a runtime is lost.
@@ -211,21 +240,30 @@ class Grants:
         if incarnation in self._lost:
             return []
         self._lost.add(incarnation)
+        for left in list(self._unaware):
+            self._no_more(left, incarnation)
+        unaware = set(live) - self._seen.pop(incarnation, set())
+        if unaware and self.heirs.get(incarnation) == self._me:
+            self._unaware[incarnation] = unaware
         for granter, held in list(self._held.items()):
             for key in [key for key in held if key[0] == incarnation]:
                 del held[key]
             if not held:
                 del self._held[granter]
-        messages: list[tuple[int, Message]] = [
-            (owner, Holding(uid, incarnation, count))
-            for (owner, uid), count in self._held.get(incarnation, {}).items()
-        ]
+        messages: list[tuple[int, Message]] = []
+        for (owner, uid), count in self._held.get(incarnation, {}).items():
+            if owner == self._me:  # inherited
+                self._table.holding(owner, uid, incarnation, count)
+            else:
+                messages.append((owner, Holding(uid, incarnation, count)))
         messages += [(to, LossSeen(incarnation)) for to in live]
         return messages
 
     def _forget(self, uid: int, owner: int, granter: int) -> None:
-        held = self._held[granter]
-        count = held[owner, uid] - 1
+        held = self._held.get(granter, {})
+        count = held.get((owner, uid), 0) - 1
+        if count < 0:
+            return  # it has always been here, and is counted
         if count:
             held[owner, uid] = count
         else:

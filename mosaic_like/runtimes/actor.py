@@ -394,7 +394,9 @@ class ActorRuntime(Owning):
         ]
         if is_owner(member.uid):
             sends = self.grants.lost(member.incarnation, live)
-            tell = self._by_the_monitor(sends)
+            # The heir of one that has left must hear it before what comes after it.
+            heirless = member.incarnation not in self.leavers.left
+            tell = self._by_the_monitor(sends) if heirless else set()
             self._send_to_owners([s for s in sends if s[0] not in tell])
             self.worker.lost(member.incarnation)
             if member.uid.startswith("head"):

@@ -130,7 +130,9 @@ class Departing:
         uids += [uid for uid in (*worker.tesserae, *worker.kept) if uid in holders]
         for first in range(0, len(uids), _COUNTS):
             some = uids[first : first + _COUNTS]
-            outbox.send(wire.HeldBy([(uid, holders.counted(uid)) for uid in some]))
+            counts = [(uid, holders.counted(uid)) for uid in some]
+            granters = {granter for _, held in counts for _, granter, _ in held}
+            outbox.send(wire.HeldBy(counts, holders.silent(granters)))
         outbox.send(wire.HeldBy([]))  # that was all
         limit_s = HAND_ON_S + sum(task.size for task in tasks) / SLOWEST_BYTES_PER_S
         try:

@@ -129,11 +129,13 @@ class Handling:
 
     def on_loss_seen(self, message: wire.LossSeen, buffers: Any, sender: int) -> None:
         self._check_loss(message.incarnation)
+        self._runtime.grants.loss_seen(sender, message.incarnation)
         self._runtime.worker.holders.loss_seen(sender, message.incarnation)
 
     def on_seen_by(self, message: wire.SeenBy, buffers: Any, sender: int) -> None:
         self._check_loss(message.incarnation)
         for runtime in message.runtimes:
+            self._runtime.grants.loss_seen(runtime, message.incarnation)
             self._runtime.worker.holders.loss_seen(runtime, message.incarnation)
 
     def _check_loss(self, incarnation: int) -> None:

@@ -71,7 +71,7 @@ class Inheriting:
     def _on_held_by(self, message: wire.HeldBy, buffers: Any, sender: int) -> None:
         self._check(sender)
         for uid, counts in message.counts:
-            self._runtime.worker.holders.inherit(uid, counts)
+            self._runtime.worker.holders.inherit(uid, counts, sender, message.lost)
         if not message.counts:
             self._told_all.add(sender)
             self._answer(sender)

@@ -128,8 +128,12 @@ class Leavers:
             return
         runtime.caller.asking.moved(owner, heir)
         runtime.grants.moved(owner, message.heir)
+        here = runtime.incarnation
         for one in kept:
-            heir.send(one)
+            if message.heir == here:  # before the loss, as it comes from the others
+                runtime.handlers[type(one)](one, (), here)
+            else:
+                heir.send(one)
         if peer is not None:
             heir.releases.extend(peer.releases)
             peer.releases = []

@@ -1,9 +1,10 @@
 """A small cluster for the model of counting: real tables and grants, no runtimes.
 
 A ``World`` is a value: for each runtime the number of a snapshot of its real objects,
-the messages on each ordered link, and how far each has heard of the losses. What an
-event does to a runtime depends on its snapshot alone, so the real code runs once for
-each pair of the two, and exploring is looking up.
+the messages on each ordered link, and how far each has heard what the monitor says:
+who is lost, who is about to leave, and who has left to whom. What an event does to a
+runtime depends on its snapshot alone, so the real code runs once for each pair of the
+two, and exploring is looking up.
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
 
 Event: TypeAlias = tuple[Any, ...]
 Wire: TypeAlias = tuple[Any, ...]  # a message as a value
+# What the monitor says: a kind below, of whom, and their heir, who may be nobody.
+News: TypeAlias = tuple[str, int, int]
+
+LEAVING, LOST, LEFT = "leaving", "lost", "left"
+NOBODY = -1
+MONITOR = -2
 
 
 class Violation(AssertionError):
@@ -61,6 +68,26 @@ class Node:
         self.grants = grants(me, self.table, _never_woken)
         self.held: list[Grant] = []
         self.made: set[int] = set()
+        # Of ``core.leaving``: what is kept for heirs, by who leaves; whom it waits for
+        # that leaves itself, and to whom it has handed on; what an heir was given.
+        self.kept: dict[int, list[Wire]] = {}
+        self.early: set[int] = set()
+        self.waited: set[int] | None = None
+        self.wanted = NOBODY
+        self.heir: int | None = None
+        self.given: dict[int, list[int]] = {}
+
+    def departure(self) -> tuple[Any, ...]:
+        """What decides besides counts and grants, as a value."""
+        return canonical(
+            (
+                {who: tuple(kept) for who, kept in self.kept.items()},
+                self.early,
+                self.waited is not None and (0, *sorted(self.waited)),
+                (self.wanted, self.heir is not None, self.heir or 0),
+                {who: tuple(uids) for who, uids in self.given.items()},
+            )
+        )
 
     def step(self, event: Event) -> list[tuple[int, Wire]]:
         """What it sends, and to whom, because of an event."""
@@ -73,19 +100,98 @@ class Node:
                     self.receive(owner, out.pop()[1])
             case ("send", to, references):
                 real = [Reference(TASK, uid, owner) for uid, owner in references]
-                out += self._wires(self.grants.sending(real, to))
+                out += self._told(self.grants.sending(real, to))
                 out.append((to, ("payload", references)))
             case ("drop", uid, granter):
                 names = [(grant.uid, grant.granter) for grant in self.held]
                 del self.held[names.index((uid, granter))]
+            case ("receive", sender, ("HeldBy", counts, lost)):
+                for uid, some in counts:
+                    self.table.inherit(uid, some, sender, lost)
+                    self.made.add(uid)
+                    self.given.setdefault(sender, []).append(uid)
+                out.append((sender, ("Inherited",)))
+            case ("receive", sender, ("LeavingSeen",)):
+                if self.waited is None:
+                    self.early.add(sender)
+                else:
+                    self.waited.discard(sender)
+                    out += self._hand_on()
+            case ("receive", _, ("Inherited",)):
+                out.append((MONITOR, ("exited", self.heir)))
             case ("receive", sender, wire):
                 self.receive(sender, wire)
-            case ("lost", incarnation, live):
-                self.table.lost(incarnation, live)
-                out += self._wires(self.grants.lost(incarnation, live))
+            case ("hear", kind, who, heir, live):
+                out += self.hear(kind, who, heir, live)
             case _:
                 raise AssertionError(event)
-        return out + self._wires(self.grants.drain())
+        out += self._told(self.grants.drain())
+        return out
+
+    def hear(
+        self, kind: str, who: int, heir: int, live: tuple[int, ...]
+    ) -> list[tuple[int, Wire]]:
+        """The monitor says it; see ``runtimes.leavers`` and ``runtimes.departing``."""
+        out: list[tuple[int, Wire]] = []
+        if kind == LEAVING:
+            if who == self.me:
+                self.waited = set(live) - self.early
+                self.wanted = heir if heir in live else NOBODY
+                out += self._hand_on()
+            else:
+                self.kept[who] = []
+                out.append((who, ("LeavingSeen",)))
+            return out
+        kept = self.kept.pop(who, [])
+        if kind == LEFT and (heir == self.me or heir in live):
+            self.grants.moved(who, heir)
+            for wire in kept:
+                if heir == self.me:
+                    self.receive(self.me, wire)
+                else:
+                    out.append((heir, wire))
+        given = self.given.pop(who, [])
+        for uid in given if kind == LOST else ():  # nobody will ask for it here
+            self.table.forget(uid)
+            self.made.discard(uid)
+        out += self._told(self.grants.lost(who, live))
+        self.table.lost(who, live)
+        if self.waited is not None:
+            self.waited.discard(who)
+            if who == self.wanted:
+                self.wanted = NOBODY
+            if self.heir == who:  # it will not say that it has it all
+                self.heir = NOBODY
+                out.append((MONITOR, ("exited", NOBODY)))
+            else:
+                out += self._hand_on()
+        return out
+
+    def _hand_on(self) -> list[tuple[int, Wire]]:
+        """Give what is here to the heir, once all have said that they keep the rest."""
+        if self.waited or self.heir is not None:
+            return []
+        heir = self.heir = self.wanted
+        if heir == NOBODY:
+            return [(MONITOR, ("exited", NOBODY))]
+        counts = tuple(
+            (uid, tuple(self.table.counted(uid)))
+            for uid in sorted(self.made)
+            if uid in self.table
+        )
+        granters = {granter for _, some in counts for _, granter, _ in some}
+        lost = tuple(sorted(self.table.silent(granters)))
+        return [(heir, ("HeldBy", counts, lost))]
+
+    def _told(self, messages: list[tuple[int, Message]]) -> list[tuple[int, Wire]]:
+        """What is sent of these now; the rest waits for an heir."""
+        out = []
+        for to, wire in self._wires(messages):
+            if to in self.kept:
+                self.kept[to].append(wire)
+            else:
+                out.append((to, wire))
+        return out
 
     def receive(self, sender: int, wire: Wire) -> None:
         match wire:
@@ -104,6 +210,7 @@ class Node:
             case ("Holding", uid, granter, count):
                 self.table.holding(sender, uid, granter, count)
             case ("LossSeen", incarnation):
+                self.grants.loss_seen(sender, incarnation)
                 self.table.loss_seen(sender, incarnation)
             case _:
                 raise AssertionError(wire)
@@ -158,6 +265,9 @@ class Snapshot(NamedTuple):
     made: frozenset[int]
     counts: dict[int, dict[tuple[int, int], int]]
     left: int  # records of any kind
+    is_leaving: bool
+    has_handed_on: bool  # what it still held is settled with its end
+    keeps: bool  # something for an heir
     announced: bool  # some loss is not settled, or some grant is still accounted for
 
 
@@ -166,9 +276,14 @@ class World(NamedTuple):
 
     nodes: tuple[int, ...]  # numbers of snapshots
     links: tuple[tuple[int, ...], ...]  # from a to b at a * n + b; numbers of wires
-    lost: tuple[int, ...]  # in the order of the monitor
-    heard: tuple[int, ...]  # how many losses each has heard of
+    news: tuple[News, ...]  # in the order of the monitor
+    heard: tuple[int, ...]  # how many of them each has heard
     sends: int  # how many payloads may still be sent
+
+    @property
+    def lost(self) -> tuple[int, ...]:
+        """Who is not there any more, however it has ended."""
+        return _ended(self.news)
 
 
 class Cluster:
@@ -180,6 +295,8 @@ class Cluster:
         sends: how many payloads are sent at most.
         crashes: how many runtimes are lost at most.
         mortal: which of them; none given: all.
+        leaver: who may be told to leave; None: nobody.
+        heir: to whom it hands on.
         stay: a lost runtime goes on, as one does that was only cut off.
         table: the class for the owner's side.
         grants: the class for the holder's side.
@@ -193,6 +310,8 @@ class Cluster:
         sends: int,
         crashes: int,
         mortal: frozenset[int] | None = None,
+        leaver: int | None = None,
+        heir: int = NOBODY,
         stay: bool = False,
         table: type[HolderTable] = HolderTable,
         grants: type[Grants] = Grants,
@@ -200,6 +319,7 @@ class Cluster:
         self.size = size
         self.crashes = crashes
         self.mortal = frozenset(range(size)) if mortal is None else mortal
+        self.leaver, self.heir = leaver, heir
         self.stay = stay
         self.owner = {}
         self._snapshots: list[Snapshot] = []
@@ -236,7 +356,10 @@ class Cluster:
     def _number(self, node: Node) -> int:
         held = tuple(sorted((grant.uid, grant.granter) for grant in node.held))
         made = frozenset(node.made)
-        state = (canonical(node.table), canonical(node.grants), held, made, node.me)
+        state = (
+            *(canonical(node.table), canonical(node.grants), held, made, node.me),
+            node.departure(),
+        )
         number = self._numbers.get(state)
         if number is None:
             number = self._numbers[state] = len(self._snapshots)
@@ -248,6 +371,9 @@ class Cluster:
                     made,
                     {uid: table.counts(uid) for uid in self.owner if uid in table},
                     len(table),
+                    node.waited is not None,
+                    node.heir is not None,
+                    any(node.kept.values()),
                     bool(table._losses._open or (grants._held and not held)),
                 )
             )
@@ -290,8 +416,10 @@ class Cluster:
             held = self._snapshots[world.nodes[me]].held
             for uid, granter in dict.fromkeys(held):
                 yield (me, ("drop", uid, granter))
-            gone = world.lost[: world.heard[me]]
-            if world.sends and held:
+            heard = world.news[: world.heard[me]]
+            gone = _ended(heard)
+            has_handed_on = self._snapshots[world.nodes[me]].has_handed_on
+            if world.sends and held and not has_handed_on:
                 uids = sorted({uid for uid, _ in held})
                 for to in range(size):
                     if to != me and to not in gone:
@@ -303,13 +431,17 @@ class Cluster:
                 if link:
                     yield (me, ("receive", sender, link[0]))
             if me not in world.lost:
-                if len(gone) < len(world.lost):
-                    lost = world.lost[len(gone)]
-                    out = (*gone, lost, me)
+                if len(heard) < len(world.news):
+                    news = world.news[len(heard)]
+                    out = (*_ended((*heard, news)), me)
                     live = tuple(a for a in range(size) if a not in out)
-                    yield (me, ("lost", lost, live))
-                if len(world.lost) < self.crashes and me in self.mortal:
+                    yield (me, ("hear", *news, live))
+                crashed = sum(kind == LOST for kind, _, _ in world.news)
+                if crashed < self.crashes and me in self.mortal:
                     yield (me, ("crash",))
+                told = any(kind == LEAVING for kind, _, _ in world.news)
+                if me == self.leaver and not told:
+                    yield (me, ("leave",))
 
     def move(self, world: World, move: Event) -> World:
         """The world after one move.
@@ -320,11 +452,14 @@ class Cluster:
         me, event = move
         size = self.size
         links = list(world.links)
+        if event[0] == "leave":
+            return world._replace(news=(*world.news, (LEAVING, me, self.heir)))
         if event[0] == "crash":
             if not self.stay:
                 for sender in range(size):
                     links[sender * size + me] = ()
-            return world._replace(links=tuple(links), lost=(*world.lost, me))
+            news = (*world.news, (LOST, me, NOBODY))
+            return world._replace(links=tuple(links), news=news)
         number, out, freed = self._step(world.nodes[me], event)
         heard, sends = world.heard, world.sends
         if event[0] == "receive":
@@ -332,16 +467,25 @@ class Cluster:
             links[at] = links[at][1:]
         elif event[0] == "send":
             sends -= 1
-        elif event[0] == "lost":
+        elif event[0] == "hear":
             heard = (*heard[:me], heard[me] + 1, *heard[me + 1 :])
-            links[event[1] * size + me] = ()  # the fence
+            if event[1] != LEAVING:
+                links[event[2] * size + me] = ()  # the fence
+        news = world.news
+        for to, number_out in out:
+            if to == MONITOR:
+                news = (*news, (LEFT, me, self._wires[number_out][1]))
+                for sender in range(size):
+                    links[sender * size + me] = ()
         for to, wire in out:
-            deaf = me in world.lost[: world.heard[to]]
+            if to == MONITOR:
+                continue
+            deaf = me in _ended(world.news[: world.heard[to]])
             gone = to in world.lost if not self.stay else False
             if not deaf and not gone:
                 links[me * size + to] += (wire,)
         nodes = (*world.nodes[:me], number, *world.nodes[me + 1 :])
-        after = World(nodes, tuple(links), world.lost, heard, sends)
+        after = World(nodes, tuple(links), news, heard, sends)
         if freed and me not in world.lost:
             for uid in freed:
                 self._check_unused(after, uid)
@@ -363,6 +507,13 @@ class Cluster:
                             f"{ids.task_name(uid)} is freed while it travels to {me}"
                         )
 
+    def _owner_now(self, world: World, uid: int) -> int:
+        owner = self.owner[uid]
+        for kind, who, heir in world.news:
+            if kind == LEFT and who == owner and heir != NOBODY:
+                owner = heir
+        return owner
+
     def check_rest(self, world: World) -> bool:
         """Whether nothing is on its way; if so, that all counts are exact.
 
@@ -372,7 +523,7 @@ class Cluster:
         size = self.size
         live = [me for me in range(size) if me not in world.lost]
         for me in live:
-            if world.heard[me] < len(world.lost):
+            if world.heard[me] < len(world.news):
                 return False
             if any(world.links[sender * size + me] for sender in live):
                 return False
@@ -384,10 +535,16 @@ class Cluster:
                 held[uid][me, granter] += 1
         for me in live:
             snapshot = self._snapshots[world.nodes[me]]
+            if snapshot.is_leaving:
+                raise Violation(f"{me} waits for nothing, and does not leave")
+            if snapshot.keeps:
+                raise Violation(f"{me} keeps what no heir will get")
             right = {
                 uid: dict(held[uid])
                 for uid in self.owner
-                if self.owner[uid] == me and held[uid] and uid in snapshot.made
+                if self._owner_now(world, uid) == me
+                and held[uid]
+                and uid in snapshot.made
             }
             if snapshot.counts != right:
                 raise Violation(f"{me} counts {snapshot.counts}, held is {right}")
@@ -396,6 +553,10 @@ class Cluster:
             if snapshot.announced:
                 raise Violation(f"{me} has something left of a loss or a grant")
         return True
+
+
+def _ended(news: tuple[News, ...]) -> tuple[int, ...]:
+    return tuple(who for kind, who, _ in news if kind != LEAVING)
 
 
 def _choices(uids: list[int]) -> Iterator[tuple[int, ...]]:

@@ -7,7 +7,7 @@ counts are exactly what is held, so that nothing is left of what is held by nobo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from counting_world import Cluster, Event, Violation, World, explore, follow
@@ -58,6 +58,61 @@ def test_a_lost_runtime_that_goes_on_does_no_harm() -> None:
 
 def test_two_of_three_may_be_lost() -> None:
     assert explore(Cluster(3, [FOREIGN], sends=2, crashes=2)).states > 25_000
+
+
+def test_an_owner_that_leaves_hands_on_what_is_counted() -> None:
+    result = explore(Cluster(3, [FOREIGN], sends=2, crashes=0, leaver=0, heir=2))
+    assert result.states > 36_000
+    assert result.rests > 600
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("made", "states"), [(FOREIGN, 320_000), (OWN, 150_000)], ids=["foreign", "own"]
+)
+def test_an_owner_leaves_and_one_is_lost_at_every_cut(
+    made: tuple[int, int], states: int
+) -> None:
+    result = explore(Cluster(3, [made], sends=2, crashes=1, leaver=0, heir=2))
+    assert result.states > states
+
+
+class _CountsAllThatComes(Grants):
+    """An heir that takes it that everybody knows of it at once."""
+
+    def _knows(self, sender: int, left: int) -> bool:
+        return True
+
+
+class _CountsNothingThatComes(Grants):
+    def _knows(self, sender: int, left: int) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("grants", [_CountsAllThatComes, _CountsNothingThatComes])
+def test_the_model_finds_an_heir_that_is_wrong(grants: type[Grants]) -> None:
+    cluster = Cluster(3, [FOREIGN], sends=1, crashes=0, leaver=0, heir=2, grants=grants)
+    with pytest.raises(Violation):
+        explore(cluster)
+
+
+class _BelievesNobody(HolderTable):
+    """An heir that does not wait for what the others have kept."""
+
+    def inherit(self, uid: int, counts: Any, left: int, lost: Any = ()) -> None:
+        super().inherit(uid, counts, left, lost)
+        holders = self.shared.get(uid)
+        if holders is not None:
+            holders.add(-1, left, -1)
+            self._tidy(uid, holders)
+
+
+def test_the_model_finds_an_heir_that_does_not_wait() -> None:
+    cluster = Cluster(
+        *(3, [FOREIGN]), sends=2, crashes=1, leaver=0, heir=2, table=_BelievesNobody
+    )
+    with pytest.raises(Violation):
+        explore(cluster)
 
 
 # -- the model finds what is wrong -----------------------------------------------------
@@ -195,8 +250,9 @@ def _run_down(cluster: Cluster, world: World, kinds: set[str]) -> World:
     ),
     crashes=st.integers(0, 3),
     stay=st.booleans(),
+    leaves=st.booleans(),
     choices=st.lists(
-        st.tuples(st.integers(0, 11), st.integers(0, 999)), min_size=10, max_size=120
+        st.tuples(st.integers(0, 12), st.integers(0, 999)), min_size=10, max_size=120
     ),
 )
 def test_long_runs_end_with_exact_counts_and_then_with_none(
@@ -204,11 +260,19 @@ def test_long_runs_end_with_exact_counts_and_then_with_none(
     objects: list[tuple[int, int]],
     crashes: int,
     stay: bool,
+    leaves: bool,
     choices: list[tuple[int, int]],
 ) -> None:
-    cluster = Cluster(size, objects, sends=60, crashes=crashes, stay=stay)
+    cluster = Cluster(
+        *(size, objects),
+        sends=60,
+        crashes=crashes,
+        stay=stay,
+        leaver=0 if leaves and not stay else None,
+        heir=1,
+    )
     world = cluster.start
-    often = ["send"] * 4 + ["receive"] * 4 + ["drop"] * 2 + ["lost", "crash"]
+    often = ["send"] * 4 + ["receive"] * 4 + ["drop"] * 2 + ["hear", "crash", "leave"]
     for kind, choice in choices:
         moves: list[Event] = [
             move for move in cluster.moves(world) if move[1][0] == often[kind]
@@ -216,7 +280,7 @@ def test_long_runs_end_with_exact_counts_and_then_with_none(
         if moves:
             world = cluster.move(world, moves[choice % len(moves)])
             cluster.check_rest(world)
-    world = _run_down(cluster, world, {"receive", "lost"})
+    world = _run_down(cluster, world, {"receive", "hear"})
     assert cluster.check_rest(world)
-    world = _run_down(cluster, world, {"receive", "lost", "drop"})
+    world = _run_down(cluster, world, {"receive", "hear", "drop"})
     assert cluster.check_rest(world)

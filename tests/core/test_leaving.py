@@ -117,7 +117,8 @@ def test_nothing_is_freed_too_early_or_kept_for_ever_over_a_move(
         say(old, one)
     freed_before = bool(here.gone)
     if not freed_before:
-        new.inherit(X, old.counted(X))
+        new.inherit(X, old.counted(X), LEAVER)
+        new.lost(LEAVER, (A, B, C))
     # Each of its own in order, those of others in between as it comes.
     order = data.draw(st.permutations([one[0] for one in late]), label="order")
     lines = {who: [one for one in late if one[0] == who] for who in (A, B, C)}
@@ -129,5 +130,8 @@ def test_nothing_is_freed_too_early_or_kept_for_ever_over_a_move(
         if there.gone or freed_before:
             break
         say(new, lines[who].pop(0))
+    assert not there.gone, "not all have said what they kept"
+    for who in (A, B, C):
+        new.loss_seen(who, LEAVER)
     in_use = any(held.values())
     assert bool(here.gone or there.gone) == (not in_use)

@@ -27,7 +27,8 @@ def test_the_name_of_a_tessera_is_clean_and_short_when_it_is_made() -> None:
         create=lambda message, buffers, sender: made.append(message),
     )
     worker = SimpleNamespace(lifecycle=lifecycle)
-    runtime = cast("ActorRuntime", SimpleNamespace(worker=worker))
+    linking = SimpleNamespace(came=lambda uid: None)
+    runtime = cast("ActorRuntime", SimpleNamespace(worker=worker, linking=linking))
     options = wire.Options(EVIL * 100)
     Handling(runtime).on_create(wire.Create(1, 2, b"c", b"d", options), (), 3)
     assert made[0].options.name.isprintable()

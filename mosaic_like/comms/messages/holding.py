@@ -45,6 +45,7 @@ class HeldBy(Message, tag=38):
     """Who holds what you inherit, as of when nobody told me any more: all of it."""
 
     counts: list[tuple[int, list[tuple[int, int, int]]]]  # uid: holder, granter, count
+    lost: list[int] = []  # granters among these that I know to be lost
 
 
 class Inherited(Message, tag=39):
