@@ -36,7 +36,7 @@ PORTED: Final[Mapping[str, str]] = MappingProxyType(
 
 DYNAMIC: Final = "dynamic"  # the mode of a cluster whose nodes come by themselves
 _ENVIRONMENT_PREFIX = "MOSAIC_"
-_ONE_HOST = "leave it out: all processes are on this machine"
+_ONE_HOST = "leave it out: mrun finds the hosts of a job, or takes --hosts"
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 _BYTES = "bytes"  # the unit of options that may be written as "2 GiB"

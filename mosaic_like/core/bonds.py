@@ -105,7 +105,7 @@ class Bonds:
         """
         uid, other = message.uid, message.other
         fate, label, why = self._known(uid)
-        if fate is Fate.COMING and message.answer:
+        if fate is Fate.COMING:
             if len(self._early) >= _MOST_EARLY:
                 raise ProtocolError(f"{_MOST_EARLY} are bound that have not come")
             self._early.setdefault(uid, []).append((sender, message))

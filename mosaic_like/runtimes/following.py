@@ -318,6 +318,11 @@ class Following:
         # A condition is asked where the method runs, and that is gone.
         return named and policy.condition is None and policy.concerns(error)
 
+    def forget_ended(self, followed: Followed) -> None:
+        """Another life is up; that a call ran before counts until it has ended."""
+        calls = self._runtime.caller.calls
+        followed.ran = {uid: e for uid, e in followed.ran.items() if uid in calls}
+
     def end(self, followed: Followed, error: bytes, owner: int) -> None:
         """There is no further life: what waits ends.
 

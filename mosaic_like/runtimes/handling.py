@@ -123,22 +123,22 @@ class Handling:
         runtime.worker.holders.retain(sender, message.uid, message.holder)
 
     def on_holding(self, message: wire.Holding, buffers: Any, sender: int) -> None:
-        self._check_loss(message.granter)
+        self.check_loss(message.granter)
         holders = self._runtime.worker.holders
         holders.holding(sender, message.uid, message.granter, message.count)
 
     def on_loss_seen(self, message: wire.LossSeen, buffers: Any, sender: int) -> None:
-        self._check_loss(message.incarnation)
+        self.check_loss(message.incarnation)
         self._runtime.grants.loss_seen(sender, message.incarnation)
         self._runtime.worker.holders.loss_seen(sender, message.incarnation)
 
     def on_seen_by(self, message: wire.SeenBy, buffers: Any, sender: int) -> None:
-        self._check_loss(message.incarnation)
+        self.check_loss(message.incarnation)
         for runtime in message.runtimes:
             self._runtime.grants.loss_seen(runtime, message.incarnation)
             self._runtime.worker.holders.loss_seen(runtime, message.incarnation)
 
-    def _check_loss(self, incarnation: int) -> None:
+    def check_loss(self, incarnation: int) -> None:
         """Others may hear of it earlier, even of one that is not announced here yet."""
         member = self._runtime.members.get(incarnation)
         if member is None and incarnation in self._runtime.causes:

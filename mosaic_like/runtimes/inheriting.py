@@ -70,6 +70,8 @@ class Inheriting:
 
     def _on_held_by(self, message: wire.HeldBy, buffers: Any, sender: int) -> None:
         self._check(sender)
+        for lost in message.lost:
+            self._runtime.handling.check_loss(lost)
         for uid, counts in message.counts:
             self._runtime.worker.holders.inherit(uid, counts, sender, message.lost)
         if not message.counts:

@@ -252,7 +252,7 @@ class Restarts:
                 case Step.PLACE:
                     self._aim(followed)
                 case Step.UP:
-                    followed.ran.clear()
+                    self._following.forget_ended(followed)
                     change = TesseraChange.UP
                     if followed.follower.life:
                         change = TesseraChange.RESTARTED

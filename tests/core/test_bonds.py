@@ -113,6 +113,16 @@ def test_what_is_to_come_is_bound_when_it_comes() -> None:
     assert half.came(B) == []
 
 
+def test_what_is_to_come_hears_when_it_comes_that_the_other_has_its_half() -> None:
+    table = {A: COMING}
+    half = Bonds(P, table.__getitem__, lambda incarnation: "")
+    assert half.bind(ANSWER, Q) == NOTHING
+    table[A] = Known(Fate.HERE, "A#1")
+    assert half.came(A) == [(Q, ANSWER)]
+    assert half.bind(ANSWER, Q) == NOTHING
+    assert half.lost(Q, "gone").ends == [(A, because("B#1", "gone"))]
+
+
 def test_of_what_its_maker_can_send_no_more_nothing_is_kept() -> None:
     uid = (13 << NUMBER_BITS) | 1
     table = {uid: COMING}

@@ -214,8 +214,11 @@ def main() -> int:
     reports = run_all(cells, seeds, args.slack, args.jobs)
     print(table(reports))
     wrong = [r for r in reports if r.wrong]
+    skipped = sum(bool(r.skipped) for r in reports)
+    run_count = len(reports) - skipped
+    right = run_count - len(wrong)
     load = os.getloadavg()[0]
-    print(f"{len(reports) - len(wrong)} of {len(reports)} right; load {load:.1f}")
+    print(f"{right} of {run_count} right, {skipped} skipped; load {load:.1f}")
     return 1 if wrong else 0
 
 

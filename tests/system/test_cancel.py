@@ -14,6 +14,7 @@ from pathlib import Path  # noqa: TC003 - the workers have it too
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from large_values import until
 from specimens import Slow, catch_all
 
 import mosaic_like as mosaic
@@ -387,16 +388,24 @@ def test_plain_calls_wait_for_a_coroutine_that_a_plain_method_gave(
 def test_a_coroutine_or_inline_method_that_holds_the_loop_is_named_once(
     cluster: RunIn, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    names = (r"Holder#\d+\.hold ", r"Holder#\d+\.ahold ")
+    text = ""
+
+    def named() -> list[int]:
+        nonlocal text
+        text += capfd.readouterr().err
+        where = r"\(.*test_cancel\.py:\d+\) has held the loop"
+        return [len(re.findall(name + where, text)) for name in names]
+
     async def main(runtime: Any) -> None:
         inline = mosaic.remote(Holder, inline=True)()
         coroutine = mosaic.remote(Holder)()
         await mosaic.gather(inline.hold(1.9), coroutine.ahold(1.9))
+        # It is no output of the calls, and may come after their ends.
+        await until(lambda: all(named()))
 
     cluster(main)
-    text = capfd.readouterr().err
-    for name in (r"Holder#\d+\.hold ", r"Holder#\d+\.ahold "):
-        found = re.findall(name + r"\(.*test_cancel\.py:\d+\) has held the loop", text)
-        assert len(found) == 1, text
+    assert named() == [1, 1], text
 
 
 class Holder:

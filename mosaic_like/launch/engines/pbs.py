@@ -1,7 +1,7 @@
 """PBS and Torque: a job has its hosts in ``$PBS_NODEFILE``.
 
-They are not to be had on the machines on which this was made: it is tested as text
-alone. Processes are started by ssh.
+They are not to be had on the machines on which this was made: it is tested as text, and
+with a stand-in for ssh, which starts the processes.
 """
 
 from __future__ import annotations
