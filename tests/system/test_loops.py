@@ -19,6 +19,7 @@ def test_a_loop_has_a_worker_for_each_item(cluster: RunIn) -> None:
         await pool
         taken: set[str] = set()
         most = 0
+        both = asyncio.Event()
 
         @runtime.async_for(range(12), "abcdefghijkl")
         async def loop(worker: Any, number: int, letter: str) -> tuple[int, str, int]:
@@ -26,6 +27,11 @@ def test_a_loop_has_a_worker_for_each_item(cluster: RunIn) -> None:
             assert worker.uid not in taken
             taken.add(worker.uid)
             most = max(most, len(taken))
+            if most == runtime.num_workers:
+                both.set()
+            if number < 2:  # or the first may have ended before the second begins
+                async with asyncio.timeout(30):
+                    await both.wait()
             pid = await pool.pid(runtime=worker).result()
             assert pid == worker.pid
             taken.discard(worker.uid)
