@@ -17,7 +17,8 @@ from ..runtimes.directory import RunDirectory
 if TYPE_CHECKING:
     from ..runtimes.booting import Booted
 
-_LATE = f"{__name__.partition('.')[0]}.runtimes.head"
+# What a program imports last: where it is there, nothing is won by beginning early.
+HEAD = f"{__name__.partition('.')[0]}.runtimes.head"
 
 
 class Early:
@@ -31,7 +32,7 @@ class Early:
     @classmethod
     def start(cls) -> Early | None:
         """Start it; None where nothing is won, or where it cannot be started."""
-        if _LATE in sys.modules:
+        if HEAD in sys.modules:
             return None
         try:
             directory = RunDirectory.create()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import session
 from ..config import Config
+from ..environment import CLUSTER
 from ..runtimes.loops import new_own_loop, on_a_loop
 from . import local
 from .ipython import watch_cells
@@ -237,7 +238,7 @@ def _same(runtime: Any, options: dict[str, Any]) -> Any:
         and known[name].check(value) != getattr(config, name)
     ]
     # Under mrun they are for a cluster that is not to be started.
-    if differ and not os.environ.get("MOSAIC_CLUSTER"):
+    if differ and not os.environ.get(CLUSTER):
         raise RuntimeError(
             f"a runtime is there already, with other options: {'; '.join(differ)}; "
             "stop it first by mosaic.stop()"

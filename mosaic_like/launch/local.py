@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import session
 from ..config import DYNAMIC, Config
-from ..environment import FULL_TRACEBACK
+from ..environment import CLUSTER, FULL_TRACEBACK
 from ..errors import ConnectError, MosaicError, RuntimeDisconnectedError
 from ..ids import MONITOR_INCARNATION
 from ..runtimes.booting import MODULES
@@ -28,6 +28,7 @@ from ..runtimes.directory import RunDirectory
 from ..runtimes.processes import Child, ForkServer, describe_status, gone_text
 from ..runtimes.spec import Spec
 from . import alone
+from .early import HEAD
 from .listening import beside, network_of, network_to, warning
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from .keys import Key
     from .remote import Remote
 
-_HEAD = f"{__name__.partition('.')[0]}.runtimes.head"
 GONE_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 4.5  # with what is done before it stays below 5 s
 
@@ -404,7 +404,7 @@ async def start(
 
 async def _imported() -> type[Head]:
     """The class of the head: to import it takes longer than others can do without."""
-    if _HEAD not in sys.modules:
+    if HEAD not in sys.modules:
         loop = asyncio.get_running_loop()
         imported: asyncio.Future[None] = loop.create_future()
 
@@ -415,7 +415,7 @@ async def _imported() -> type[Head]:
         def work() -> None:
             # What it raises is raised again below, where somebody hears it.
             with contextlib.suppress(Exception):
-                importlib.import_module(_HEAD)
+                importlib.import_module(HEAD)
             with contextlib.suppress(RuntimeError):  # the loop has closed
                 loop.call_soon_threadsafe(done)
 
@@ -538,7 +538,7 @@ async def begin(
         os.environ[FULL_TRACEBACK] = "1"
     if alone.is_wanted():
         return await alone.begin(config)  # type: ignore[return-value]  # has all that is asked of one
-    if os.environ.get("MOSAIC_CLUSTER"):
+    if os.environ.get(CLUSTER):
         head = await join(None)
         if head.config.mode == DYNAMIC:
             return head  # the program knows for whom it waits

@@ -118,7 +118,7 @@ def test_nothing_is_started_early_where_no_cluster_will_be(
 
 
 def test_what_nobody_has_taken_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mosaic_like.launch.early._LATE", "no.such.module")
+    monkeypatch.setattr("mosaic_like.launch.early.HEAD", "no.such.module")
     early = Early.start()
     assert early is not None
     early.end()
@@ -129,7 +129,7 @@ def test_what_nobody_has_taken_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_server_that_has_ended_keeps_the_cluster_from_starting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mosaic_like.launch.early._LATE", "no.such.module")
+    monkeypatch.setattr("mosaic_like.launch.early.HEAD", "no.such.module")
     monkeypatch.setattr(sys, "executable", shutil.which("true"))  # no interpreter
     early = Early.start()
     assert early is not None
@@ -187,7 +187,7 @@ def test_off_the_main_thread_nothing_is_held_back() -> None:
 def test_where_nothing_can_be_started_early_it_is_tried_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mosaic_like.launch.early._LATE", "no.such.module")
+    monkeypatch.setattr("mosaic_like.launch.early.HEAD", "no.such.module")
     made: list[RunDirectory] = []
     create = RunDirectory.create
 
