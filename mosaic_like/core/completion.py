@@ -91,7 +91,9 @@ class Completion:
                 set_outcome(task, value)
             else:
                 task.outcome = Done(task.uid, b"")
-            self.telling.tell(task.caller, Done(task.uid, b""), None)
+            outbox = self._outboxes.get(task.caller)
+            if outbox is not None:
+                outbox.send_ends([Done(task.uid, b"")])
             self.tasks.pop(task.uid, None)
         else:
             set_outcome(task, value)

@@ -245,7 +245,8 @@ def test_a_cancel_reaches_a_method_that_waits(cluster: RunIn, tmp_path: Any) -> 
             await gate
         assert await waiting.leaf(1).result() == 1
         (tmp_path / "go").touch()
-        assert await slow.mark("x").result() == ["hold", "x"]
+        # Cancelled too: it holds no thread any more, if it had begun at all.
+        assert await slow.mark("x").result() in (["x"], ["hold", "x"])
 
     cluster(main)
 
