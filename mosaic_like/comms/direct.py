@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .gathering import Handle, Payload, Referent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 DIRECT = 1
 _DIRECT = bytes((DIRECT,))
@@ -38,10 +38,12 @@ def dump(args: tuple[Any, ...]) -> Payload:
     return Payload(data, tuple(handles))
 
 
-def load(data: bytes, value_of: Callable[[int], Any]) -> list[Any]:
-    """The arguments; ``value_of`` gives the value for the index of a reference."""
+def load(
+    data: bytes, arguments: Sequence[Any], value_of: Callable[[Any], Any]
+) -> list[Any]:
+    """The arguments; ``value_of`` gives the value of one of those that are tasks."""
     values: list[Any]
     values, places = marshal.loads(data[1:])
     for place, index in places:
-        values[place] = value_of(index)
+        values[place] = value_of(arguments[index])
     return values

@@ -68,7 +68,7 @@ class Arguments:
             return
         task.arguments = [None] * len(extra.references)
         for index, reference in enumerate(extra.references):
-            if reference.kind in _AWAITED and not task.settled:
+            if reference.kind in _AWAITED and task.state < DONE:
                 self._await(task, index, reference)
 
     def forget(self, task: Task) -> None:
@@ -91,7 +91,7 @@ class Arguments:
             local = self._tasks.get(reference.uid)
             if local is None and self._worker.cannot_come(reference.uid):
                 local = self._worker.given.never(reference.uid)
-            if local is not None and local.settled:
+            if local is not None and local.state >= DONE:
                 task.arguments[index] = local
                 if local.state != DONE and reference.kind == wire.TASK:
                     self._upstream(task, local)

@@ -133,7 +133,7 @@ class WorkerState(Completion):
                 self.cancel_early(task)
             if extra.remaining_s is not None or extra.timeout_s is not None:
                 self.stopping.watch(task)
-            if task.settled:
+            if task.state >= DONE:
                 return
         elif tessera.state is _LISTENING and not tessera.queue and not tessera.blocked:
             # What `enqueue` comes to where nothing is before the call: the hot path.

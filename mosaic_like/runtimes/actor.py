@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .. import ids
 from ..comms import messages as wire
 from ..comms.checks import check_extra
-from ..comms.messages import Submit
+from ..comms.messages import Extra, Submit
 from ..comms.serialization import Serializer
 from ..core.caller import CallerState
 from ..core.payloads import Arrived, references
@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from .peer import Peer
 
 now = time.time  # looked up for each batch
+_UNGRANTED = (None,)  # see ActorRuntime._granted
 
 
 class ActorRuntime(Owning):
@@ -214,7 +215,18 @@ class ActorRuntime(Owning):
 
     def arrived(self, message: Any, buffers: Any, sender: int) -> Any:
         extra = message.extra
-        if not (extra.references or extra.buffers or extra.size or extra.parts):
+        mentioned = extra.references
+        if len(mentioned) == 1 and not buffers and type(message) is Submit:
+            # What chains are made of, in one comparison: nothing but a task from here.
+            (only,) = mentioned
+            if (
+                only.owner == self.incarnation
+                and only.kind == wire.TASK
+                and only.uid >= 0
+                and extra == Extra(mentioned)
+            ):
+                return Arrived(message.data, (), _UNGRANTED)
+        if not (mentioned or extra.buffers or extra.size or extra.parts):
             return message.data
         check_extra(extra, len(buffers))
         grants: Any = ()
@@ -235,10 +247,6 @@ class ActorRuntime(Owning):
         references = message.extra.references
         if type(message) is wire.Submit:
             here = self.incarnation
-            if len(references) == 1:
-                (only,) = references
-                if only.kind == wire.TASK and only.owner == here:
-                    return (None,)
             others = [r for r in references if r.kind != wire.TASK or r.owner != here]
             if len(others) < len(references):
                 granted = iter(self.grants.delivered(others, sender))

@@ -206,8 +206,13 @@ class PlainCalls:
         name = task.method
         extra = task.extra
         if extra is not None:
-            if wire.CALL < extra.kind < wire.CLOSE:
-                return self._special(task, extra.kind)
+            kind = extra.kind
+            if kind == wire.CALL and extra.ordered and not extra.told and name[0] != "_":
+                arguments, keywords = self._port.load_call(task)  # tasks, most likely
+                value = getattr(task.tessera.instance, name)(*arguments, **keywords)
+                return self._value(task, value)
+            if wire.CALL < kind < wire.CLOSE:
+                return self._special(task, kind)
             if not extra.ordered:
                 self.journal.irregular(task)
         instance = task.tessera.instance

@@ -63,7 +63,7 @@ class Values:
             return self._serializer.loads_call(data)
         arguments = task.arguments
         if data[0] == direct.DIRECT:
-            return direct.load(data, lambda i: self._of_argument(arguments[i])), {}
+            return direct.load(data, arguments, self._of_argument), {}
         args, kwargs = self._serializer.loads_call(
             data, arrived.buffers, self._resolver(arrived.grants, arguments)
         )
@@ -173,6 +173,9 @@ class Values:
     def _of_argument(self, argument: Task | Call) -> Any:
         if not isinstance(argument, Task):
             return self._load(argument.result)
+        raw = argument.raw
+        if type(raw) is bytes and argument.result is None and argument.state <= DONE:
+            return self._serializer.loads(raw)  # as below, for what is most common
         payload = _payload_of(argument)
         if type(payload) is not Payload:
             data = argument.outcome.data if payload is None else payload
