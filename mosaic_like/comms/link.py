@@ -106,6 +106,7 @@ class Link:
         "_sent",
         "_stalls",
         "_told",
+        "_troubled",
         "_unacknowledged",
         "_watched",
         "_watched_at",
@@ -118,7 +119,6 @@ class Link:
         "stall_s",
         "state",
         "token",
-        "unacknowledged_bytes",
     )
 
     def __init__(self, token: bytes, stall_s: float = 5.0) -> None:
@@ -128,7 +128,6 @@ class Link:
         self.connection = 0  # ours; the peer numbers its own
         self.retry_at = 0.0  # when to open next, while CLOSED or BROKEN
         self.resent = self.duplicates = self.gaps = self.late = 0
-        self.unacknowledged_bytes = 0
 
         # Sending: batches (_acknowledged, _number] are kept, those up to _sent are on
         # the present connection.
@@ -145,6 +144,9 @@ class Link:
         self._watched_at = 0.0
         self._stalls = 0
         self._cautious = False  # the last connection ended by a stall
+        # What the next acknowledgement sets right again: something of the above, or not
+        # all is sent.
+        self._troubled = True
 
         # Receiving.
         self._heard = 0  # newest connection of the peer
@@ -164,6 +166,11 @@ class Link:
     def unacknowledged(self) -> int:
         """Batches that are kept."""
         return len(self._unacknowledged)
+
+    @property
+    def unacknowledged_bytes(self) -> int:
+        """What those take: counted when it is asked, which is seldom."""
+        return sum(map(_size, self._unacknowledged))
 
     @property
     def number(self) -> int:
@@ -193,6 +200,7 @@ class Link:
         """
         self.move("probed" if self._cautious and self._unacknowledged else "opened")
         self._cautious = False
+        self._troubled = True
         self.connection += 1
         self._sent = self._acknowledged
         self._watched_at = now
@@ -207,6 +215,7 @@ class Link:
             InvalidTransitionError: it was not open.
         """
         self.move("broken")
+        self._troubled = True
         self.retry_at = now + self._retry_s
         self._retry_s = min(2 * self._retry_s, RETRY_MAX_S)
 
@@ -214,7 +223,6 @@ class Link:
         """The peer's incarnation is declared lost: fence it."""
         self.move("lost")
         self._unacknowledged.clear()
-        self.unacknowledged_bytes = 0
         self._acknowledged = self._sent = self._number
         self._owed = 0
         # No frame is as new as this, so the hot path needs no question more.
@@ -284,7 +292,6 @@ class Link:
         self._number = number = self._number + 1
         _pack_into(head, 0, PROTOCOL, 0, self.connection, number, self._received)
         self._unacknowledged.append(packet)
-        self.unacknowledged_bytes += len(head) if len(packet) == 1 else _size(packet)
         if self._flowing:
             self._owed = 0
             self._sent = number
@@ -299,9 +306,7 @@ class Link:
         """
         head = packet[0]
         try:
-            protocol, flags, connection, number, acknowledged = _HEADER.unpack_from(
-                head
-            )
+            protocol, flags, connection, number, acknowledged = _unpack_from(head)
         except struct.error:
             raise ProtocolError(
                 f"a packet of {len(head)} bytes has no header of {HEADER_BYTES}"
@@ -377,18 +382,17 @@ class Link:
     def _forget(self, acknowledged: int) -> None:
         """The peer has everything up to here."""
         kept = self._unacknowledged
-        freed = 0
         for _ in range(acknowledged - self._acknowledged):
-            packet = kept.popleft()
-            freed += len(packet[0]) if len(packet) == 1 else _size(packet)
-        self.unacknowledged_bytes -= freed
+            kept.popleft()
         self._acknowledged = acknowledged
-        self._sent = max(self._sent, acknowledged)
-        self._retry_s = RETRY_MIN_S
-        self._stalls = 0
-        self._cautious = False
-        if self.state is LinkState.OPENING:
-            self.move("answered")
+        if self._troubled:
+            self._sent = max(self._sent, acknowledged)
+            self._retry_s = RETRY_MIN_S
+            self._stalls = 0
+            self._cautious = False
+            if self.state is LinkState.OPENING:
+                self.move("answered")
+            self._troubled = self._sent < self._number
 
     def _out_of_order(self, head: Part, flags: int, number: int, now: float) -> None:
         if number == 0:
