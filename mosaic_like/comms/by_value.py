@@ -89,6 +89,10 @@ class ValuePickler(Gatherer, cloudpickle.Pickler):  # type: ignore[misc]  # the 
             return self._defined(obj) or reduced
         if issubclass(kind, Referent):
             return self.mention(obj)
+        if self.transform is not None:
+            reduced = self.transform(obj)
+            if reduced is not None:
+                return reduced
         if kind is Bulk:
             return self.bulk(obj)
         if kind is memoryview:

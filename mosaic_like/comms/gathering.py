@@ -14,7 +14,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Self
 
     from .messages import SharedBuffers
@@ -177,6 +177,38 @@ def definition(digest: bytes) -> Any:
     raise pickle.UnpicklingError("a definition can be read only as part of a payload")
 
 
+def apart(data: Any, is_plain: bool) -> Any:
+    """Stands in a pickle for a value whose own pickle is large, and travels beside."""
+    raise pickle.UnpicklingError("a large pickle can be read only as part of a payload")
+
+
+class _Apart:
+    """Is pickled as the call of ``apart``."""
+
+    def __init__(self, is_plain: bool) -> None:
+        self._is_plain = is_plain
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return apart, (pickle.PickleBuffer(b""), self._is_plain)
+
+
+def _in_buffers(buffer: pickle.PickleBuffer) -> bool:
+    return False
+
+
+# What stands for a pickle that is large itself, which is the first of the buffers; by
+# whether it needs no more than buffers to be read.
+_STANDING = tuple(
+    pickle.dumps(_Apart(is_plain), 5, buffer_callback=_in_buffers)
+    for is_plain in (False, True)
+)
+
+
+def is_apart(data: bytes) -> bool:
+    """The value's own pickle is its first buffer."""
+    return len(data) == len(_STANDING[0]) and data in _STANDING
+
+
 class Bulk:
     """Large ``bytes`` or ``bytearray``: pickle has no hook for the exact types."""
 
@@ -225,6 +257,8 @@ class Gatherer:
 
     immutable: tuple[type, ...] = (bytes,)
     segments: Segments | None = None
+    # How a value is reduced that users want to travel otherwise; see `transforming`.
+    transform: Callable[[Any], tuple[Any, ...] | None] | None = None
 
     def __init__(self) -> None:
         self.own = True
@@ -239,6 +273,15 @@ class Gatherer:
 
     def only_bytes(self) -> bool:
         return not (self.kept or self.definitions or self.views)
+
+    def set_apart(self, data: bytes) -> bytes:
+        """What stands for a pickle that is large itself: it travels as buffers do.
+
+        So it is shared, spilled, counted and sent in chunks as they are.
+        """
+        # First, since what stands for it is read before what is in it.
+        self.views.insert(0, memoryview(data))
+        return _STANDING[not (self.kept or self.definitions)]
 
     def take(self, data: bytes) -> Payload:
         """The payload, and a clean state for the next value."""

@@ -12,7 +12,8 @@ that identity holds inside one call. Nothing here knows proxies or links.
 Arrays of 64 KiB and more arrive as read-only views of the message, or of shared memory
 if they have 256 KiB together: copy to write. A memoryview arrives as a read-only one.
 ``bytes`` and ``bytearray`` of that size go beside the bytes when they are an argument
-or result themselves; inside a container pickle has no hook for them, and copies.
+or result themselves; inside a container pickle has no hook for them, and copies. A
+pickle that is large itself, as that of a long list, travels as a buffer too.
 """
 
 from __future__ import annotations
@@ -20,16 +21,17 @@ from __future__ import annotations
 import io
 import marshal
 import pickle
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from types import FunctionType
 from typing import Any
 
 from ..errors import MosaicError, SerializationError
-from ..sizes import size_text
 from . import gathering
 from .definitions import MAIN_MODULES, Definitions, is_importable
 from .gathering import (
     LARGE_BYTES,
+    SEGMENT_BYTES,
     Bulk,
     Gatherer,
     Handle,
@@ -55,9 +57,8 @@ PLAIN = _SCALARS | {bytes}
 _BULK = frozenset({bytes, bytearray})
 _MARSHAL_VERSION = 2  # without back references, which cost a third of the time
 _MARK = gathering.__name__.encode()
-# Of one pickle: a message that is larger than 2 GiB would end its connection.
-MESSAGE_BYTES = (2 << 30) - (1 << 20)
 
+Transform = Callable[[Any], tuple[Any, ...] | None]
 Resolve = Callable[[int, tuple[Any, ...]], Any]
 Buffers = Iterable[Any]
 # What is called, and the names of its positional arguments; asked only for an error.
@@ -96,6 +97,10 @@ class _Pickler(Gatherer, pickle.Pickler):
             return NotImplemented
         if issubclass(kind, Referent):
             return self.mention(obj)
+        if self.transform is not None:
+            reduced = self.transform(obj)
+            if reduced is not None:
+                return reduced
         if kind in self.arrays:
             return self.array(obj)
         if kind is Bulk:
@@ -118,7 +123,9 @@ class _Unpickler(pickle.Unpickler):
     def __init__(
         self, data: Any, buffers: Buffers, known: Definitions, resolve: Resolve | None
     ) -> None:
+        buffers = iter(buffers)  # what is in a large pickle takes those that are left
         super().__init__(io.BytesIO(data), buffers=buffers)
+        self._buffers = buffers
         self._known = known
         self._resolve = resolve
 
@@ -128,6 +135,8 @@ class _Unpickler(pickle.Unpickler):
                 return self._known.load
             if name == "reference":
                 return _referring(self._resolve)
+            if name == "apart":
+                return _apart(self._buffers, self._known, self._resolve)
         return super().find_class(module, name)
 
 
@@ -144,6 +153,19 @@ def _referring(resolve: Resolve | None) -> Callable[..., Any]:
         return resolve(index, args)
 
     return reference
+
+
+def _apart(
+    buffers: Buffers, known: Definitions, resolve: Resolve | None
+) -> Callable[..., Any]:
+    """What loads a pickle that came as a buffer; no method, for the same reason."""
+
+    def apart(data: Any, is_plain: bool) -> Any:
+        if is_plain:
+            return pickle.loads(data, buffers=buffers)
+        return _Unpickler(data, buffers, known, resolve).load()
+
+    return apart
 
 
 class Serializer:
@@ -163,6 +185,9 @@ class Serializer:
         self._segments = segments
         self._free: list[_Pickler] = []
         self._arrays: tuple[type, ...] = ()
+        self._modules = 0  # how many were imported when those were looked for
+        # Of users' transformers, if there are any: see `transforming`.
+        self.transforming: Callable[[], Transform] | None = None
         self.blob = self._known.blob
         self.define = self._known.define
 
@@ -236,6 +261,24 @@ class Serializer:
             call, names = describe() if describe is not None else ("", ())
             raise explain(named(args, kwargs, names), call, error) from error
 
+    def dumps_class(self, cls: type) -> bytes | Payload:
+        """A class, as a construction carries it: with no more than definitions beside.
+
+        Raises:
+            SerializationError: it cannot travel, or not by itself.
+        """
+        what = f"class {cls.__qualname__}"
+        sent = self.dumps(cls, what=what)
+        if isinstance(sent, bytes) or not (sent.handles or sent.buffers):
+            return sent
+        if sent.framed().handles:
+            raise SerializationError(
+                f"{what} mentions a tessera or task, in a global name that a method "
+                "uses, in a closure or in an attribute: give it to the constructor as "
+                "an argument, and keep it in self"
+            )
+        return self.dumps_alone(cls)
+
     def dumps_alone(self, value: Any) -> bytes:
         """Everything in the bytes: no references, definitions or buffers beside them.
 
@@ -254,7 +297,11 @@ class Serializer:
             pickler.immutable = self._immutable
             pickler.segments = self._segments
         pickler.own = own
-        pickler.arrays = self._arrays or self._find_arrays()
+        if len(sys.modules) != self._modules:
+            self._find_arrays()
+        pickler.arrays = self._arrays
+        transforming = self.transforming
+        pickler.transform = None if transforming is None else transforming()
         try:
             pickler.dump(value)
         except (MosaicError, MemoryError, RecursionError):
@@ -268,8 +315,8 @@ class Serializer:
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()
         pickler.clear_memo()
-        if len(data) > MESSAGE_BYTES:
-            raise _too_large(len(data))
+        if len(data) >= SEGMENT_BYTES:
+            data = pickler.set_apart(data)
         result = data if pickler.only_bytes() else pickler.take(data)
         self._free.append(pickler)
         return result
@@ -283,15 +330,18 @@ class Serializer:
         pickler.segments = self._segments
         pickler.own = own
         pickler.arrays = self._arrays
+        if self.transforming is not None:
+            pickler.transform = self.transforming()
         pickler.dump(value)
         data = file.getvalue()
-        if len(data) > MESSAGE_BYTES:
-            raise _too_large(len(data))
+        if len(data) >= SEGMENT_BYTES:
+            data = pickler.set_apart(data)
         return data if pickler.only_bytes() else pickler.take(data)
 
-    def _find_arrays(self) -> tuple[type, ...]:
+    def _find_arrays(self) -> None:
+        # numpy itself imports its masked arrays only when they are first used.
+        self._modules = len(sys.modules)
         self._arrays = gathering.array_types()
-        return self._arrays
 
     # -- from bytes --------------------------------------------------------------------
 
@@ -326,14 +376,6 @@ class Serializer:
         if _MARK in raw:
             return _Unpickler(raw, buffers, self._known, resolve).load()
         return pickle.loads(raw, buffers=buffers)
-
-
-def _too_large(nbytes: int) -> SerializationError:
-    return SerializationError(
-        f"a value takes {size_text(nbytes)} when it is pickled, beside the arrays and "
-        f"bytes in it, and a message carries at most {size_text(MESSAGE_BYTES)}: pass "
-        "numbers as an array, which may be of any size, or pass it in parts"
-    )
 
 
 def _wrapped(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

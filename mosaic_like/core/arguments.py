@@ -117,10 +117,14 @@ class Arguments:
         if task.settled:
             return
         result = call.result
-        if call.state == DONE and type(result) is Arrived and result.size:
-            if not self._ask_for_parts(task, index, call):
-                self._fetch(task, call, lambda: self._remote(task, index, call))
-            return
+        if call.state == DONE and type(result) is Arrived:
+            if result.size:
+                if not self._ask_for_parts(task, index, call):
+                    self._fetch(task, call, lambda: self._remote(task, index, call))
+                return
+            if result.nbytes_copied and (call.rare is None or call.rare.copy is None):
+                self.admit(task, call, lambda: self.here(task, index, call))
+                return
         self.here(task, index, call)
 
     def _fetch(self, task: Task, call: Call, then: Callable[[], None]) -> None:

@@ -130,7 +130,8 @@ class Account:
         self._row = 0
         self._open: Callable[[], Ledger | None] | None = None
         self._ledger: Ledger | None = None
-        self._lock = threading.Lock()  # protects all of the above
+        # Protects all of the above; what a collection frees meanwhile is given back.
+        self._lock = threading.RLock()
 
     def attach(self, row: int, open_ledger: Callable[[], Ledger | None]) -> None:
         """Count in this row, in place of another.

@@ -33,7 +33,7 @@ from .telling import TRAVELLING_BYTES
 from .tessera import LOOP
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from .arguments import Arguments
     from .lifecycle import Lifecycle
@@ -58,6 +58,8 @@ class Completion:
     recalls: Recalls
     stopping: Stopping
     telling: Telling
+    # Called with a task whose value, a large one, is kept here until it is asked for.
+    keeping: Callable[[Task], None]
     _outboxes: Mapping[int, Outbox]
     _dependents: dict[int, list[tuple[Task, int]]]
     _subscribers: dict[int, list[int]]
@@ -96,12 +98,18 @@ class Completion:
                 outbox.send_ends([Done(task.uid, b"")])
             self.tasks.pop(task.uid, None)
         else:
-            set_outcome(task, value)
+            self.keep(task, value)
             self.telling.tell_end(task.caller, task)
         if task.buffers is not None:
             task.buffers = task.arguments = None
         if self._dependents or self._subscribers:
             self.telling.tell_others(task)
+
+    def keep(self, task: Task, value: Any) -> None:
+        """A value, bytes or a payload, that others may ask for later."""
+        set_outcome(task, value)
+        if task.size > TRAVELLING_BYTES:
+            self.keeping(task)
 
     def finished_run(self, run: list[Task]) -> None:
         """Calls of one caller have ended; their outcomes are set, small and plain."""

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
 from ..ids import maker
-from .completion import set_outcome
 from .task import CANCEL_EVENT, ERROR_EVENT, FINISH, Task, received
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class Given:
         """
         worker = self._worker
         task.move(FINISH)
-        set_outcome(task, value)
+        worker.keep(task, value)
         task.buffers = task.arguments = task.raw = None
         if send:
             worker.telling.tell_end(task.caller, task)
@@ -64,7 +63,7 @@ class Given:
     def keep_copy(self, task: Task, value: Any) -> None:
         """The value of a task that lives elsewhere, for those who ask here."""
         worker = self._worker
-        set_outcome(task, value)
+        worker.keep(task, value)
         self.copies[task.uid] = task
         worker.telling.tell_others(task)
 
@@ -79,7 +78,7 @@ class Given:
         worker = self._worker
         if reason == wire.NO_FAILURE:
             task.move(FINISH)
-            set_outcome(task, value)
+            worker.keep(task, value)
         else:
             task.outcome = wire.Failed(task.uid, reason, value)
             task.move(_event_of(reason))
@@ -91,7 +90,7 @@ class Given:
         """The value of a task that is done goes, whoever holds it."""
         why = self._worker.port.failure(task, wire.GONE, error)
         task.outcome = wire.Failed(task.uid, wire.GONE, why)
-        task.result = None
+        task.result = task.counted = None
         task.size = 0
 
     # -- tasks that have not come, or never will ---------------------------------------
@@ -100,7 +99,7 @@ class Given:
         """A task of this runtime's own that was never sent has a value: it is here."""
         task = self._own(uid)
         task.move(FINISH)
-        set_outcome(task, value)
+        self._worker.keep(task, value)
         self._worker.telling.tell_end(task.caller, task)
 
     def refuse(self, uid: int, reason: int, error: bytes) -> None:

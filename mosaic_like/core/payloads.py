@@ -25,6 +25,11 @@ class Arrived:
         # Its segments, or its chunks: while ``size`` is not zero some are not here.
         self.shared: Any = None
 
+    @property
+    def nbytes_copied(self) -> int:
+        """That reading it takes beside what is shared: of a pickle in shared memory."""
+        return 0 if self.shared is None else self.shared.nbytes_copied
+
 
 def references(payload: Any) -> list[Reference]:
     """What a payload mentions, as it goes over the wire."""

@@ -173,6 +173,7 @@ class Task(msgspec.Struct, gc=False, eq=False):
     rare: Any = None  # what runs it: an asyncio task, a stream of items
     inside: list[int] | None = None  # the calls in which it was made, outermost first
     around: list[int] | None = None  # see `within`
+    counted: Any = None  # of the host's memory: what its value takes while it is kept
 
     def move(self, event: int) -> None:
         """Follow the table."""
@@ -191,6 +192,11 @@ class Task(msgspec.Struct, gc=False, eq=False):
         extra = self.extra
         return CALL if extra is None else extra.kind
 
+    @property
+    def name(self) -> str:
+        """For people: tessera and method, or function."""
+        return f"{self.tessera.options.name}.{function_name(self.method)}"
+
     def within(self) -> list[int]:
         """For a call that is made inside it: this one and those around it."""
         around = self.around
@@ -200,8 +206,7 @@ class Task(msgspec.Struct, gc=False, eq=False):
         return around
 
     def __repr__(self) -> str:
-        name = f"{self.tessera.options.name}.{self.method}"
-        return f"<Task {name} {STATES[self.state]}>"
+        return f"<Task {self.name} {STATES[self.state]}>"
 
 
 def received(

@@ -1,7 +1,8 @@
 """Calls of one runtime that wait for memory: the clock and the messages of it.
 
 Who may have how much, and when, is decided in ``core/admission.py``. Memory is given
-back when what stands for the argument goes, which is when its call has ended.
+back when what stands for the argument goes, which is when its call has ended. Values
+that are kept here and not in shared memory wait for nothing, but are counted too.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class _Copy:
         self._admitting.dropped(self._uid, self._nbytes)
 
 
-class _Reserved:
-    """Memory that is a tessera's for its life; gives it back on any thread."""
+class _Counted:
+    """Memory of a tessera or value for its life; gives it back on any thread."""
 
     __slots__ = ("_account", "_nbytes")
 
@@ -72,10 +73,10 @@ class Admitting:
 
         Args:
             task: that takes it.
-            call: the argument, which is elsewhere.
+            call: the argument, which is elsewhere, or takes memory when it is read.
             go: brings it.
         """
-        nbytes = call.result.size
+        nbytes = call.result.size or call.result.nbytes_copied
         runtime = self._runtime
         if nbytes < LEAST_BYTES:
             go()
@@ -126,7 +127,7 @@ class Admitting:
             return
 
         def begin() -> None:
-            tessera.reserved = _Reserved(account, nbytes)
+            tessera.reserved = _Counted(account, nbytes)
             go()
 
         if self._admission.reserve(task, nbytes, begin, runtime.loop.time()):
@@ -134,6 +135,14 @@ class Admitting:
         else:
             self._tell(task, waits=True)
             self._look_later()
+
+    def keeping(self, task: Task) -> None:
+        """A value is kept in this process; what is in segments is counted as such."""
+        result = task.result
+        if result is None or result.shared is None:
+            account = self._runtime.sharing.account
+            account.take_memory(task.size, anyhow=True)
+            task.counted = _Counted(account, task.size)
 
     def dropped(self, uid: int, nbytes: int) -> None:
         """Some is not needed any more; on any thread, in a collection too."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..comms import messages as wire
 from ..core.payloads import Arrived
 from ..core.reach import is_near
+from ..core.senders import USER, kind_of
 from ..core.task import FINISH, Task, received
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class Copies:
             self._say_to(member, uids, kept)
 
     def _say_to(self, member: wire.Member, uids: list[int], kept: bool) -> None:
-        if member.uid.split(":")[0] in ("head", "worker"):
+        if kind_of(member.uid) & USER:
             outbox = self._warehouse.outbox(member.incarnation)
             if outbox is not None and is_near(member, self._warehouse.me):
                 outbox.send(wire.Copied(uids, kept))

@@ -12,6 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
+from ..comms.gathering import is_apart
 from ..comms.messages import SEGMENT
 from ..core.payloads import Arrived
 
@@ -56,13 +57,33 @@ class Held:
 
 
 class Incoming:
-    """The segments of a payload that came: windows, and places not opened yet."""
+    """The segments of a payload that came: windows, and places not opened yet.
 
-    __slots__ = ("handles", "missing", "used", "why", "windows", "wire")
+    Args:
+        handles: of the segments.
+        shared: where they are, and what is in them.
+        data: the payload's bytes.
+    """
 
-    def __init__(self, handles: list[Held], shared: wire.SharedBuffers) -> None:
+    __slots__ = (
+        "handles",
+        "missing",
+        "nbytes_copied",
+        "used",
+        "why",
+        "windows",
+        "wire",
+    )
+
+    def __init__(
+        self, handles: list[Held], shared: wire.SharedBuffers, data: bytes
+    ) -> None:
         self.handles = handles
         self.wire = shared
+        # By who reads it: what is built of a pickle is no view.
+        self.nbytes_copied = 0
+        if is_apart(data) and shared.layout:
+            self.nbytes_copied = shared.layout[0][2]
         self.used = [0] * len(handles)
         for index, _, nbytes in shared.layout:
             self.used[index] += nbytes
@@ -138,7 +159,7 @@ class Reader:
             if reference.kind == SEGMENT:
                 handles.append(Held(self._dropped, grants[index]))
                 grants[index] = None
-        incoming = Incoming(handles, extra.shared)
+        incoming = Incoming(handles, extra.shared, message.data)
         arrived = Arrived(message.data, (), grants, 0)
         arrived.shared = incoming
         for index, place in enumerate(extra.shared.places):

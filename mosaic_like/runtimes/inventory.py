@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LEAST_BYTES = 64 * 1024
 MOST = 10_000  # values that one runtime tells of: the largest
 ANSWER_TIMEOUT_S = 3.0
-_KINDS = ("head", "worker", "warehouse")
+_KINDS = ("head", "worker", "helper", "warehouse")
 
 
 class Inventory:
@@ -72,7 +72,7 @@ class Inventory:
                 continue
             told.add(id(task.result))
             is_put = task.tessera is worker.shelf
-            name = "" if is_put else f"{task.tessera.options.name}.{task.method}"
+            name = "" if is_put else task.name
             if is_put and task.method != "put":
                 name = repr(task.method)  # the key
             yield KnownValue(

@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import resource
-import sys
 from typing import TYPE_CHECKING, Any
 
 from .. import ids
@@ -23,7 +21,9 @@ from ..errors import ProtocolError
 from ..sizes import size_text
 from . import spill
 from .ledger import OwnLedger
+from .loops import allow_open_files
 from .resources import memory
+from .saying import say
 from .segments import open_place, place_of
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class Keeper:
             self.ledger = OwnLedger()
             self.ledger.limits = self._limits()
             self._rows = Rows(self.ledger)
+            row, ledger = self._rows.give(runtime.incarnation), self.ledger
+            runtime.sharing.account.attach(row, lambda: ledger)
         self._writer = spill.Writer(self._directory, runtime.post, self._written)
         self._jobs: dict[int, spill.Job] = {}  # by uid of what is being written
         self._warned = False
@@ -74,9 +76,7 @@ class Keeper:
                 wire.Lost: self._lost,
             }
         )
-        with contextlib.suppress(OSError, ValueError):
-            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        allow_open_files()
 
     def place(self, uid: int) -> wire.Place | None:
         """Where a segment that is kept here can be opened; None if it is not."""
@@ -217,10 +217,9 @@ class Keeper:
         self._not_before_s = self._runtime.loop.time() + _AGAIN_S
         if not self._warned and not self._runtime.stopping:
             self._warned = True
-            print(
-                f"mosaic: {self._runtime.uid} cannot spill values to "
-                f"{self._directory}: {why}; they stay in memory",
-                file=sys.stderr,
+            say(
+                f"{self._runtime.uid} cannot spill values to {self._directory}: {why}; "
+                "they stay in memory"
             )
 
     def _count(self) -> None:

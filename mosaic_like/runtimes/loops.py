@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
+import resource
 
 SLOW_S = 10.0
 
@@ -47,6 +49,21 @@ def tune_collector(threshold: int) -> None:
     """For processes that are ours alone: fewer passes over what never dies."""
     if threshold:
         gc.set_threshold(threshold, 20, 50)
+
+
+def allow_open_files(most: int = 1 << 20) -> None:
+    """For processes that are ours alone: each segment that is in use is an open file.
+
+    The usual limit of 1024 is there for programs that use select().
+
+    Args:
+        most: files, since some systems allow so many that programs choke on them.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def on_a_loop() -> bool:

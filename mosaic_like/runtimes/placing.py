@@ -76,9 +76,7 @@ class Placing:
         )
         class_data = self._classes.get(cls)
         if class_data is None:
-            class_data = self._runtime.serializer.dumps(
-                cls, what=f"class {cls.__qualname__}"
-            )
+            class_data = self._runtime.serializer.dumps_class(cls)
             self._classes[cls] = class_data
         if options.unique:
             options.name = f"{cls.__name__}:{options.unique}"  # the same everywhere
@@ -98,7 +96,6 @@ class Placing:
             time.time(),
         )
         call.hold = DROPPED  # it has no proxy: its owner may forget it when it ends
-        handle = TesseraHandle(self._runtime, tessera, stream, call, None)
         task = CURRENT.get()
         extra = None
         if task is not None:
@@ -106,16 +103,16 @@ class Placing:
             if self._runtime.made_inside:
                 self._runtime.count_inside(call.root)
         place: Callable[..., None] = self.place
-        given = handle
+        if where is self._runtime:
+            options.supervised = None  # it ends with who would build it again
+        if options.supervised is None:
+            handle = TesseraHandle(self._runtime, tessera, stream, call, None)
+        else:
+            handle = self._runtime.restarts.new_handle(stream, call, options)
+            place = self._runtime.restarts.homes.place
         if options.unique:
             kind = f"{cls.__module__}.{cls.__qualname__}"
-            place = functools.partial(self._claim, kind)
-        elif where is self._runtime:
-            options.supervised = None  # it ends with who would build it again
-        elif options.supervised is not None:
-            restarts = self._runtime.restarts
-            given = restarts.new_handle(handle, options)
-            place = functools.partial(restarts.homes.place, given.followed)
+            place = functools.partial(self._claim, kind, place)
         if self._runtime.on_loop:
             self._runtime.catch_up()
             place(handle, class_data, payload, options, where, extra)
@@ -123,11 +120,12 @@ class Placing:
             self._runtime.post(
                 place, handle, class_data, payload, options, where, extra
             )
-        return given
+        return handle
 
     def _claim(
         self,
         kind: str,
+        place: Callable[..., None],
         handle: TesseraHandle,
         class_data: Any,
         payload: Any,
@@ -139,13 +137,17 @@ class Placing:
 
         Args:
             kind: module and qualified name of its class.
+            place: does so.
         """
-        message = wire.Claim(options.unique, kind, handle.uid, options.detached)
+        restarts = options.supervised is not None
+        message = wire.Claim(
+            options.unique, kind, handle.uid, options.detached, restarts
+        )
         self._runtime.names.claim(
             handle,
             message,
             extra,
-            lambda: self.place(handle, class_data, payload, options, where, extra),
+            lambda: place(handle, class_data, payload, options, where, extra),
         )
 
     def place(

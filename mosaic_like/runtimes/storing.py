@@ -16,6 +16,7 @@ from ..comms.serialization import Payload, Referent
 from ..core.call import Call, Stream, rare
 from ..core.placement import STRATEGIES, Strategy
 from ..core.reach import is_near
+from ..core.senders import Kind, kind_of
 from ..core.sending import COUNTED_BYTES
 from ..core.task import DONE, FAILED
 from ..errors import SerializationError
@@ -219,7 +220,7 @@ class Storing:
     def _index(self) -> str:
         """Of the node whose warehouse is that of this runtime."""
         runtime = self._runtime
-        if runtime.uid.startswith("worker"):
+        if kind_of(runtime.uid) is Kind.WORKER:
             return runtime.uid.split(":")[1]
         nodes = runtime.of_kind("node")
         near = [m.uid for m in nodes if is_near(m, runtime.me)]

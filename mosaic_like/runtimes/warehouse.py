@@ -142,19 +142,30 @@ class Warehouse(ActorRuntime):
     async def _leave(self, departing: Departing) -> None:
         """When the workers have left: give what is here to the warehouse of another."""
         index = self.uid.split(":")[1]
-        while any(m.uid.split(":")[1] == index for m in self.of_kind("worker")):
+        while any(
+            m.uid.split(":")[1] == index
+            for m in (*self.of_kind("worker"), *self.of_kind("helper"))
+        ):
             await self.membership()
+        while not departing.has_heard_all:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ANSWER_S):
+                    await self.membership()
+        # Whose heir this is leaves first: only then all that it had is here.
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ANSWER_S):
-                while not departing.state.all_seen:
+            async with asyncio.timeout(2 * HAND_ON_S):
+                while self._inheriting.is_under_way:
                     await self.membership()
         heir = await departing.hand_on()
-        await self.flushed(HAND_ON_S, "head", "worker", "warehouse")
+        await self.flushed(
+            *(HAND_ON_S, "head", "worker", "helper", "warehouse"),
+            broken_s=self.config.node_timeout_s,
+        )
         how = "it was drained"
         exited = wire.Exited(self.uid, self.me.pid, how, b"", wire.LEFT, heir)
         with contextlib.suppress(MonitorLost):
             self.monitor.send(exited)
-        await self.flushed(ANSWER_S, "monitor")
+        await self.flushed(ANSWER_S, "monitor", broken_s=ANSWER_S)
         self._end()
 
     def on_stop(self, message: wire.Stop, buffers: Any, sender: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from mosaic_like.comms.gathering import LARGE_BYTES, SEGMENT_BYTES, Mapped
 from mosaic_like.comms.messages import SEGMENT, SharedBuffers
-from mosaic_like.comms.serialization import Payload, Serializer
+from mosaic_like.comms.serialization import Payload, Referent, Serializer
 from mosaic_like.errors import SerializationError
 
 if TYPE_CHECKING:
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 class Handle:
     kind, uid, owner = SEGMENT, 7, 3
+
+
+class Proxy(Referent):
+    def __reference__(self) -> tuple[Handle, tuple[Any, ...]]:
+        return Handle(), ("task",)
 
 
 class Stored:
@@ -111,6 +116,43 @@ def test_who_cannot_open_segments_gets_what_is_in_them(serializer: Serializer) -
     assert framed.framed() is framed
 
 
+@pytest.mark.parametrize("there", [True, False], ids=["shared", "not-shared"])
+@pytest.mark.parametrize("kind", ["plain", "by value", "with a proxy"])
+def test_a_pickle_that_is_large_itself_goes_with_the_buffers(
+    serializer: Serializer, segments: Segments, there: bool, kind: str
+) -> None:
+    segments.there = there
+    words = [f"number {number}" for number in range(50_000)]
+    array = np.arange(20_000.0)
+    more: Any = {
+        "plain": None,
+        "by value": lambda: len(words),
+        "with a proxy": Proxy(),
+    }[kind]
+    sent = serializer.dumps([words, array, more, array[::2], bytes(300_000)])
+    assert isinstance(sent, Payload)
+    assert len(sent.data) < 200
+    assert (sent.shared is not None) is there
+    assert sent.nbytes > 1_000_000
+    got = serializer.loads(
+        sent.data, sent.inside, lambda index, args: (sent.handles[index].uid, *args)
+    )
+    assert got[0] == words
+    assert np.array_equal(got[1], array)
+    assert np.array_equal(got[3], array[::2])
+    assert got[4] == bytes(300_000)
+    if kind == "by value":
+        assert got[2]() == len(words)
+    elif kind == "with a proxy":
+        assert got[2] == (7, "task")
+    call = serializer.dumps_call((words, array), {"more": words})
+    assert isinstance(call, Payload)
+    (first, second), rest = serializer.loads_call(call.data, call.inside)
+    assert first == words
+    assert rest["more"] is first
+    assert np.array_equal(second, array)
+
+
 class Memory(Mapped, bytearray):
     """Shared memory that came with another payload."""
 
@@ -122,9 +164,10 @@ def test_what_came_in_shared_memory_is_known_by_its_base(
     came = np.frombuffer(memoryview(memory).toreadonly(), "u1")
     own = np.zeros(SEGMENT_BYTES, "u1")
     serializer.dumps([came, came[5:], own, own.tobytes()])
-    assert segments.bases[0] is memory
+    assert type(segments.bases[0]) is bytes  # the pickle itself, which is large
     assert segments.bases[1] is memory
-    assert segments.bases[2] is None
+    assert segments.bases[2] is memory
+    assert segments.bases[3] is None
 
 
 @pytest.mark.parametrize("size", [0, 24, 720_000])

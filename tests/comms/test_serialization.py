@@ -699,15 +699,52 @@ def test_what_resolves_references_is_freed_without_the_collector(
         gc.enable()
 
 
-def test_a_pickle_larger_than_a_message_is_refused_and_says_what_to_do(
+def test_masked_arrays_are_known_that_are_imported_after_the_first_value(
     serializer: Serializer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mosaic_like.comms.serialization.MESSAGE_BYTES", 10_000)
-    large = ["a number as a text", *range(100_000)]
-    text = r"takes 3\d\d.\d KiB when it is pickled.*at most 9.8 KiB.*as an array"
-    for refused in (large, [lambda: large]):
-        with pytest.raises(SerializationError, match=text):
-            serializer.dumps(refused)
-    with pytest.raises(SerializationError, match=text):
-        serializer.dumps_call((large,), {})
-    assert isinstance(serializer.dumps(bytearray(200_000)), Payload)
+    # numpy imports numpy.ma when it is first used.
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, "numpy.ma")
+        serializer.dumps([1])
+    sent = serializer.dumps(np.ma.MaskedArray(np.arange(20_000.0)))
+    assert isinstance(sent, Payload)
+    assert len(sent.data) < 1000
+    got = serializer.loads(sent.data, sent.buffers)
+    assert got._mask is np.ma.nomask
+
+
+@pytest.mark.parametrize("limit", [0, 1000], ids=["by value", "under a digest"])
+def test_a_class_travels_without_buffers_beside_it(
+    serializer: Serializer, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr("mosaic_like.comms.definitions.MAX_LOCAL", limit)
+
+    class Table:
+        rows = np.arange(20_000.0)
+        words = list(map(str, range(60_000)))
+
+        def total(self) -> float:
+            return float(self.rows.sum()) + len(self.words)
+
+    sent = serializer.dumps_class(Table)
+    if limit:
+        assert isinstance(sent, Payload)
+        assert not sent.handles
+        assert not sent.buffers
+        assert serializer.loads(sent.data) is Table
+    else:
+        assert isinstance(sent, bytes)
+        assert serializer.loads(sent)().total() == Table().total()
+
+
+def test_a_class_that_mentions_a_tessera_is_refused_where_it_is_used(
+    serializer: Serializer,
+) -> None:
+    proxy = Proxy(Handle(1, 5))
+
+    class Mentioning:
+        def ask(self) -> Any:
+            return proxy
+
+    with pytest.raises(SerializationError, match=r"Mentioning mentions a tessera"):
+        serializer.dumps_class(Mentioning)

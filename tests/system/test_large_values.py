@@ -72,11 +72,15 @@ def test_large_results_travel_with_the_news_of_them(cluster: RunIn) -> None:
         task = first.ones(MIB)
         await task
         assert not runtime.is_away(task._call)
-        # What is large but no buffer stays where it is.
+        # So does what is no buffer but large; what is less so stays where it is.
         words = first.echo([str(i) for i in range(50_000)])
         await words
-        assert runtime.is_away(words._call)
+        assert not runtime.is_away(words._call)
         assert len(await words.result()) == 50_000
+        words = first.echo([str(i) for i in range(20_000)])
+        await words
+        assert runtime.is_away(words._call)
+        assert len(await words.result()) == 20_000
 
     cluster(main)
 

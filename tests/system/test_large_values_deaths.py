@@ -41,17 +41,20 @@ def test_a_value_outlives_the_worker_that_made_it() -> None:
     async def main(runtime: Any, first: Any, second: Any) -> None:
         read, unread, kept = first.ones(MIB), first.ones(2 * MIB), first.ones(3 * MIB)
         value = await read.result()
+        words = first.echo([str(number) for number in range(50_000)])
         await mosaic.gather(unread, kept)
+        await words
         await second.keep(kept)
         os.kill(await first.pid().result(), signal.SIGKILL)
         with pytest.raises(RuntimeDisconnectedError):
             await first.ones(1)
         assert value.sum() == MIB
         assert (await unread.result()).sum() == 2 * MIB
+        assert len(await words.result()) == 50_000
         assert (await second.give().result()).sum() == 3 * MIB
         assert await second.total(value, await unread.result()).result() == 3 * MIB
         await second.keep(None)
-        del value, read, unread, kept
+        del value, read, unread, kept, words
         await all_returned(runtime, second)
 
     alone(main)

@@ -17,6 +17,8 @@ from mosaic_like.errors import MemoryOverflowError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from conftest import RunScript
+
 
 def test_a_gibibyte_goes_through_an_eighth_of_it(tmp_path: Path) -> None:
     budget, each, count = 128 * MIB, 8 * MIB, 128
@@ -106,6 +108,66 @@ def test_a_full_disk_leaves_values_in_memory_and_says_so_once(
     assert "16.0 MiB" in warnings[0]
     assert "8.0 MiB" in warnings[0]
     assert capfd.readouterr().err.count("cannot spill values") <= 1
+
+
+def test_what_is_in_no_segment_is_counted_too() -> None:
+    nbytes = 200 << 10  # too small for a segment, too large to travel unasked
+
+    async def main(runtime: Any, maker: Any, other: Any) -> None:
+        before = (await host_of(runtime)).used
+        made = [maker.made(nbytes, number) for number in range(20)]
+        put = [mosaic.put(np.full(nbytes, number, "u1")) for number in range(20)]
+        for task in (*made, *put):
+            await task
+        host = await host_of(runtime)
+        assert 40 * nbytes <= host.used - before <= 41 * nbytes
+        await mosaic.drop(put[0])
+        assert (await host_of(runtime)).used - before <= 40 * nbytes
+        del made, put, task
+
+        async def given_back() -> bool:
+            return bool((await host_of(runtime)).used <= before)
+
+        await until(given_back)
+
+    alone(main)
+
+
+MANY = """
+import resource
+
+import numpy as np
+
+import mosaic_like as mosaic
+
+soft, hard = 256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@mosaic.tessera
+class Maker:
+    def made(self, number):
+        return np.full(300_000, number, "u1")
+
+
+async def main(runtime):
+    await runtime.sharing.ready()
+    maker = Maker.remote()
+    tasks = [maker.made(number) for number in range(150)]
+    for task in tasks:
+        await task
+    places = [value.place for value in (await runtime.memory()).values]
+    print(len(places), "worker" in places)
+
+
+mosaic.run(main, num_workers=1)
+"""
+
+
+def test_many_values_need_no_higher_limit_of_open_files(run_script: RunScript) -> None:
+    result = run_script(MANY)
+    assert result.stdout == "150 False\n", result.stderr
+    assert not result.stderr
 
 
 def test_memory_is_flat_after_thousands_of_transfers(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_memory_tells_of_values_where_they_are_and_who_holds_them() -> None:
         ref = await mosaic.put(np.ones(2 * MIB, "u1"))
         await mosaic.put(np.ones(MIB, "u1"), key="model")
         made = maker.ones(3 * MIB)
-        words = other.echo([str(n) for n in range(50_000)])
+        words = other.echo([str(n) for n in range(20_000)])
         await mosaic.gather([made, words])
         await other.keep(ref)
         await maker.keep(np.ones(4 * MIB, "u1"))

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
     from specimens import RunIn
 
-MANY = 300_000  # numbers, in a pickle of more than a megabyte
-BYTES = 1_000_000
+# Numbers, in a pickle that is too small for shared memory, where nothing moves.
+MANY = 60_000
+BYTES = 150_000
 SMALL = 10_000  # bytes that a part and all around it may take
 
 
