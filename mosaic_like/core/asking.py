@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..comms.messages import REASONS, Fetch, Subscribe
 from .call import rare
 from .payloads import Arrived
-from .task import FAILED
+from .task import DONE, FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,11 +140,28 @@ class Asking:
     def value_lost(self, uid: int, cause: Any) -> None:
         """Who waits for a value waits no longer; ``cause``: bytes if its owner said."""
         for call in self.fetching.pop(uid, ()):
-            call.state = FAILED
-            told = type(cause) is bytes  # an error of its owner
-            call.result = cause if told else self._port.lost_error(call, cause)
-            rare(call).reason = REASONS[4]
-            self._fetched(call)
+            self._lose_value(call, cause)
+
+    def _lose_value(self, call: Call, cause: Any) -> None:
+        call.state = FAILED
+        told = type(cause) is bytes  # an error of its owner
+        call.result = cause if told else self._port.lost_error(call, cause)
+        rare(call).reason = REASONS[4]
+        self._fetched(call)
+
+    def look_for_value(self, call: Call) -> None:
+        """A task that is done fails if its value stayed at one that is lost."""
+        result = call.result
+        if (
+            call.state == DONE
+            and type(result) is Arrived
+            and result.size
+            and result.shared is None
+            and call.uid not in self.fetching
+            and call.stream.error is not None
+            and self._heir_of(call) is None
+        ):
+            self._lose_value(call, call.stream.error)
 
     def _fetched(self, call: Call) -> None:
         item = rare(call)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
 UPSTREAM = "upstream"
+LOST = "lost"
 _SHOWN = 12  # tasks of a path that an error names
 # How a task ends of which a prerequisite has ended so.
 _FOLLOWS = {FAILED: UPSTREAM_EVENT, CANCELLED: CANCEL_EVENT, ABORTED: ABORT}
@@ -202,6 +203,11 @@ class Dependencies:
             member.move(ABORT)
             effects.append(Settle(uid, ABORTED, 0))
         return effects + self._cascade(member.blocks)
+
+    def value_lost(self, uid: int) -> None:
+        """It was done, and its value is lost: it may be retried as if it had failed."""
+        member = self.members[uid]
+        member.state, member.reason = FAILED, LOST
 
     def abort(self, uid: int) -> list[Effect]:
         """Give it up for good, and with it what needs it.

@@ -113,6 +113,16 @@ class FunctionQueue:
             self.put_back(self.pinned.take_line(window.stream))
             self.reclaiming.ask(window, window.open_uids, now_s)
 
+    def restore(self, owner: int) -> bool:
+        """A worker that was to get no more may again; False: it never got any."""
+        window = self.window_of(owner)
+        if window is None:
+            return False
+        if not self._turns.of(owner):
+            window.size = self.least
+            self._turns.add(window)
+        return True
+
     def window_of(self, owner: int) -> Window | None:
         """What a worker is given; None: it is lost."""
         return next((w for w in self.windows.values() if w.owner == owner), None)
@@ -213,6 +223,12 @@ class FunctionQueue:
         """What was sent for a call that has ended, if it is not forgotten yet."""
         entries = (e for window in self.windows.values() for e in window.sent)
         return next((e for e in entries if e.call is call), None)
+
+    def stayed(self, call: Call) -> None:
+        """Its value stays at the worker, with which it can be lost."""
+        entry = self.entry_of(call)
+        if entry is not None:
+            self._port.stayed(self, entry)
 
     # -- out ---------------------------------------------------------------------------
 

@@ -40,5 +40,8 @@ class Dispatching(Protocol):
     def failed(self, queue: FunctionQueue, entry: Entry) -> None:
         """A call has failed or was cancelled, or is about to be."""
 
+    def stayed(self, queue: FunctionQueue, entry: Entry) -> None:
+        """A call is about to be done, and its value stays at its worker."""
+
     def survives(self, entry: Entry, cause: Any) -> Entry | None:
         """Its worker is lost: what is to be sent elsewhere; None: it is lost too."""

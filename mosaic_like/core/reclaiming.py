@@ -96,9 +96,16 @@ class Reclaiming:
             )
 
     def forgive(self, now_s: float) -> None:
-        """A worker that gave all back a while ago may get some again."""
-        for window in self._queue.windows.values():
-            if not window.sent and now_s - window.asked_s > SHUN_S:
+        """A worker that gave back a while ago may get some again.
+
+        If it has something yet, only where tasks wait and nobody has room: what lies
+        behind a call that waits for them is seen there (``core.helpers``).
+        """
+        queue = self._queue
+        is_full = queue.ready and not any(w.has_room for w in queue.windows.values())
+        for window in queue.windows.values():
+            long_ago = now_s - window.asked_s > SHUN_S and not window.unanswered
+            if long_ago and (is_full or not window.sent):
                 window.recalled.clear()
 
     def call_back(self, now_s: float) -> None:

@@ -31,7 +31,7 @@ class MosaicBackend(ParallelBackendBase):  # type: ignore[misc]  # joblib has no
         self._executor: Executor | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return MosaicBackend, (self.nesting_level,)
+        return _in_worker, (self.nesting_level,)
 
     def _running(self) -> Executor:
         if self._executor is None:
@@ -71,6 +71,12 @@ class MosaicBackend(ParallelBackendBase):  # type: ignore[misc]  # joblib has no
     def get_nested_backend(self) -> tuple[MosaicBackend, None]:
         """For calls of ``Parallel`` inside others: this one, too."""
         return MosaicBackend(nesting_level=(self.nesting_level or 0) + 1), None
+
+
+def _in_worker(nesting_level: int | None) -> MosaicBackend:
+    """Of a call that runs here: what it calls may name the backend, too."""
+    register()
+    return MosaicBackend(nesting_level)
 
 
 def register() -> None:

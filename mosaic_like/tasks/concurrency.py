@@ -25,6 +25,8 @@ SCOPES = RUNNING, SUBMITTED = ("running", "submitted")
 CONFLICTS = WAIT, DROP, REUSE, ERROR = ("wait", "drop", "reuse", "error")
 ARGUMENTS = "arguments"
 MOST = 1 << 31
+MOST_TAGS = 200  # of one task: they go in one message, as slots
+TAG_CHARACTERS = 256
 
 _TAGS: contextvars.ContextVar[frozenset[str]] = contextvars.ContextVar(
     "mosaic_like.tags", default=frozenset()
@@ -159,7 +161,7 @@ def tags_of(option: Any) -> frozenset[str]:
 
     Raises:
         TypeError: something else.
-        ValueError: an empty one.
+        ValueError: an empty one, one that is too long, or too many.
     """
     if isinstance(option, str):
         raise TypeError(f"option 'tags': found {option!r}, expected {{{option!r}}}")
@@ -172,6 +174,16 @@ def tags_of(option: Any) -> frozenset[str]:
             raise TypeError(f"option 'tags': found {tag!r}, expected texts")
         if not tag:
             raise ValueError("option 'tags': found an empty text")
+        if len(tag) > TAG_CHARACTERS:
+            raise ValueError(
+                f"option 'tags': found {tag[:40]!r} and {len(tag) - 40:,} characters "
+                f"more, expected at most {TAG_CHARACTERS}"
+            )
+    if len(found) > MOST_TAGS:
+        raise ValueError(
+            f"option 'tags': found {len(found):,} tags, expected at most {MOST_TAGS}; "
+            "what is different for each call belongs into its arguments"
+        )
     return found
 
 
@@ -189,13 +201,13 @@ def tags(*names: str) -> Iterator[frozenset[str]]:
 
     Raises:
         TypeError: a name that is no text.
-        ValueError: an empty one.
+        ValueError: an empty one, one that is too long, or too many.
 
     >>> with tags("db") as outer, tags("slow") as inner:
     ...     sorted(inner)
     ['db', 'slow']
     """
-    found = _TAGS.get() | tags_of(names)
+    found = tags_of(_TAGS.get() | tags_of(names))
     token = _TAGS.set(found)
     try:
         yield found

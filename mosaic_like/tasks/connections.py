@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..comms import messages as wire
+from ..comms.serialization import LARGE_BYTES
 from ..core.call import HELD, Call, rare
-from ..core.dependencies import Dependencies, Rearm, Send, Settle, Stop, Wait
+from ..core.dependencies import LOST, Dependencies, Rearm, Send, Settle, Stop, Wait
 from ..core.task import (
     ABORT,
     DONE,
@@ -32,8 +33,10 @@ from ..errors import BlockedError, InvalidTransitionError
 from ..ids import task_name
 from ..proxies.records import About, parents_of
 from ..proxies.task import TaskProxy
+from ..sizes import size_text
 from .prepared import Prepared
 from .unsent import unsent_error
+from .worn import Worn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -56,7 +59,7 @@ class Connections:
         # By the first uid, as all of these: those whose proxies are still held.
         self.calls: dict[int, Call] = {}
         # What may be sent, or sent again, and where.
-        self._kept: dict[int, Prepared | Entry] = {}
+        self._kept: dict[int, Prepared | Entry | Worn] = {}
         self._queues: dict[int, FunctionQueue] = {}
         # What was required beside the arguments, which hold what they mention.
         self._required: dict[int, list[TaskProxy[Any]]] = {}
@@ -116,17 +119,30 @@ class Connections:
     def _watch(self, uid: int, call: Call) -> None:
         def ended() -> None:
             # After all who wait for it: it has ended before what follows from that.
+            waiters = all_waiters.pop()  # or it would be in a circle with this
             alone = len(waiters) == 1
             waiters.append(lambda: self._ended(uid, call, alone))
 
         self._runtime.watch(call, ended)
-        waiters = call.waiters
+        all_waiters = [call.waiters]
 
     def _need(
         self, uid: int, proxy: TaskProxy[Any], any_end: bool, orders_only: bool
     ) -> None:
         other = self._enlist(proxy._call)
         self._do(self.state.require(uid, other, any_end, orders_only))
+
+    def stayed(self, queue: FunctionQueue, entry: Entry) -> None:
+        """The value of a task stays at its worker, which may die: it may be retried.
+
+        Its arguments are kept for that if they are small, and no task among them is
+        kept alive by it. One with a policy is not: that would have to be asked again.
+        """
+        call = entry.call
+        worn = Worn.of(entry)
+        if worn is not None and (call.rare is None or call.rare.guard is None):
+            self._keep(entry, queue)
+            self._kept[call.first_uid] = worn
 
     # -- what users ask for ------------------------------------------------------------
 
@@ -180,23 +196,72 @@ class Connections:
         """Once more, with those that ended only because of it.
 
         Raises:
-            InvalidTransitionError: it has neither failed nor was it cancelled.
-            TypeError: it is no function task of this runtime, or was done before.
+            InvalidTransitionError: it has neither failed nor was it cancelled, and its
+                value is not lost.
+            TypeError: it is no function task of this runtime, or its arguments were
+                not kept.
         """
+        self._look_for_value(call)
         following(call.state, RETRY)
         if call.first_uid not in self._kept:
             for queue in self._functions.queues:
                 entry = queue.entry_of(call)
                 if entry is not None:
                     self.failed(queue, entry)
-        if call.first_uid not in self._kept:
-            raise TypeError(
-                f"{call.name} cannot be retried: only function tasks that this "
-                "runtime has submitted can, and not after their values were lost; "
+        self._check_kept(call)
+        self._revive(call)
+
+    def _look_for_value(self, call: Call) -> None:
+        """One that is done has failed if its value is lost, asked for or not."""
+        self._runtime.caller.asking.look_for_value(call)
+        member = self.state.members.get(call.first_uid)
+        if member is not None and member.state == DONE and call.state == FAILED:
+            self.state.value_lost(call.first_uid)
+
+    def _check_kept(self, call: Call) -> None:
+        kept = self._kept.get(call.first_uid)
+        why = advice = ""
+        if kept is None and call.reason == LOST and call.stream.queue is not None:
+            why = (
+                "its value is lost, and its arguments were not kept, which is done "
+                f"only up to {size_text(LARGE_BYTES)} and without a policy"
+            )
+            advice = "submit it again"
+        elif kept is None:
+            why = "only function tasks that this runtime has submitted can"
+            advice = (
                 "submit it again, or call the method again, whose tessera may be in "
                 "another state now"
             )
-        self._do(self.state.retry(call.first_uid))
+        elif type(kept) is Worn:
+            gone = [uid for _, uid in kept.needs if uid not in self.calls]
+            if gone:
+                label = self.state.members[gone[0]].label
+                why = f"its value is lost, and nobody holds {label}, which it takes"
+                advice = "submit both again"
+        if why:
+            raise TypeError(f"{call.name} cannot be retried: {why}; {advice}")
+
+    def _revive(self, call: Call) -> None:
+        """Retry it, and first what it takes whose value is lost, too."""
+        again = [call]
+        for each in again:  # which grows
+            for need in self.state.members[each.first_uid].needs:
+                other = self.calls.get(need)
+                if other is not None and other.state == DONE:
+                    self._look_for_value(other)
+                    if other.state == FAILED:
+                        self._check_kept(other)
+                        again.append(other)
+        for each in again:
+            uid = each.first_uid
+            kept = self._kept[uid]
+            if type(kept) is Worn:
+                proxies = iter(self._proxies(need for _, need in kept.needs))
+                self._kept[uid] = kept.entry(proxies)
+        for each in reversed(again):
+            if each.state > DONE:  # it may go again with one that it needs
+                self._do(self.state.retry(each.first_uid))
 
     def abort(self, call: Call) -> None:
         """Give a task up for good, with what needs it.
@@ -278,7 +343,8 @@ class Connections:
         if member.state != call.state:  # or it was ended by what stands below
             self._do(self.state.ended(uid, call.state, rare(call).reason))
         if call.state == DONE:
-            self._kept.pop(uid, None)  # with its arguments
+            if type(self._kept.get(uid)) is not Worn:
+                self._kept.pop(uid, None)  # with its arguments
             self._required.pop(uid, None)
         if call.hold != HELD:
             self.dropped(call)
@@ -301,6 +367,7 @@ class Connections:
 
     def _send(self, uid: int) -> None:
         kept = self._kept[uid]
+        assert not isinstance(kept, Worn), "of one that is done"
         if isinstance(kept, Prepared):
             (proxy,) = self._proxies([uid])
             kept.submit(proxy)
@@ -322,6 +389,7 @@ class Connections:
         """It has ended and is to be sent again, under another uid."""
         call, runtime = self.calls[uid], self._runtime
         kept = self._kept[uid]
+        assert not isinstance(kept, Worn), "made whole by _revive"
         item = rare(call)
         item.first_uid = uid
         runtime.release(call)  # the end that it had

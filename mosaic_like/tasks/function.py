@@ -20,10 +20,12 @@ from .. import session
 from ..comms.frames import UNSEEN
 from ..comms.messages import Extra
 from ..comms.serialization import PLAIN, Payload
+from ..core.call import rare
 from ..core.retries import OPTIONS as RETRY_OPTIONS
 from ..core.sending import COUNTED_BYTES
 from ..proxies.limits import put_limits
 from ..proxies.outputs import TaskDone
+from ..proxies.records import About, parents_of
 from ..proxies.retries import dump_retries
 from ..proxies.schema import Method
 from ..proxies.task import PREPARING, TaskProxy
@@ -79,7 +81,11 @@ class Task(Generic[P, R_co]):
         self._extra = _extra_of(options, code.name)
         self._planner = planner_of(options)
         self._values_here = ValuesHere()  # of ``run``
-        self._is_plain = self._extra is None and not is_needed(options)
+        # By options(): its code, which need not be sent again, has another name.
+        self.is_renamed = self.name != code.name
+        self._is_plain = not (
+            self._extra is not None or self.is_renamed or is_needed(options)
+        )
         if not self._is_plain:
             self._low, self._high = 1, 0  # never the short way
         functools.update_wrapper(self, fn, updated=())
@@ -324,6 +330,8 @@ class Task(Generic[P, R_co]):
         payload = runtime.dump_call(self, (*args, *after), sent)
         extra = _unordered(payload, self._extra_now())
         call, extra = runtime.prepare(target, self._code.method, extra, depth + 1)
+        if plan is None and self.is_renamed:
+            rare(call).about = About(self.name, (), parents_of(payload))
         prepared = Prepared(functions, self, args, kwargs, call, payload, extra, plan)
         prepared.owner = owner
         return prepared
@@ -429,6 +437,7 @@ class Task(Generic[P, R_co]):
             ValueError: a value out of range.
         """
         new = merged(self._options, options)
+        check_against(new, self._fn)
         made = Task(self._fn, new, code_of(self._code, self._options, new))
         made._values_here = self._values_here
         return made

@@ -106,6 +106,12 @@ def starmap_arguments(
     Raises:
         TypeError: an item is neither a tuple nor a dict, or no dict beside ``common``.
     """
+    if not isinstance(params, Iterable):
+        raise TypeError(
+            f"{name}.starmap: found {params!r}, expected an iterable of tuples or dicts"
+        )
+    if common is not None and not isinstance(common, Mapping):
+        raise TypeError(f"{name}.starmap: common={common!r}, expected a dict")
     items = list(params)
     for index, item in enumerate(items):
         if not isinstance(item, tuple | dict):

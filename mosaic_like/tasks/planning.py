@@ -136,6 +136,8 @@ class Planner:
                 plan.run_name = run_name_of(
                     options.run_name, plan.parameters, task.name
                 )
+            elif task.is_renamed:
+                plan.run_name = task.name
             if self._key is not None:
                 plan.key = self._key_of(task, plan, runtime_id)
                 plan.is_refreshed = refreshes(options.refresh_cache)

@@ -20,10 +20,11 @@ from ..comms.messages import LOST, Extra, Learn, Options, Recall
 from ..core.call import HELD, rare
 from ..core.dispatch import FunctionQueue
 from ..core.payloads import extra_of
-from ..core.retries import RetryPolicy
+from ..core.retries import FailedAttempt, RetryPolicy
 from ..core.task import APART, DONE, FAILED
 from ..errors import Verdict
-from ..proxies.retries import load_retries
+from ..ids import task_name
+from ..proxies.retries import ask_here, load_retries
 from .connections import Connections
 from .host import FunctionHost
 
@@ -44,6 +45,8 @@ COROUTINE_WINDOW = 64
 MOST_COROUTINES = 1000
 
 _PLAIN, _ASYNC = 0, 1
+_HELPER = "helper:"  # of its uid
+_MOST_HELPERS = 1000  # far more than there ever are
 
 
 class Target:
@@ -79,6 +82,7 @@ class Functions:
         )
         self.targets = tuple(map(Target, self.queues))
         self._open = [False, False]  # hosts are wanted
+        self._helpers: set[int] = set()  # that may be used, by incarnation
         self._handles: dict[Window, Any] = {}  # of the hosts
         self._keys: dict[Window, int] = {}  # under which functions are sent there
         self._codes: dict[str, bytes | Payload] = {}  # by name, as they are sent
@@ -199,6 +203,10 @@ class Functions:
             return
         self._open[kind] = True
         workers = self.runtime.of_kind("worker")
+        if self.runtime.uid.startswith(
+            _HELPER
+        ):  # its thread may run them while it waits
+            workers.append(self.runtime.me)
         for member in self.runtime.leavers.open(workers):
             self._open_host(member, kind)
         self.queues[kind].dispatch()
@@ -218,8 +226,36 @@ class Functions:
         if member.incarnation == self.runtime.incarnation:
             queue.home = window
 
+    def helped(self, helper: int, may: bool) -> None:
+        """A helper, which joins or has joined, may be used for plain functions, or not.
+
+        Args:
+            helper: its incarnation.
+            may: False: no longer.
+        """
+        if not may and helper in self._helpers:
+            self._helpers.discard(helper)
+            self.queues[_PLAIN].retire(helper, time.time())
+        elif may and len(self._helpers) < _MOST_HELPERS:
+            self._helpers.add(helper)
+            member = self.runtime.members.get(helper)
+            if member is not None and member.uid.startswith(_HELPER):
+                self._help(member)
+
+    def _help(self, member: Member) -> None:
+        queue = self.queues[_PLAIN]
+        if not (self._open[_PLAIN] and self.runtime.leavers.open([member])):
+            return
+        if not queue.restore(member.incarnation):
+            contextvars.Context().run(self._open_host, member, _PLAIN)
+        queue.dispatch()
+
     def joined(self, member: Member) -> None:
         """A worker has come."""
+        if member.uid.startswith(_HELPER):
+            if member.incarnation in self._helpers:
+                self._help(member)
+            return
         for kind in (_PLAIN, _ASYNC):
             if self._open[kind]:
                 contextvars.Context().run(self._open_host, member, kind)
@@ -232,6 +268,7 @@ class Functions:
 
     def lost(self, member: Member) -> None:
         """A worker has gone; its calls were told so before."""
+        self._helpers.discard(member.incarnation)
         for queue in self.queues:
             for window in list(queue.windows.values()):
                 if window.owner == member.incarnation:
@@ -325,13 +362,14 @@ class Functions:
         timer = runtime.loop.call_later(delay_s, resume, context=runtime.context)
         queue.hold(call, timer.cancel)
 
-    def lose_all(self, error: BaseException) -> None:
+    def lose_all(self, error: Callable[[Verdict], BaseException]) -> None:
         """The cluster is no more: what is in no worker, and never will be, fails."""
         for call in list(self.runtime.caller.calls.values()):
             queue = call.stream.queue
             if call.state < DONE and queue is not None and queue.withdraw(call):
                 rare(call).reason = "lost"
-                data = dump_error(error, self.runtime.serializer)
+                ran = Verdict.MAYBE_RAN if call.began_before else Verdict.NOT_STARTED
+                data = dump_error(error(ran), self.runtime.serializer)
                 self.runtime.caller.end_unsent(call, FAILED, LOST, data)
 
     def blocked_here(self) -> int:
@@ -345,6 +383,10 @@ class Functions:
         if entry.call.hold == HELD:  # else nobody can ask for it again
             self.connections.failed(queue, entry)
 
+    def stayed(self, queue: FunctionQueue, entry: Entry) -> None:
+        if entry.call.hold == HELD:
+            self.connections.stayed(queue, entry)
+
     def survives(self, entry: Entry, cause: Any) -> Entry | None:
         """A call that has not started goes elsewhere; one that ran is run again."""
         deaths = self.runtime.deaths
@@ -354,10 +396,14 @@ class Functions:
         attempt = 1 if entry.call.rare is None else entry.call.rare.attempt
         if extra is None or type(cause) is not tuple:
             return None
-        if attempt > (extra.max_retries or 0):
+        retries = extra.max_retries or 0
+        if attempt > retries:
             return None
         policy = RetryPolicy(load_retries(extra.retry))
-        if not policy.concerns(deaths.error(entry.call, *cause)):
+        error = deaths.error(entry.call, *cause)
+        call = entry.call
+        failed = FailedAttempt(task_name(call.uid), call.name, attempt, retries)
+        if not (policy.concerns(error) and ask_here(policy, error, failed)):
             return None
         rare(entry.call).attempt = attempt + 1
         extra = msgspec.structs.replace(extra, attempt=attempt + 1)

@@ -171,6 +171,9 @@ class World:
     def failed(self, queue: FunctionQueue, entry: Entry) -> None:
         pass
 
+    def stayed(self, queue: FunctionQueue, entry: Entry) -> None:
+        pass
+
     def blocked_here(self) -> int:
         return self.blocked
 
@@ -398,6 +401,35 @@ def test_a_worker_that_gave_all_back_is_left_alone_for_a_while() -> None:
     assert world.windows[owner].recalled
     world.look(SHUN_S * 2)
     assert not world.windows[owner].recalled
+
+
+def test_where_nobody_has_room_a_worker_that_gave_back_gets_some_again() -> None:
+    world = World(2)
+    for _ in range(3):
+        world.submit()
+    world.run_next(world.workers[2])
+    world.look()
+    world.answer()
+    assert (world.held_by(1), world.held_by(2)) == ([1], [3])
+    for _ in range(2):
+        world.submit()
+    assert list(world.queue.ready) == [5]
+    world.look()
+    assert list(world.queue.ready) == [5], "not so soon"
+    world.look(SHUN_S)
+    assert (world.held_by(1), world.held_by(2)) == ([1, 5], [3, 4])
+
+
+def test_a_worker_that_was_to_get_no_more_may_be_used_again() -> None:
+    world = World(2)
+    world.queue.retire(2, world.now_s)
+    for _ in range(3):
+        world.submit()
+    assert (world.held_by(1), world.held_by(2)) == ([1, 2], [])
+    assert world.queue.restore(2)
+    assert not world.queue.restore(9)
+    world.queue.dispatch()
+    assert world.held_by(2) == [3]
 
 
 def test_what_a_blocked_thread_here_waits_for_comes_home_without_room() -> None:

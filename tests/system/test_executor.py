@@ -97,6 +97,11 @@ def nested_joblib(depth: int) -> int:
     return sum(joblib.Parallel(n_jobs=2)(calls))
 
 
+def nested_by_name(n: int) -> int:
+    with joblib.parallel_config("mosaic", n_jobs=2):
+        return sum(joblib.Parallel()(joblib.delayed(abs)(i) for i in range(n)))
+
+
 def note(path: str) -> None:
     with open(path, "a") as file:
         file.write(f"{os.getpid()}\n")
@@ -268,6 +273,8 @@ def test_joblib_runs_on_it_three_deep_on_two_workers(executor: mosaic.Executor) 
     mosaic.Executor.register_joblib()
     with joblib.parallel_config("mosaic", n_jobs=2):
         assert nested_joblib(3) == 27
+        named = joblib.Parallel()(joblib.delayed(nested_by_name)(i) for i in range(4))
+        assert named == [0, 0, 1, 3]
         calls = (joblib.delayed(square)(i) for i in range(40))
         assert joblib.Parallel(n_jobs=-1)(calls) == [i * i for i in range(40)]
         with pytest.raises(ValueError, match="no"):

@@ -217,6 +217,23 @@ def test_a_token_of_what_failed_on_the_same_thread_fails_too(cluster: RunIn) -> 
     cluster(main)
 
 
+def test_the_current_task_of_a_function_says_what_runs_and_where(
+    cluster: RunIn,
+) -> None:
+    def say() -> list[str]:
+        me = mosaic.current_task()
+        return [me.uid, me.name, me.runtime_id]
+
+    async def main(runtime: Any) -> None:
+        worker = runtime.workers[1]
+        for _ in range(2):  # a function of this name was sent before
+            task = mosaic.task(lambda: say(), name="say").options(runtime=worker)
+            ran = task.submit()
+            assert await ran.result() == [ran.uid, "task.say", worker.uid]
+
+    cluster(main)
+
+
 def test_an_error_keeps_its_type_and_says_where_it_was(cluster: RunIn) -> None:
     async def main(runtime: Any) -> None:
         with pytest.raises(ValueError, match="no") as caught:
@@ -332,6 +349,10 @@ def test_starmap_takes_tuples_and_dicts(cluster: RunIn) -> None:
             add.starmap([(1,), 3])  # type: ignore[list-item]
         with pytest.raises(TypeError, match="item 0 is a tuple"):
             add.starmap([(1,)], common={"y": 1})
+        with pytest.raises(TypeError, match="starmap: found 3, expected an iterable"):
+            add.starmap(3)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="starmap: common=3, expected a dict"):
+            add.starmap([{"x": 1}], common=3)  # type: ignore[arg-type]
 
     cluster(main)
 
@@ -415,14 +436,15 @@ def test_tasks_use_all_workers_and_runtime_names_one(cluster: RunIn) -> None:
     cluster(main)
 
 
-def test_a_task_goes_where_its_large_argument_is(cluster: RunIn) -> None:
+def test_a_task_goes_where_its_large_arguments_are(cluster: RunIn) -> None:
     async def main(runtime: Any) -> None:
-        make = mosaic.task(lambda: (os.getpid(), bytes(2_000_000)))
-        here = mosaic.task(lambda made: (made[0], os.getpid()))
-        for _ in range(5):
-            made = await make.submit()
-            made_at, taken_at = await here.submit(made).result()
-            assert made_at == taken_at
+        # Each so small that it is not in shared memory, and both not small.
+        make = mosaic.task(lambda: (os.getpid(), bytes(200_000)))
+        here = mosaic.task(lambda one, other: (one[0], other[0], os.getpid()))
+        for worker in (*runtime.workers, *runtime.workers):
+            there = make.options(runtime=worker)
+            made = await there.submit(), await there.submit()
+            assert set(await here.submit(*made).result()) == {worker.pid}
 
     cluster(main)
 

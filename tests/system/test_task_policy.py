@@ -175,6 +175,38 @@ def test_name_description_tags_version_and_run_name(cluster: RunIn) -> None:
     assert (tags, no_tags) == (["io", "night"], [])
 
 
+def test_name_given_by_options_is_that_of_the_call(cluster: RunIn) -> None:
+    async def main(runtime: Any) -> None:
+        named = echo.options(name="step 1")
+        plain, prepared = named.submit(1), named.task(2)
+        unset = named.options(name=None).submit(3)
+        policy = named.options(max_retries=1, tags={"io"}).submit(4)
+        tasks = [plain, prepared, unset, policy]
+        assert await mosaic.gather(tasks) == [1, 2, 3, 4]
+        assert [t.name for t in tasks] == ["step 1", "step 1", "echo", "step 1"]
+        assert plain.info.name == "step 1"
+
+    cluster(main)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"run_name": "{nothing}"}, "mentions 'nothing'"),
+        ({"concurrency": mosaic.Concurrency(key=("nothing",))}, "parameter 'nothing'"),
+        ({"cache_key": mosaic.input_hash(ignore=("nothing",))}, "parameter 'nothing'"),
+        ({"persist": True}, "needs store="),
+    ],
+)
+def test_options_are_checked_against_the_signature_too(
+    options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        mosaic.task(echo.fn, **options)
+    with pytest.raises(ValueError, match=words):
+        echo.options(**options)
+
+
 def test_options_with_none_unset_and_unset_keep() -> None:
     once = echo.options(timeout=3, cache_key="inputs", on_done=print, tags={"a"})
     kept = once.options(timeout=mosaic.UNSET)._options
