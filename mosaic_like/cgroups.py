@@ -66,7 +66,7 @@ def _folders(controller: str, proc: Path, cgroup: Path) -> Iterator[tuple[int, P
     """The group of this process and those above it, with their version."""
     mounts = list(_mounts(proc))
     for line in (read_text(proc / "self" / "cgroup") or "").splitlines():
-        _, names, path = line.split(":", 2)
+        names, _, path = line.partition(":")[2].partition(":")
         version = 1 if names else 2
         if names and controller not in names.split(","):
             continue

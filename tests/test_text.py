@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import logging
+import re
 import sys
 
 import pytest
@@ -12,8 +14,9 @@ from hypothesis import strategies as st
 from mosaic_like.comms.messages import PROTOCOL, Hello, Member
 from mosaic_like.core.monitor import MonitorState
 from mosaic_like.launch.status import _lines
-from mosaic_like.runtimes.output import show
-from mosaic_like.text import printable, printable_lines
+from mosaic_like.runtimes import unheard
+from mosaic_like.runtimes.output import LOGGED, show
+from mosaic_like.text import lines_for_terminal, printable, printable_lines
 
 CONTROL = [chr(c) for c in (*range(0x20), *range(0x7F, 0xA0))]
 EVIL = "w0:0\x1b[2J\x9b31m\r\nmosaic: all is well\x07"
@@ -49,6 +52,41 @@ def test_the_label_of_a_line_is_one_line(
     show(1, EVIL, "text\n")
     assert stream.getvalue() == f"{printable(EVIL)} | text\n"
     assert "\x1b" not in stream.getvalue()
+
+
+@given(st.text(st.sampled_from([*CONTROL, "a", "[", "m", "3", ";"])))
+def test_of_lines_for_a_terminal_only_colors_stay(text: str) -> None:
+    clean = lines_for_terminal(text)
+    assert clean.count("\n") == text.count("\n")
+    without_colors = re.sub(r"\x1b\[[0-9;:]*m", "", clean)
+    assert not any(c in without_colors for c in CONTROL if c not in "\n\t")
+    assert lines_for_terminal(clean) == clean
+
+
+def test_what_is_logged_for_a_worker_is_clean(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "mosaic_like")
+    show(LOGGED, EVIL, "\x1b[31mred\x1b[2J\x07\n")
+    (record,) = caplog.records
+    assert record.getMessage() == f"{printable(EVIL)}: \x1b[31mred\x1b[0m"
+
+
+def test_a_failure_that_nobody_asked_for_is_logged_clean() -> None:
+    shown = io.StringIO()
+    handler = logging.StreamHandler(shown)
+    unheard.logger.addHandler(handler)
+    unheard.logger.propagate = False
+    try:
+        for text in (EVIL, "harmless\ntext"):
+            error = ValueError(text)
+            unheard.logger.error("it failed", exc_info=(ValueError, error, None))
+    finally:
+        unheard.logger.propagate = True
+        unheard.logger.removeHandler(handler)
+    assert shown.getvalue() == (
+        "it failed\nValueError: w0:031m\nmosaic: all is well\n"
+        "it failed\nValueError: harmless\ntext\n"
+    )
+    assert str(error) == "harmless\ntext"
 
 
 def hello(**fields: object) -> Hello:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..errors import RemoteError
+from ..text import lines_for_terminal, printable
 from .frames import has_others, without_own
 from .remote_frames import Frame, frames_of, joined
 
@@ -79,7 +80,7 @@ def dump_error(
         reason = f"it could not be described: {type(error).__name__}"
         nodes = [Node(_type_name(exc), "", "", [], [], reason=reason)]
     if note is not None:
-        nodes[0].notes.append(_clean(note, _MESSAGE_CHARS))
+        nodes[0].notes.append(lines_for_terminal(_clean(note, _MESSAGE_CHARS)))
     return msgspec.msgpack.encode(nodes)
 
 
@@ -177,7 +178,12 @@ def _notes(exc: BaseException) -> list[str]:
 
 def _frames(tb: TracebackType | None) -> list[Frame]:
     return [
-        (_clean(f[0], 4096), _clean(f[1], 1000), _clean(f[2], 1000), *f[3:])
+        (
+            printable(_clean(f[0], 4096)),
+            printable(_clean(f[1], 1000)),
+            _clean(f[2], 1000),
+            *f[3:],
+        )
         for f in frames_of(tb)
     ]
 
@@ -263,7 +269,7 @@ def error_summary(data: bytes) -> str:
     except Exception:
         return "an error whose report cannot be read"
     message = " ".join(node.message.split())
-    return f"{node.type_name}: {message}" if message else node.type_name
+    return printable(f"{node.type_name}: {message}" if message else node.type_name)
 
 
 def not_rebuilt(what: str, error: BaseException) -> str:
@@ -275,7 +281,7 @@ def not_rebuilt(what: str, error: BaseException) -> str:
     """
     lines = [
         f"{what} cannot be rebuilt here",
-        f"  reason  {_type_name(error)}: {_message(error)[:500]}",
+        f"  reason  {_type_name(error)}: {lines_for_terminal(_message(error)[:500])}",
     ]
     tb = without_own(error.__traceback__, meant=True)
     hint = "it was sent by pickle: see that it can be unpickled where it is asked for"
@@ -329,7 +335,8 @@ class _Reader:
                     f"class {node.type_name} cannot be rebuilt here: "
                     f"{type(error).__name__}: {_message(error)[:500]}"
                 )
-        return RemoteError(node.type_name, node.message, self._chain_text(node), reason)
+        texts = node.type_name, node.message, self._chain_text(node), reason
+        return RemoteError(*map(lines_for_terminal, texts))
 
     def _unpickled(self, node: Node) -> BaseException:
         value = self._serializer.loads(node.pickled)

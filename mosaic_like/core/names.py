@@ -12,6 +12,8 @@ owner. All goes through the monitor, so there is one order:
 
 An owner that cannot grant any more says nothing to a Share: its Unnamed is on its way,
 or will be when ``__close__`` has ended, and then the next who has asked makes it.
+Of a tessera that is built again (``core.restarts``) the owner is its home: so it keeps
+its name wherever it is built, and the name is free when the home is lost.
 When a maker dies before its tessera is known to be anywhere, the name waits until all
 have fenced it (LossSeen): until then the construction may still come out of a link.
 
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 Sends = list[tuple[int, Message]]
 
 NAME_BYTES = 256
+_RESTARTS = ("without", "with")
+KEY_CHARACTERS = 16 << 10  # of a value in the warehouse
 
 
 def is_name(text: str) -> bool:
@@ -97,6 +101,13 @@ class NameTable:
             why = (
                 f"the name {message.name!r} is that of a {held.cls}, not of a "
                 f"{message.cls}: choose another name, or ask for it with its class"
+            )
+            return [(sender, Claimed(message.tessera, 0, 0, why=why))]
+        if held.restarts != message.restarts:
+            has, asks = (_RESTARTS[one.restarts] for one in (held, message))
+            why = (
+                f"the tessera of the name {message.name!r} was made {has} "
+                f"max_restarts, and is asked for {asks}: say it at the class"
             )
             return [(sender, Claimed(message.tessera, 0, 0, why=why))]
         entry.asked[message.tessera] = sender, message

@@ -34,6 +34,7 @@ from ..comms.frames import hide_own
 from ..proxies.array import ArrayProxy
 from ..proxies.tessera import TesseraProxy
 from ..runtimes.awaiting import awaited_calls
+from ..text import lines_for_terminal
 from . import hosting, local
 
 if TYPE_CHECKING:
@@ -229,7 +230,8 @@ class Console(code.InteractiveConsole):
         hide_own(error)
         sys.last_type, sys.last_value = type(error), error
         sys.last_traceback = error.__traceback__
-        self.write("".join(traceback.format_exception(error)))
+        text = "".join(traceback.format_exception(error))
+        self.write(lines_for_terminal(text))
 
 
 def _names_of(calls: list[Call]) -> str:

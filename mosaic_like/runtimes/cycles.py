@@ -30,6 +30,7 @@ from ..core.tessera import MAIN
 from ..core.tessera import THREAD as OWN_THREAD
 from ..errors import CycleError
 from ..ids import task_name
+from ..text import printable
 from .awaiting import awaited_calls, held_by_others
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class Cycles:
         elif state == IN_QUEUE:
             edges = [self._behind(other) for other in self._before(task)]
         return Vertex(
-            _name(task),
+            task.name,
             task.tessera.uid,
             edges,
             len(task.inside or ()),
@@ -180,7 +181,8 @@ class Cycles:
         above = stack[stack.index(task) + 1 :] if task in stack else []
         edges = [Edge(above[0].uid, self.incarnation, UNDER)] if above else []
         wait = executor.waits.by_uid.get(task.uid)
-        if wait is not None:
+        # One that is refused ends when what its thread runs meanwhile has ended.
+        if wait is not None and wait.error is None:
             kind = BELOW if above else BLOCKED
             to, owner = wait.call.uid, wait.call.stream.owner
             edges.append(Edge(to, owner, kind, wait.stamp, wait.certain))
@@ -271,7 +273,7 @@ class Cycles:
             self._executor.main.run_under(task, top)
 
     def refuse(self, uid: int, stamp: int, text: str) -> None:
-        error = CycleError(text, task_name(uid))
+        error = CycleError(printable(text), task_name(uid))
         if self._executor.waits.refuse(uid, stamp, error):
             return
         item = self._awaiting.get(uid)
@@ -282,10 +284,6 @@ class Cycles:
         future = item.future
         if item.stamp == stamp and future is not None and not future.done():
             future.set_exception(error)
-
-
-def _name(task: Task) -> str:
-    return f"{task.tessera.options.name}.{task.method}"
 
 
 def _makes(task: Task, tessera: Tessera) -> bool:

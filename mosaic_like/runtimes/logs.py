@@ -1,16 +1,18 @@
 """What the workers of all hosts print and log, whole, in one directory of the head's.
 
 A file for each worker, to which is added; ``logs=`` and ``mrun --logs`` name the
-directory. mrun keeps there too what the hosts themselves say. What is shown to people
-meanwhile is in ``output``.
+directory. One that is full becomes ``NAME.1.log``, in the place of the one that was
+that before, so that each worker has at most two. mrun keeps there too what the hosts
+themselves say. What is shown to people meanwhile is in ``output``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
-from typing import TextIO
+from typing import BinaryIO
 
 from ..ids import short
 from ..text import printable
@@ -26,11 +28,13 @@ class Logs:
 
     Args:
         directory: that is there already.
+        limit_bytes: after which a file is full.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, limit_bytes: int) -> None:
         self._directory = directory
-        self._files: dict[str, TextIO] = {}
+        self._limit_bytes = limit_bytes
+        self._files: dict[str, BinaryIO] = {}
         self._is_broken = False
 
     def add(self, who: str, text: str) -> None:
@@ -43,18 +47,31 @@ class Logs:
         if self._is_broken:
             return
         name = _OTHER.sub("-", who)[:_NAME_CHARACTERS].lstrip(".")
+        data = text.encode(errors="backslashreplace")
         try:
-            file = self._files.get(name)
-            if file is None:
-                path = os.path.join(self._directory, f"{name}.log")
-                file = self._files[name] = open(  # noqa: SIM115 -- close() does
-                    path, "a", encoding="utf-8", errors="backslashreplace"
-                )
-            file.write(text)
+            file = self._files.get(name) or self._open(name)
+            if file.tell() and file.tell() + len(data) > self._limit_bytes:
+                file = self._turn(name, file)
+            file.write(data)
             file.flush()
         except OSError as error:  # what the program does goes on
             self._is_broken = True
             logger.warning("nothing more is written to logs=: %s", error)
+
+    def _open(self, name: str) -> BinaryIO:
+        path = os.path.join(self._directory, f"{name}.log")
+        file = self._files[name] = open(path, "ab")  # noqa: SIM115 -- close() does
+        return file
+
+    def _turn(self, name: str, full: BinaryIO) -> BinaryIO:
+        """The next file, in the place of one that is full."""
+        is_other = True
+        with contextlib.suppress(FileNotFoundError):
+            is_other = not os.path.samestat(os.fstat(full.fileno()), os.stat(full.name))
+        full.close()
+        if not is_other:  # else another program, with the same directory, has done so
+            os.replace(full.name, os.path.join(self._directory, f"{name}.1.log"))
+        return self._open(name)
 
     def keep(self, uid: str, label: str, text: str) -> None:
         """Add what a runtime has sent, with the tessera that printed it on each line.
@@ -65,7 +82,7 @@ class Logs:
             text: whole lines.
         """
         worker, _, what = printable(label).partition(" ")
-        if uid.startswith("worker"):
+        if uid.startswith(("worker", "helper")):
             worker = short(uid)
         if what:
             lines = text.removesuffix("\n").split("\n")

@@ -11,14 +11,13 @@ from __future__ import annotations
 import codecs
 import io
 import logging
-import re
 import sys
 import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..text import printable
+from ..text import for_terminal, printable
 from .port import CURRENT
 
 if TYPE_CHECKING:
@@ -38,16 +37,6 @@ MESSAGE_CHARACTERS = 64 << 10
 # So much may wait to be sent; then printing waits, but never for longer than this.
 _WAITING_CHARACTERS = 4 << 20
 _PATIENCE_S = 10.0
-
-# All control characters but tab, and escape sequences; colors are group 1.
-_CONTROL = re.compile(
-    r"(\x1b\[[0-9;:]*m)"
-    r"|\x1b\[[0-?]*[ -/]*[@-~]"
-    r"|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
-    r"|\x1b[ -/]*[0-~]?"
-    r"|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]"
-)
-_PLAIN_COLOR = "\x1b[0m"
 
 
 class LineStream(io.TextIOBase):
@@ -286,7 +275,9 @@ def show(number: int, label: str, text: str) -> None:
     """
     if number == LOGGED:
         for line in text.removesuffix("\n").split("\n"):
-            logging.getLogger(_LOGGER).info("%s: %s", printable(label), line)
+            # Nobody knows here whether it goes to a terminal.
+            shown = for_terminal(line)
+            logging.getLogger(_LOGGER).info("%s: %s", printable(label), shown)
         return
     stream: TextIO | None = sys.stdout if number == 1 else sys.stderr
     if stream is None:
@@ -305,11 +296,3 @@ def show(number: int, label: str, text: str) -> None:
         stream.flush()
     except (OSError, ValueError):
         logger.debug("output of %s is lost: the stream is closed", label)
-
-
-def for_terminal(line: str) -> str:
-    """Without what could do more to a terminal than show text in color."""
-    clean = _CONTROL.sub(lambda match: match[1] or "", line)
-    if "\x1b" in clean and not clean.endswith(_PLAIN_COLOR):
-        clean += _PLAIN_COLOR  # a color ends with its line
-    return clean

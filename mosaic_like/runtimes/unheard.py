@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import traceback
 from collections import Counter
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -21,12 +22,29 @@ from ..comms.exceptions import error_summary
 from ..core.call import DROPPED, rare
 from ..core.task import CLOSE_METHOD, FAILED
 from ..proxies.tessera import READY
+from ..text import lines_for_terminal
 
 if TYPE_CHECKING:
     from ..core.call import Call, Stream
     from .actor import ActorRuntime
 
 logger = logging.getLogger(__name__)
+
+
+class _Cleaned(logging.Filter):
+    """Nobody knows here whether what is logged goes to a terminal."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            text = "".join(traceback.format_exception(error)).removesuffix("\n")
+            clean = lines_for_terminal(text)
+            if clean != text:  # else whoever formats it may do so in another way
+                record.exc_text = clean
+        return True
+
+
+logger.addFilter(_Cleaned())
 
 _SOON_S = 0.1  # until those that took what has failed have failed as well
 _MOST_HEARD = 1000  # tasks, the latest

@@ -172,6 +172,31 @@ def test_the_text_that_people_see_is_bounded() -> None:
     assert len(error_summary(data)) < 20_000
 
 
+def test_what_we_say_of_an_error_does_nothing_to_a_terminal() -> None:
+    """Its own arguments and notes stay as they are: it is to be equal."""
+    evil = "\x1b[2J\rall is well\x07"
+    error = ValueError(evil)
+    error.add_note(evil)
+    copy = travelled(error, note=f"in f on {evil}")
+    assert copy.args == (evil,)
+    assert copy.__notes__ == [evil, "in f on all is well"]
+    assert error_summary(dump_error(error, Serializer())).isprintable()
+    lost = travelled(SystemExit(f"one\n\x1b[31mtwo{evil}"))
+    assert isinstance(lost, RemoteError)
+    assert lost.message == "one\n\x1b[31mtwoall is well\x1b[0m"
+    assert not {"\r", "\x07"} & set(str(lost) + lost.traceback)
+
+
+def test_the_name_of_a_remote_file_does_nothing_to_a_terminal() -> None:
+    code = compile("raise ValueError", "\x1b[2J.py", "exec")
+    try:
+        exec(code)
+    except ValueError as error:
+        tb = travelled(error).__traceback__
+    frames = [frame.filename for frame in traceback.extract_tb(tb)]
+    assert frames[-1] == "?[2J.py"
+
+
 def deep(n: int) -> None:
     if n == 0:
         raise ValueError("bottom")

@@ -168,9 +168,12 @@ class World:
             if other.blocked and self.is_in_a_circle(other):
                 self.broken.add((other.uid, other.stamp))
         self.refused += 1
-        task.script = []
+        task.script, task.next = [], 0
         task.waits_for = []
-        self._end(task)
+        if not task.tessera.plain or task is task.tessera.at.stack[-1]:
+            self._end(task)
+        # Else it was the top of its stack when it was found, and it raises when what
+        # its thread has begun since has ended.
 
     def _end(self, task: Task) -> None:
         task.ended = True
@@ -369,6 +372,40 @@ def test_a_certain_circle_is_always_told_to_exactly_one(
         body = [(WAIT, [(index % length, body)])]
     for seed in range(20):
         assert run(places, [(0, body)], seed).refused == 1
+
+
+class Ring:
+    """The ``Port`` of so many calls of one runtime, each of which awaits the next."""
+
+    incarnation = 1
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self.refused: list[int] = []
+
+    def outbox(self, incarnation: int) -> Any:
+        raise AssertionError("all of them are here")
+
+    def vertex(self, uid: int, strict: bool) -> Vertex:
+        following = (uid + 1) % self._length
+        return Vertex(str(uid), uid, [Edge(following, 1, cycles.AWAITS)])
+
+    def run_under(self, uid: int, top: int) -> None:
+        raise AssertionError("there are no threads")
+
+    def refuse(self, uid: int, stamp: int, text: str) -> None:
+        self.refused.append(uid)
+
+
+@pytest.mark.parametrize(("length", "told"), [(250, [249]), (251, [])])
+def test_a_circle_of_more_waits_than_docs_failures_says_is_not_told(
+    length: int, told: list[int]
+) -> None:
+    ring = Ring(length)
+    state = CycleState(ring)
+    for now_s in (0.0, 1.0, 2.0):
+        state.look([(0, 0)], now_s)
+    assert ring.refused == told
 
 
 def test_a_ring_of_main_threads_is_no_circle() -> None:

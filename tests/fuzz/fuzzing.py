@@ -1,5 +1,7 @@
 """Messages that make no sense into a live runtime: ``make fuzz COUNT=... SEED=...``.
 
+After them come files that were damaged, one for each ten messages: see ``files``.
+
 A *round*: two members join, send nonsense, and are lost. It is determined by its seed.
 When something is found in one, its packets are taken out as long as it is still found,
 and what is left is printed.
@@ -18,8 +20,10 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import files
 import nonsense
 import targets
 
@@ -30,6 +34,7 @@ PACKETS = 200  # of a round
 ROUNDS = 25  # of one runtime
 _TRIES = 300  # to find a smaller batch
 _GROWTH_BYTES = 100 << 20
+_MESSAGES_A_FILE = 10
 
 
 @dataclass
@@ -216,8 +221,21 @@ def main() -> int:
     if grew > _GROWTH_BYTES:
         print(f"memory grew by {grew >> 20} MiB: something is kept")
         return 1
+    if found := fuzz_files(args.count // _MESSAGES_A_FILE, args.seed):
+        print("found in files:", *found, sep="\n  ")
+        return 1
     print("nothing was found")
     return 0
+
+
+def fuzz_files(count: int, seed: int) -> list[str]:
+    """What is found in so many files."""
+    began_s = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mf-") as folder:
+        found = files.fuzz(count, seed, Path(folder))
+    seconds = time.monotonic() - began_s
+    print(f"{count} files in {seconds:.0f} s")
+    return found
 
 
 if __name__ == "__main__":

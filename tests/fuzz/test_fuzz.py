@@ -140,6 +140,23 @@ def test_a_worker_does_not_speak_for_the_monitor(
     assert play(work) == []
 
 
+def test_a_control_message_that_is_too_large_is_dropped_and_told(
+    faults: targets.Faults, caplog: pytest.LogCaptureFixture
+) -> None:
+    def work(runtime: targets.Runtime) -> None:
+        sender = runtime.members[0]
+        reason = "x" * runtime.head.config.control_limit
+        task = next(iter(runtime.head.caller.calls))
+        runtime.receive(sender, [wire.Cancel(task, reason), wire.Waits(task, False)])
+        assert not runtime.head.worker._early_cancels
+
+    assert play(work) == []
+    assert [r.getMessage() for r in caplog.records] == [
+        "Cancel of 1.0 MiB, where messages without a value have at most 1.0 MiB "
+        "(control_limit=), from worker:0:0, was dropped"
+    ]
+
+
 def test_a_welcome_counts_only_from_the_monitor_that_was_asked(
     faults: targets.Faults,
 ) -> None:
@@ -281,6 +298,15 @@ def test_a_definition_under_a_false_digest_is_not_taken(
         runtime.receive(runtime.members[0], [wire.Define(b"0" * 16, b"\x80\x05N.")])
         with pytest.raises(LookupError):
             runtime.head.serializer.blob(b"0" * 16)
+
+    assert play(work) == []
+
+
+def test_what_a_lost_member_said_of_a_loss_that_never_comes_is_forgotten(
+    faults: targets.Faults,
+) -> None:
+    def work(runtime: targets.Runtime) -> None:
+        runtime.receive(runtime.members[0], [wire.LossSeen(runtime._next + 7)])
 
     assert play(work) == []
 

@@ -129,6 +129,15 @@ def test_what_slurm_itself_says_of_its_list_comes_first() -> None:
     assert [host.name for host in said.hosts] == ["odd1", "odd2"]
 
 
+def test_the_old_name_of_the_list_of_slurm_is_known_too() -> None:
+    environ = {"SLURM_NODELIST": "n[1-2]", "PBS_NODEFILE": "/no/such"}
+    found = engines.find(environ, lambda _: None)
+    assert found is not None
+    assert [host.name for host in found.hosts] == ["n1", "n2"]
+    both = {"SLURM_NODELIST": "old", "SLURM_JOB_NODELIST": "new"}
+    assert slurm.read(both).hosts == (Host("new"),)
+
+
 @pytest.mark.parametrize("text", ["4(x2)", "x", "4(x3),1", "4(y3)"])
 def test_counts_of_slurm_that_do_not_fit_its_hosts_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="SLURM_JOB_CPUS_PER_NODE: found"):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # What is looked for, in this order: inside Slurm there may be variables of others.
 FINDERS: tuple[tuple[str, Callable[[Mapping[str, str], Any], Allocation]], ...] = (
     (slurm.VARIABLE, slurm.read),
+    (slurm.OLD_VARIABLE, slurm.read),
     (sge.VARIABLE, sge.read),
     (pbs.VARIABLE, pbs.read),
     (lsf.VARIABLE, lsf.read),

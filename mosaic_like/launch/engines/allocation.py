@@ -100,6 +100,15 @@ def collected(engine: str, names: Sequence[str], job: str = "") -> Allocation:
     return Allocation(engine, hosts, job)
 
 
+def is_count(text: str) -> bool:
+    """Whether it is a number that so many cores or workers can be.
+
+    >>> is_count("12"), is_count("-1"), is_count("²"), is_count("9" * 5000)
+    (True, False, False, False)
+    """
+    return text.isascii() and text.isdigit() and len(text) <= 9
+
+
 def counted(count: int, thing: str) -> str:
     """For people.
 
@@ -107,6 +116,25 @@ def counted(count: int, thing: str) -> str:
     ('1 node', '2 nodes')
     """
     return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
+def shortage(cores: int, workers: int, threads: int) -> str:
+    """What people are told where more is asked for than there is; empty: it is not.
+
+    Args:
+        cores: of a host.
+        workers: there.
+        threads: of each.
+
+    >>> shortage(2, 4, 1)
+    '2 cores for 4 workers with 1 thread each: they will wait for each other'
+    """
+    if workers * threads <= cores:
+        return ""
+    return (
+        f"{counted(cores, 'core')} for {counted(workers, 'worker')} with "
+        f"{counted(threads, 'thread')} each: they will wait for each other"
+    )
 
 
 def node_command(python: str, host: Host, *, in_job: bool = False) -> list[str]:

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 MOST = 65_536  # hosts of one list: what is more is a mistake
 _PARTS = re.compile(r"\[([0-9,-]+)\]|([^\[\],\s]+)")
-_RANGE = re.compile(r"([0-9]+)(?:-([0-9]+))?")
-_NUMBERED = re.compile(r"(.*?)([0-9]+)([^0-9]*)")
+# Numbers of more digits are none: Python refuses to read those of thousands.
+_RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
+_NUMBERED = re.compile(r"(.*?)([0-9]{1,18})([^0-9]*)")
 
 
 def expand(text: str) -> list[str]:
@@ -45,12 +46,16 @@ def expand(text: str) -> list[str]:
         for name in itertools.product(*choices):
             names.append("".join(name))
             if len(names) > MOST:
-                raise ValueError(f"{text[:80]!r} stands for more than {MOST} hosts")
+                raise ValueError(_too_many(text))
     return names
 
 
 def _not_a_list(text: str) -> str:
     return f"found {text[:80]!r}, expected hosts such as 'node[01-04],head'"
+
+
+def _too_many(text: str) -> str:
+    return f"{text[:80]!r} stands for more than {MOST} hosts"
 
 
 def _items(text: str) -> Iterator[str]:
@@ -78,6 +83,8 @@ def _numbers(text: str, whole: str) -> list[str]:
             raise ValueError(_not_a_list(whole))
         width = len(first)
         numbers += [f"{int(first) + n:0{width}}" for n in range(count)]
+        if len(numbers) > MOST:
+            raise ValueError(_too_many(whole))
     return numbers
 
 
@@ -92,7 +99,7 @@ def shown(names: Iterable[str]) -> str:
 
 def _order(name: str) -> list[tuple[int, str]]:
     return [
-        (int(part) if part.isdecimal() else -1, part)
+        (int(part[-18:]) if part.isdecimal() else -1, part)
         for part in re.split("([0-9]+)", name)
     ]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from .allocation import Allocation, Host, Step, shell_line
+from .allocation import Allocation, Host, Step, is_count, shell_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +36,7 @@ def parse(text: str, job: str = "") -> Allocation:
     if (
         not names
         or len(names) != len(slots)
-        or not all(count.isdigit() and int(count) for count in slots)
+        or not all(is_count(count) and int(count) for count in slots)
     ):
         raise ValueError(
             f"{VARIABLE}: found {text[:80]!r}, expected hosts and their slots such as "

@@ -10,7 +10,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from .allocation import Allocation, collected
+from .allocation import Allocation, collected, is_count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +44,7 @@ def parse(text: str, job: str = "", ncpus: str = "") -> Allocation:
     if not names:
         raise ValueError(f"{VARIABLE}: there is no host in it")
     allocation = collected(NAME, names, job)
-    if ncpus.isdigit() and len(names) == len(allocation.hosts):
+    if is_count(ncpus) and len(names) == len(allocation.hosts):
         cores = max(1, int(ncpus))
         hosts = [dataclasses.replace(host, cores=cores) for host in allocation.hosts]
         return dataclasses.replace(allocation, hosts=tuple(hosts))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from .allocation import Allocation, Host, Step, shell_line
+from .allocation import Allocation, Host, Step, is_count, shell_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +38,7 @@ def parse(text: str, job: str = "") -> Allocation:
         words = line.split()
         if not words:
             continue
-        if len(words) < 2 or not words[1].isdigit() or int(words[1]) < 1:
+        if len(words) < 2 or not is_count(words[1]) or int(words[1]) < 1:
             raise ValueError(
                 f"{VARIABLE}: found {line[:80]!r}, expected a host and its slots"
             )

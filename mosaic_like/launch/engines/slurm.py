@@ -10,14 +10,15 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from . import hostlist
-from .allocation import Allocation, Host, Step
+from .allocation import Allocation, Host, Step, is_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 NAME: Final = "slurm"
 VARIABLE: Final = "SLURM_JOB_NODELIST"
-_COUNT = re.compile(r"([0-9]+)(?:\(x([0-9]+)\))?")
+OLD_VARIABLE: Final = "SLURM_NODELIST"  # its older name
+_COUNT = re.compile(r"([0-9]{1,9})(?:\(x([0-9]{1,9})\))?")
 _EXITED = re.compile(
     r"srun: error: (\S+): tasks? [0-9,-]+: Exited with exit code ([0-9]+)"
 )
@@ -35,20 +36,24 @@ def read(
     """The allocation of this environment.
 
     Args:
-        environ: in which SLURM_JOB_NODELIST is.
+        environ: in which SLURM_JOB_NODELIST is, or SLURM_NODELIST.
         hostnames: what Slurm itself says that a list stands for; None: it is not here.
 
     Raises:
         ValueError: it cannot be read, or srun has started many of this process.
     """
     times = environ.get("SLURM_STEP_NUM_TASKS", "")
-    if times.isdigit() and int(times) > 1:
+    if is_count(times) and int(times) > 1:
         raise ValueError(
             f"srun has started this {times} times, and each would be a cluster of its "
             "own: start mrun once, without srun; it starts a node on each host itself"
         )
-    listed = environ[VARIABLE]
-    names = hostnames(listed) or hostlist.expand(listed)
+    variable = VARIABLE if environ.get(VARIABLE) else OLD_VARIABLE
+    listed = environ[variable]
+    try:
+        names = hostnames(listed) or hostlist.expand(listed)
+    except ValueError as error:
+        raise ValueError(f"{variable}: {error}") from None
     cores = _counts(environ, "SLURM_JOB_CPUS_PER_NODE", len(names))
     tasks: Sequence[int | None] = [None] * len(names)
     threads = None
@@ -59,7 +64,7 @@ def read(
         if any(count is not None and count > 1 for count in asked):
             tasks = asked
             given = environ.get("SLURM_CPUS_PER_TASK", "")
-            threads = int(given) if given.isdigit() and int(given) else None
+            threads = int(given) if is_count(given) and int(given) else None
     hosts = tuple(
         Host(name, own, None, threads, count)
         for name, own, count in zip(names, cores, tasks, strict=True)
@@ -76,10 +81,14 @@ def _counts(environ: Mapping[str, str], name: str, count: int) -> list[int | Non
     for item in text.split(","):
         found = _COUNT.fullmatch(item.strip())
         if found is None:
-            raise ValueError(f"{name}: found {text!r}, expected such as '4(x2),1'")
+            raise ValueError(f"{name}: found {text[:80]!r}, expected such as '4(x2),1'")
         numbers += [int(found[1])] * min(int(found[2] or 1), hostlist.MOST)
+        if len(numbers) > hostlist.MOST:
+            break
     if len(numbers) != count:
-        raise ValueError(f"{name}: found {text!r}, for {len(numbers)} of {count} hosts")
+        raise ValueError(
+            f"{name}: found {text[:80]!r}, for {len(numbers)} of {count} hosts"
+        )
     return numbers
 
 

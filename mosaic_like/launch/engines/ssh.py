@@ -12,7 +12,7 @@ import shlex
 from typing import TYPE_CHECKING, Final
 
 from . import hostlist
-from .allocation import Allocation, Host, Step, shell_line
+from .allocation import Allocation, Host, Step, is_count, shell_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,7 +45,7 @@ def parse_hosts(text: str) -> Allocation:
     hosts: list[Host] = []
     for item in re.split(r",(?![^\[]*\])", text):
         name, colon, number = item.strip().partition(":")
-        if colon and (not number.isdigit() or int(number) < 1):
+        if colon and (not is_count(number) or int(number) < 1):
             raise ValueError(
                 f"--hosts: found {item.strip()!r}, expected a host, or a host and its "
                 "number of workers such as host2:4"
@@ -76,7 +76,7 @@ def parse_hostfile(text: str, path: str) -> Allocation:
         found = [_SLOTS.fullmatch(word) for word in words[1:]]
         given = [workers] if colon else []
         given += [match[1] for match in found if match is not None]
-        if None in found or not all(n.isdigit() and int(n) for n in given):
+        if None in found or not all(is_count(n) and int(n) for n in given):
             raise ValueError(
                 f"{where}: found {line.strip()[:80]!r}, expected a host, or a host "
                 "and its number of workers such as 'host2 slots=4'"
