@@ -78,6 +78,8 @@ class InvalidTransitionError(MosaicError):
 class RemoteError(MosaicError):
     """A remote exception that could not travel or be rebuilt here.
 
+    Its texts have no control characters but line ends, tabs and colors.
+
     Args:
         type_name: the qualified name of the original class.
         message: the text of the original.

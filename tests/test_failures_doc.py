@@ -5,22 +5,30 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import resource
 import signal
 import socket
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import pytest
 
 import mosaic_like as mosaic
-from mosaic_like.comms.messages import PROTOCOL, Hello
+from mosaic_like.comms.messages import PROTOCOL, Hello, Member
 from mosaic_like.core.monitor import MonitorState
+from mosaic_like.core.verdicts import decode, encode
+from mosaic_like.runtimes import draining
 from mosaic_like.runtimes.base import PYTHON
+from mosaic_like.runtimes.oom import MemoryKills
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from mosaic_like.runtimes.user import UserRuntime
 
 PAGE = Path(__file__).parent.parent / "docs" / "failures.md"
 LIMIT_S = 40.0
@@ -28,7 +36,9 @@ LIMIT_S = 40.0
 PLACEHOLDERS = (
     (r"\bpid \d+", "pid <pid>"),
     (re.escape(socket.gethostname()), "<host>"),
-    (r"Solver#\d+", "Solver#1"),
+    (r"(Solver|Stateful)#\d+", "Solver#1"),
+    (r"[^\s(]*/checkpoints-\w+(/\d+)?", "<folder>/<tessera>"),
+    (r"[\d,]+ bytes", "<number> bytes"),
     (re.escape(str(Path(__file__).parent)), "<folder>"),
     (r"\.py:\d+", ".py:<line>"),
     (r"\bprotocol \d+", "protocol <number>"),
@@ -55,7 +65,7 @@ class Solver:
         await asyncio.Event().wait()
 
     def model(self) -> Any:
-        return [str(number) for number in range(50_000)]
+        return [str(number) for number in range(20_000)]
 
     def lock(self) -> Any:
         return threading.Lock()
@@ -81,6 +91,33 @@ class Solver:
 
     def exits(self) -> None:
         raise SystemExit(1)
+
+    def make(self, runtime: str) -> Any:
+        """One that is built again, of this worker's."""
+        return mosaic.remote(Solver, max_restarts=2, runtime=runtime)()
+
+
+class Stateful(Solver):
+    """One whose state is written down."""
+
+    def limit_files(self, nbytes: int) -> None:
+        """From now on its process can write no larger file."""
+        # Otherwise that is a signal which ends it.
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, hard))
+
+    def __checkpoint__(self) -> bytes:
+        return bytes(100_000)
+
+    def __restore__(self, state: bytes) -> None: ...
+
+
+@mosaic.task(concurrency=mosaic.Concurrency(on_conflict="error"))
+def simulate(started: str) -> None:
+    """The function task of the page."""
+    Path(started).touch()
+    time.sleep(30)
 
 
 def shown(text: str) -> str:
@@ -229,6 +266,16 @@ async def of_use(runtime: Any) -> dict[str, str]:
     return texts
 
 
+async def of_tasks(tmp_path: Path) -> dict[str, str]:
+    running = simulate.submit(str(tmp_path / "simulates"))
+    await there(tmp_path / "simulates")
+    another = simulate.submit(str(tmp_path / "simulates"))
+    texts = {"A rule lets no more calls run": await error_of(another)}
+    running.cancel()
+    await running.exception()
+    return texts
+
+
 async def of_draining(runtime: Any) -> dict[str, str]:
     """Last: a worker less is there afterwards."""
     texts = {}
@@ -280,16 +327,21 @@ def of_the_monitor(tmp_path: Path) -> dict[str, str]:
 
 
 def of_a_node(tmp_path: Path) -> dict[str, str]:
-    """It dies, so in a cluster of its own."""
+    """It dies, so in a cluster of its own, with little memory."""
     texts = {}
 
     async def main(runtime: Any) -> None:
+        await runtime.sharing.ready()
+        texts["A value is larger than all memory"] = raised_by(
+            lambda: mosaic.put(np.ones(500_000))
+        )
         running = make(runtime, 0).wait(str(tmp_path / "drained"))
         await there(tmp_path / "drained")
         os.kill(runtime.nodes[0].pid, signal.SIGKILL)
         texts["The node of a worker was lost"] = await error_of(running)
 
-    mosaic.run(bounded(main), num_workers=1)
+    options = {"memory": "2 MiB", "spill_limit": "1 MiB"}
+    mosaic.run(bounded(main), num_workers=1, **options)
     return texts
 
 
@@ -322,6 +374,108 @@ def of_restarts(tmp_path: Path) -> dict[str, str]:
     return {name: re.sub(r"\bw0:\d", "w0:<n>", text) for name, text in texts.items()}
 
 
+def of_what_is_not_built_again(tmp_path: Path) -> dict[str, str]:
+    """Four more die: in another cluster, which replaces no more than five."""
+    texts = {}
+
+    async def main(runtime: Any) -> None:
+        texts.update(await of_groups_and_makers(runtime))
+        await runtime.wait_for_workers(2, 20)
+        texts.update(await of_checkpoints(tmp_path))
+        await runtime.wait_for_workers(2, 20)
+        texts.update(await of_memory(runtime, tmp_path))
+        await runtime.wait_for_workers(2, 20)
+        texts.update(await of_a_late_drain(runtime, tmp_path))
+
+    mosaic.run(bounded(main), num_workers=2, checkpoint_directory=str(tmp_path))
+    return {name: re.sub(r"\bw0:\d", "w0:<n>", text) for name, text in texts.items()}
+
+
+async def of_groups_and_makers(runtime: Any) -> dict[str, str]:
+    texts = {}
+    one, other = runtime.workers
+    first = mosaic.remote(Solver, max_restarts=1, runtime=one)()
+    second = mosaic.remote(Solver, max_restarts=1, runtime=other)()
+    mosaic.supervise(first, second, max_restarts=0)
+    await mosaic.gather(first.image(), second.image())
+    os.kill(one.pid, signal.SIGKILL)
+    # As above: a call that is queued when the news come is cancelled for the same.
+    while not isinstance(error := await second.image().exception(), LookupError):
+        pass
+    texts["The object was supervised with one that has ended"] = line_of(error)
+    await runtime.wait_for_workers(2, 20)
+    one, other = runtime.workers
+    made = await mosaic.remote(Solver, runtime=one)().make(other.uid).result()
+    await made.image()
+    os.kill(one.pid, signal.SIGKILL)
+    # While it is being closed its own name is in the text.
+    while "tessera." not in str(error := await made.image().exception()):
+        pass
+    texts["The maker of the object was lost"] = line_of(error)
+    return texts
+
+
+async def of_checkpoints(tmp_path: Path) -> dict[str, str]:
+    texts = {}
+    solver = mosaic.remote(Stateful, max_restarts=1)()
+    await mosaic.checkpoint(solver)
+    await solver.limit_files(50_000)
+    texts["A checkpoint cannot be written"] = await error_of(mosaic.checkpoint(solver))
+    for file in tmp_path.glob("checkpoints-*/*"):  # noqa: ASYNC240 -- two files
+        file.write_bytes(b"damaged")
+    await solver.leave().exception()
+    texts["A checkpoint is damaged"] = await error_of(solver.image())
+    return texts
+
+
+async def of_a_late_drain(runtime: Any, tmp_path: Path) -> dict[str, str]:
+    """A worker less is there afterwards."""
+    running = make(runtime, 1).wait(str(tmp_path / "late"))
+    await there(tmp_path / "late")
+    try:
+        await runtime.drain(runtime.workers[1], timeout=0.2)
+    except TimeoutError as error:
+        await running.exception()
+        return {"Calls had not ended when their worker was drained": line_of(error)}
+    raise AssertionError("it left in time")
+
+
+async def of_memory(runtime: Any, tmp_path: Path) -> dict[str, str]:
+    """The evidence is made up: only some machines have it."""
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "cgroup").write_text("0::/\n")
+    (tmp_path / "memory.max").write_text(str(4 << 30))
+    (tmp_path / "memory.events").write_text("oom_kill 0\n")
+    kills = MemoryKills(tmp_path, tmp_path)
+    kills.watch(7)
+    (tmp_path / "memory.events").write_text("oom_kill 1\n")
+    left = runtime.remains
+
+    def killed_for_memory(member: Any, data: bytes) -> None:
+        remains = decode(data)
+        remains.memory = kills.killed(7, 3 << 30).text
+        left(member, encode(remains))
+
+    runtime.remains = killed_for_memory
+    running = make(runtime, 0).run(str(tmp_path / "hungry"))
+    await there(tmp_path / "hungry")
+    os.kill(runtime.workers[0].pid, signal.SIGKILL)
+    text = await error_of(running)
+    runtime.remains = left
+    return {"A worker was killed for want of memory": text}
+
+
+def of_a_drained_node() -> dict[str, str]:
+    """Of two hosts, so it is made up too."""
+    node = Member(3, "node:1", b"", "", "far", 7)
+    runtime = SimpleNamespace(
+        causes={3: (node, "its process has ended")},
+        leavers=SimpleNamespace(left={}),
+    )
+    why = raised_by(lambda: draining._judge(cast("UserRuntime", runtime), node, [node]))
+    return {"A node died while it was drained": why}
+
+
 def bounded(main: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Any]:
     async def inside(runtime: Any) -> None:
         async with asyncio.timeout(LIMIT_S):
@@ -333,7 +487,9 @@ def bounded(main: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Any]:
 def collected(tmp_path: Path) -> dict[str, str]:
     """Every text, brought about."""
     texts = {**of_versions(), **of_programs(), **of_the_monitor(tmp_path)}
+    texts.update(of_a_drained_node())
     texts.update(of_restarts(tmp_path))
+    texts.update(of_what_is_not_built_again(tmp_path))
     texts.update(of_a_node(tmp_path))
 
     async def main(runtime: Any) -> None:
@@ -341,12 +497,14 @@ def collected(tmp_path: Path) -> dict[str, str]:
         texts.update(await of_cancelling(runtime, tmp_path))
         texts.update(await of_values(runtime))
         texts.update(await of_use(runtime))
+        texts.update(await of_tasks(tmp_path))
         texts.update(await of_draining(runtime))
 
     mosaic.run(bounded(main), num_workers=2)
     return texts
 
 
+@pytest.mark.timeout(120)  # five clusters
 def test_each_text_of_the_page_is_what_a_user_sees(tmp_path: Path) -> None:
     page, texts = on_the_page(), collected(tmp_path)
     assert {heading: page.get(heading) for heading in texts} == texts

@@ -39,6 +39,7 @@ from ..ids import maker
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_ENDED = ", which has ended: "
 _MOST_EARLY = 10_000  # bonds of what has not come: more is nonsense
 
 
@@ -192,7 +193,16 @@ def because(label: str, why: str) -> str:
     >>> because("Solver#1", "it was killed")
     'it was linked to Solver#1, which has ended: it was killed'
     """
-    return f"it was linked to {label}, which has ended: {why}"
+    return f"it was linked to {label}{_ENDED}{why}"
+
+
+def reason(because: str) -> str:
+    """What ``because`` was made of.
+
+    >>> reason(because("Solver#1", because("Solver#2", "it was killed")))
+    'it was linked to Solver#2, which has ended: it was killed'
+    """
+    return because.partition(_ENDED)[2]
 
 
 def _broke(uid: int, other: int, label: str, why: str) -> Broke:

@@ -67,6 +67,11 @@ class Call(msgspec.Struct, gc=False, eq=False):
         return self.stream.owner
 
     @property
+    def began_before(self) -> bool:
+        """It has begun, and is to begin again: what is next does not tell all of it."""
+        return self.rare is not None and self.rare.attempt > 1
+
+    @property
     def settled(self) -> bool:
         return self.state >= DONE
 

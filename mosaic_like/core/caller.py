@@ -231,6 +231,8 @@ class CallerState:
         result: Any = message.data
         if message.extra is not None:
             result = self._port.arrived(message, buffers, sender)
+            if message.extra.size:
+                self._port.stayed(message.uid)
         call = self.calls.pop(message.uid, None)
         if call is not None:
             stream = call.stream

@@ -34,6 +34,9 @@ class Caller(Protocol):
     def arrived(self, message: Any, buffers: Any, sender: int) -> Any:
         """Take the grants of a payload; what stands for it from now on."""
 
+    def stayed(self, uid: int) -> None:
+        """The value of a call that is about to be done stays where it was made."""
+
     def locate(self, arrived: Arrived, then: Callable[[], None]) -> None:
         """Have the rest of a payload: unopened segments, chunks that have not come."""
 

@@ -22,9 +22,15 @@ if TYPE_CHECKING:
     from .worker import WorkerState
 
 _NO_OPTIONS = wire.Options(name="result")
+_GHOST = wire.Options(name="tessera")  # what it was called is not known any more
 # Parts are picked on a thread of their own: a method that runs must not delay them.
 _PICKING = wire.Options(name="task", thread=True)
 _OF_NO_TESSERA = (wire.RESULT_CALL, wire.APPLY, wire.PART)
+# Why calls on a tessera fail that only its maker could have built again.
+ENDED_WITH_MAKER = (
+    "it is gone: it was closed, or it ended with the runtime that made it and is lost; "
+    "make it again"
+)
 
 
 class Elsewhere:
@@ -66,9 +72,13 @@ class Elsewhere:
             return
         made_by = maker(message.tessera)
         if worker.strays.is_full or made_by == sender or worker.never(made_by):
-            ghost = Tessera(message.tessera, made_by, _NO_OPTIONS, self._runner)
+            ghost = Tessera(message.tessera, made_by, _GHOST, self._runner)
             task = self._receive(message, buffers, sender, ghost)
-            worker.fail(task, wire.GONE, "it is gone: it was closed or never made")
+            known = made_by in worker.lost_makers
+            why = (
+                ENDED_WITH_MAKER if known else "it is gone: it was closed or never made"
+            )
+            worker.fail(task, wire.GONE, why)
             return
         worker.strays.park(message, buffers, sender)
 

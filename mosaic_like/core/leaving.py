@@ -16,6 +16,10 @@ by the heir, in the order in which it was said. So the counts of ``holders`` are
 exact as if it had never moved. One that joins meanwhile is waited for as well, one that
 is lost is not.
 
+Two may leave at once, and one have chosen the other, of which it did not know then. Who
+is chosen so hands on only when the first has left: the model of counting, in the tests,
+has both, and finds what goes wrong without that.
+
 What is waited for besides, and how long, is not known here.
 """
 

@@ -41,10 +41,12 @@ _UIDS = MappingProxyType(
     {
         "node": re.compile(r"node:[0-9]{1,9}"),
         "worker": re.compile(r"worker:[0-9]{1,9}:[0-9]{1,9}"),
+        "helper": re.compile(r"helper:[0-9]{1,9}:[0-9]{1,9}"),
         "warehouse": re.compile(r"warehouse:[0-9]{1,9}"),
         # Any name will do, such as mrun, but that of another kind.
         "head": re.compile(
-            r"(?!(monitor|node|worker|warehouse)\b)[A-Za-z0-9_.-]{1,64}(:[0-9]{1,9})?"
+            r"(?!(monitor|node|worker|helper|warehouse)\b)"
+            r"[A-Za-z0-9_.-]{1,64}(:[0-9]{1,9})?"
         ),
     }
 )
@@ -87,9 +89,9 @@ def following(state: MemberState, event: str) -> MemberState:
 
 Sends = list[tuple[int, Message]]
 
-KINDS = ("head", "node", "worker", "warehouse")
-OF_NODES = ("worker", "warehouse")  # started, named and watched by a node
-LEAVERS = ("worker", "node")  # that can be asked to leave in order
+KINDS = ("head", "node", "worker", "helper", "warehouse")
+OF_NODES = ("worker", "helper", "warehouse")  # started, named and watched by a node
+LEAVERS = ("worker", "helper", "node")  # that can be asked to leave in order
 
 
 class MonitorState:

@@ -242,6 +242,10 @@ class Grants:
         self._lost.add(incarnation)
         for left in list(self._unaware):
             self._no_more(left, incarnation)
+        for left, seen in list(self._seen.items()):
+            seen.discard(incarnation)
+            if not seen:
+                del self._seen[left]
         unaware = set(live) - self._seen.pop(incarnation, set())
         if unaware and self.heirs.get(incarnation) == self._me:
             self._unaware[incarnation] = unaware

@@ -190,7 +190,7 @@ class Home:
         self._move("retire")
         self.retiring, self.owner = self.owner, 0
         return [
-            (self.retiring, Retire(self.tessera, why)),
+            (self.retiring, Retire(self.tessera, why, again=True)),
             *((to, Retired(self.uid, self.life, why)) for to in self._followers),
         ]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Kind(enum.Flag):
-    """What a runtime is, as its uid says."""
+    """What a runtime is, as its uid says; a helper is a worker."""
 
     MONITOR = enum.auto()
     NODE = enum.auto()
@@ -34,14 +34,15 @@ _KINDS = MappingProxyType(
         "monitor": Kind.MONITOR,
         "node": Kind.NODE,
         "worker": Kind.WORKER,
+        "helper": Kind.WORKER,
         "warehouse": Kind.WAREHOUSE,
     }
 )
 
 _MONITOR, _NODE, _HEAD = Kind.MONITOR, Kind.NODE, Kind.HEAD
 _OF_NODE = Kind.WORKER | Kind.WAREHOUSE
-_USER = Kind.HEAD | Kind.WORKER
-_OWNER = _USER | Kind.WAREHOUSE
+USER = Kind.HEAD | Kind.WORKER  # makes calls, and may be called
+_OWNER = USER | Kind.WAREHOUSE
 _KEEPER = Kind.WAREHOUSE
 _ALL = _OWNER | _MONITOR | _NODE
 
@@ -58,29 +59,30 @@ ROUTES: Mapping[type[wire.Message], Routes] = MappingProxyType(
         wire.Lost: _FROM_MONITOR,
         wire.LossSeen: ((_OWNER, _OWNER | _MONITOR),),
         wire.SeenBy: ((_MONITOR, _OWNER),),
-        wire.Drain: ((_USER | _NODE, _MONITOR),),
+        wire.Drain: ((USER | _NODE, _MONITOR),),
         wire.Leaving: _FROM_MONITOR,
         wire.LeavingSeen: ((_OWNER, _OF_NODE),),
         wire.Inherit: ((_OF_NODE, _KEEPER),),
         wire.HeldBy: ((_OF_NODE, _KEEPER),),
         wire.Inherited: ((_KEEPER, _OF_NODE),),
-        wire.Create: ((_USER, _USER),),
+        wire.Create: ((USER, USER),),
         wire.Failed: _BETWEEN_OWNERS,
         wire.Cancel: _BETWEEN_OWNERS,
         wire.Running: _BETWEEN_OWNERS,
-        wire.Again: ((_USER, _USER),),
-        wire.Ran: ((_USER, _USER),),
-        wire.Ending: ((_USER, _USER),),
+        wire.Again: ((USER, USER),),
+        wire.Ran: ((USER, USER),),
+        wire.Ending: ((USER, USER),),
         wire.Waits: _BETWEEN_OWNERS,
-        wire.Learn: ((_USER, _USER),),
-        wire.Recall: ((_USER, _USER),),
-        wire.Recalled: ((_USER, _USER),),
+        wire.Learn: ((USER, USER),),
+        wire.Transform: ((USER, Kind.WORKER),),
+        wire.Recall: ((USER, USER),),
+        wire.Recalled: ((USER, USER),),
         wire.Subscribe: _BETWEEN_OWNERS,
         wire.Fetch: _BETWEEN_OWNERS,
         wire.Value: _BETWEEN_OWNERS,
         wire.Waiting: _BETWEEN_OWNERS,  # a warehouse passes them on
         wire.Circle: _BETWEEN_OWNERS,
-        wire.Interrupt: ((_USER, _NODE),),
+        wire.Interrupt: ((USER, _NODE),),
         wire.ReleaseGrants: _BETWEEN_OWNERS,
         wire.Retain: _BETWEEN_OWNERS,
         wire.Holding: _BETWEEN_OWNERS,
@@ -93,7 +95,7 @@ ROUTES: Mapping[type[wire.Message], Routes] = MappingProxyType(
         wire.Spilled: ((_KEEPER, _OWNER),),
         wire.Copy: ((_KEEPER, _KEEPER),),
         wire.Uncopy: ((_KEEPER, _KEEPER),),
-        wire.Copied: ((_KEEPER, _USER),),
+        wire.Copied: ((_KEEPER, USER),),
         wire.Chunk: _BETWEEN_OWNERS,
         wire.Taken: _BETWEEN_OWNERS,
         wire.Unwanted: _BETWEEN_OWNERS,
@@ -106,34 +108,38 @@ ROUTES: Mapping[type[wire.Message], Routes] = MappingProxyType(
             (Kind.WORKER, _NODE),
         ),
         wire.Stopped: ((_OF_NODE, _NODE), (_NODE, _MONITOR), (_MONITOR, _HEAD)),
-        wire.Quiesce: ((_USER, _USER),),
-        wire.Quiet: ((_USER, _USER),),
+        wire.Quiesce: ((USER, USER),),
+        wire.Quiet: ((USER, USER),),
+        wire.Still: ((Kind.WORKER, _NODE),),
+        wire.Helped: ((_NODE, USER),),
         wire.AskMemory: _BETWEEN_OWNERS,
         wire.MemoryOf: _BETWEEN_OWNERS,
         wire.Output: ((Kind.WORKER | _NODE, _HEAD),),
-        wire.TakeSlots: ((_USER, _MONITOR),),
-        wire.TakenSlots: ((_MONITOR, _USER),),
-        wire.FreeSlots: ((_USER, _MONITOR),),
-        wire.SetLimit: ((_USER, _MONITOR),),
-        wire.Claim: ((_USER, _MONITOR),),
-        wire.Named: ((_USER, _MONITOR),),
-        wire.Unnamed: ((_USER, _MONITOR),),
-        wire.Shared: ((_USER, _MONITOR),),
+        wire.TakeSlots: ((USER, _MONITOR),),
+        wire.TakenSlots: ((_MONITOR, USER),),
+        wire.FreeSlots: ((USER, _MONITOR),),
+        wire.SetLimit: ((USER, _MONITOR),),
+        wire.Claim: ((USER, _MONITOR),),
+        wire.Named: ((USER, _MONITOR),),
+        wire.Unnamed: ((USER, _MONITOR),),
+        wire.Shared: ((USER, _MONITOR),),
         wire.AskNames: ((_OWNER, _MONITOR),),
-        wire.Claimed: ((_MONITOR, _USER),),
-        wire.Share: ((_MONITOR, _USER),),
+        wire.Claimed: ((_MONITOR, USER),),
+        wire.Share: ((_MONITOR, USER),),
         wire.Names: ((_MONITOR, _OWNER),),
-        wire.Find: ((_USER, _USER),),
-        wire.Moved: ((_USER, _USER),),
-        wire.Ended: ((_USER, _USER),),
-        wire.Closed: ((_USER, _USER),),
-        wire.Retire: ((_USER, _USER),),
-        wire.Retired: ((_USER, _USER),),
-        wire.Seek: ((_OWNER, _USER),),
-        wire.Resent: ((_USER, _OWNER),),
-        wire.Bind: ((_USER, _USER),),
-        wire.Broke: ((_USER, _USER),),
-        wire.Unbound: ((_USER, _USER),),
+        wire.Find: ((USER, USER),),
+        wire.Moved: ((USER, USER),),
+        wire.Ended: ((USER, USER),),
+        wire.Closed: ((USER, USER),),
+        wire.Retire: ((USER, USER),),
+        wire.Save: ((_HEAD, Kind.WORKER),),
+        wire.Saved: ((Kind.WORKER, _HEAD),),
+        wire.Retired: ((USER, USER),),
+        wire.Seek: ((_OWNER, USER),),
+        wire.Resent: ((USER, _OWNER),),
+        wire.Bind: ((USER, USER),),
+        wire.Broke: ((USER, USER),),
+        wire.Unbound: ((USER, USER),),
     }
 )
 

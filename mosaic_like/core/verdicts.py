@@ -5,7 +5,8 @@ and the last that it has finished, before and after user code runs. Uids of one 
 grow in the order in which its calls start, so a call with a larger uid than any that
 was started has not run: that is proof, and never wrong. What has run is told as long
 as the stream was *regular*: one call at a time, none of which ended without having
-started.
+started. Calls that run beside others are noted one by one, so that it is known which
+of them ran at the moment of the death.
 
 How these marks are written and read is in ``runtimes.journal``.
 """
@@ -29,14 +30,22 @@ class Mark(msgspec.Struct, array_like=True, gc=False, frozen=True):
     tessera: int
     caller: int  # incarnation
     started: int  # largest uid, 0 for none
-    finished: int  # last uid
+    finished: int  # last uid; negative: that one runs, though a larger one has started
     irregular: bool
     label: str  # of the tessera, such as Counter#1
+    settled: int = 0  # largest uid when a smaller one started
+
+    @property
+    def running(self) -> int:
+        """Uid of the call that ran, if one call ran at a time; 0: none did."""
+        if self.finished < 0:
+            return -self.finished
+        return 0 if self.started in (self.finished, self.settled) else self.started
 
     @property
     def runs(self) -> bool:
-        """It is certain that the last call that was started has not finished."""
-        return not self.irregular and self.started != self.finished
+        """It is certain that ``running`` has not finished."""
+        return not self.irregular and self.running != 0
 
 
 class Remains(msgspec.Struct, array_like=True):
@@ -52,6 +61,7 @@ class Remains(msgspec.Struct, array_like=True):
     fault: str = ""  # what faulthandler wrote
     lines: str = ""  # the last that it printed or logged
     memory: str = ""  # how it is known that it was killed for want of memory
+    running: list[int] = []  # uids of calls beside which others may have run
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -68,6 +78,22 @@ def decode(data: bytes) -> Remains:
         return _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return Remains()
+
+
+def of_leaver(remains: Remains) -> Remains:
+    """What counts of one that leaves in order, for who has not heard all of it.
+
+    Calls were refused there between those that ran, so that nothing is concluded from
+    a call that was made later; and no call, nor what was printed, has to do with its
+    end.
+    """
+    marks = [
+        msgspec.structs.replace(
+            mark, finished=max(0, mark.finished), irregular=True, settled=mark.started
+        )
+        for mark in remains.marks
+    ]
+    return Remains(marks, remains.gone, remains.complete)
 
 
 class Verdicts:
@@ -87,6 +113,7 @@ class Verdicts:
         self._marks = {m.tessera: m for m in remains.marks if m.caller == me}
         self._there = {m.tessera for m in remains.marks}
         self._gone = dict(remains.gone)
+        self._running = set(remains.running)
         # Threads of a program may make calls at once, whose uids are then not in the
         # order of the stream: of what started before a call nothing is concluded there.
         self._confused: set[int] = set()
@@ -117,9 +144,12 @@ class Verdicts:
         return Verdict.MAYBE_RAN
 
     def ran(self, tessera: int, uid: int) -> bool:
-        """It is certain that the call ran at the moment of the death."""
+        """The call ran at the moment of the death, as far as is known.
+
+        It had started for certain; where calls overlap it may have just ended.
+        """
         mark = self._marks.get(tessera)
-        return mark is not None and mark.runs and mark.started == uid
+        return uid in self._running or (mark is not None and mark.running == uid)
 
     def _unmarked(self, tessera: int) -> Verdict:
         if self._complete and (

@@ -31,7 +31,7 @@ from ..ids import maker
 from .alone import Alone
 from .arguments import Arguments
 from .completion import Completion
-from .elsewhere import Elsewhere
+from .elsewhere import ENDED_WITH_MAKER, Elsewhere
 from .given import Given
 from .holders import HolderTable
 from .lifecycle import Lifecycle
@@ -73,6 +73,7 @@ class WorkerState(Completion):
         # What else is counted here, in a warehouse: segments. They have ``shared``.
         self.kept: dict[int, Any] = {}
         self.kept_freed: Callable[[int], None] = self.kept.__delitem__
+        self.keeping = _uncounted
         alone = Alone(self.tesserae, self.tasks, self.kept)
         self.holders = HolderTable(port.incarnation, self, alone)
         self._shared = self.holders.shared
@@ -253,6 +254,12 @@ class WorkerState(Completion):
             return False
         if tessera.state is TesseraState.FAILED:
             self.fail(task, wire.ERROR, tessera.error)
+        elif (
+            tessera.error is None
+            and tessera.options.supervised is not None
+            and maker(tessera.uid) in self.lost_makers
+        ):
+            self.fail(task, wire.GONE, ENDED_WITH_MAKER)
         else:
             self.fail(task, wire.GONE, tessera.error or "it was closed")
         return True
@@ -316,3 +323,7 @@ class WorkerState(Completion):
         for uid, task in list(self.tasks.items()):
             if task.caller == incarnation != maker(uid):
                 self.freed(uid)
+
+
+def _uncounted(task: Task) -> None:
+    """Where nobody counts the memory that values take."""

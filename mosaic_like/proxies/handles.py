@@ -50,7 +50,7 @@ class SupervisedHandle(TesseraHandle):
     Args:
         followed: what this runtime knows of it; it has the stream, which changes.
         construction: if it was made here.
-        grant: the right to it.
+        grant: the right to it; None while it is asked who has its name.
     """
 
     __slots__ = ("__weakref__", "followed")
@@ -63,7 +63,7 @@ class SupervisedHandle(TesseraHandle):
 
     @property
     def owner(self) -> int:
-        return maker(self.uid)
+        return self.stream.owner if self.grant is None else maker(self.uid)
 
     @property
     def restarting(self) -> bool:

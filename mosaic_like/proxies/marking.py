@@ -52,9 +52,11 @@ def tessera(cls: Any = None, /, **options: Any) -> Any:
         name: get the tessera of this name if there is one in the cluster, whoever made
             it, else make it: the arguments and the other options count only for who
             makes it. The name is free again when the tessera is closed, collected or
-            lost. If a tessera of another class has it, the proxy fails with TypeError.
+            lost; with ``max_restarts`` it stays its own until it is not built again. If
+            a tessera of another class has it, the proxy fails with TypeError.
         detached: with a name: it lives until it is closed, also when nobody holds it
-            and the program that made it has ended, as long as the cluster does.
+            and the program that made it has ended, as long as the cluster does. Not
+            with ``max_restarts``.
         memory: bytes, or such as ``"2 GiB"``, of what values may take on its host (the
             option ``memory=`` of the cluster) that are its own for its life. Until they
             are free the construction waits, pending with the reason ``memory``; where
@@ -63,9 +65,10 @@ def tessera(cls: Any = None, /, **options: Any) -> Any:
             it had, when its worker was lost: on another one, at once, and after a while
             where that happens again and again. Calls that had not started go there in
             their order; one that may have run fails, at most once being the rule,
-            unless it is ``idempotent``, or ``max_retries`` are left and ``retry_on``
-            names ``RuntimeDisconnectedError``. One that ran on two workers when they
-            ended raises PoisonedCall. It ends with the runtime that made it.
+            unless it is ``idempotent``, or ``max_retries`` are left, ``retry_on`` names
+            ``RuntimeDisconnectedError`` and ``retry_if``, if any, agrees. One that ran
+            on two workers when they ended raises PoisonedCall, also if others ran
+            beside it. It ends with the runtime that made it.
         restart_within: only restarts in the last so many seconds count; None: all do.
         idempotent: all its methods may run again after the loss of a worker; also an
             option of a call.

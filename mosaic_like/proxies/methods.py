@@ -120,7 +120,8 @@ class RemoteMethod:
                 ``Exception`` by default. What is none, such as CancelledError, is never
                 retried; an attempt that is out of time counts as TaskTimeoutError.
             retry_if: only if this says so: a function, or coroutine function, of the
-                exception and the ``FailedAttempt``; it runs where the method ran. None:
+                exception and the ``FailedAttempt``; it runs where the method ran, and
+                where that is lost at the caller, which can only ask a function. None:
                 no condition. If it raises, the call is not retried, and a note of its
                 error says why.
             retry_delay: seconds before each retry; or a sequence of them, of which the

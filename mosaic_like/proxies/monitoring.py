@@ -11,7 +11,7 @@ import enum
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from .restarts import supervised_handle
+from .restarts import handle_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ class TesseraChange(enum.StrEnum):
     """What has happened to a tessera."""
 
     UP = "up"  # it is built
-    DOWN = "down"  # its worker is lost
+    DOWN = "down"  # its worker is lost, or it has failed for good
     RESTARTED = "restarted"  # it was built again
 
 
@@ -34,7 +34,7 @@ class TesseraEvent(NamedTuple):
 
     change: TesseraChange
     runtime_id: str  # where it is, or was
-    cause: str  # of a loss: how the worker ended
+    cause: str  # how the worker ended, or why it has failed
     restarts: int  # how often it had been built again
 
 
@@ -95,20 +95,22 @@ class Monitor:
 
 
 def monitor(proxy: TesseraProxy[Any]) -> Monitor:
-    """What becomes of a tessera that is built again, as an asynchronous iterator.
+    """What becomes of a tessera, as an asynchronous iterator.
 
     Gives ``TesseraEvent``: ``change`` (up, down or restarted), ``runtime_id``,
     ``cause`` and ``restarts``, as this process hears of them; the first one is ``up``
-    where it is built already. Not read, the last 1,000 are kept. It ends when the
-    tessera was closed, could not be built, or has no restarts left; it holds the
+    where it is built already. Not read, the last 1,000 are kept. With ``max_restarts``
+    each loss of its worker is ``down``, and then it is ``restarted``; it ends when the
+    tessera was closed, could not be built, or has no restarts left. Without, ``down``
+    is the last one: its worker is lost or was drained, its constructor has raised, or
+    it was killed, as ``cause`` says; when it was closed there is none. It holds the
     tessera.
 
     Args:
-        proxy: of a tessera with ``max_restarts``.
+        proxy: of one tessera.
 
     Raises:
-        TypeError: it is no proxy.
-        ValueError: the tessera is not built again, so that its calls tell all there is.
+        TypeError: it is no proxy of one.
 
     >>> import mosaic_like as mosaic
     >>> @mosaic.tessera(max_restarts=1)
@@ -120,8 +122,8 @@ def monitor(proxy: TesseraProxy[Any]) -> Monitor:
     >>> mosaic.run(main, num_workers=1)
     (<TesseraChange.UP: 'up'>, 'worker:0:0')
     """
-    handle = supervised_handle(proxy, "monitor")
+    handle = handle_of(proxy, "monitor")
     watching = Monitor(proxy)
     runtime: Any = handle.runtime
-    runtime.post(runtime.restarts.watch, handle.followed, watching)
+    runtime.post(runtime.watching.watch, handle, watching)
     return watching

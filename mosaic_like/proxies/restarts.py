@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..comms.messages import Supervised
 from ..core.retries import seconds_of
-from .handles import SupervisedHandle
+from .handles import SupervisedHandle, TesseraHandle
 from .methods import NOTHING
 from .task import TaskProxy
 from .tessera import TesseraProxy
@@ -45,11 +45,11 @@ def check_restarts(options: Mapping[str, Any]) -> None:
         raise ValueError(
             f"option 'checkpoint_calls': found {calls}, expected at least 1, or None"
         )
-    if most and options.get("name") is not None:
+    if most and options.get("detached"):
         raise ValueError(
-            "options 'name' and 'max_restarts' do not go together: who finds a "
-            "tessera by its name has not made it, and the maker builds it again; give "
-            "the proxy to those who need it"
+            "options 'detached' and 'max_restarts' do not go together: the program "
+            "that makes a tessera builds it again, and this one is to outlive it; make "
+            "it in the program that lives longest, without 'detached'"
         )
     for name in _OF_RESTARTS:
         if options.get(name) is not None and not most:
@@ -108,7 +108,9 @@ def checkpoint(proxy: TesseraProxy[Any]) -> TaskProxy[None]:
     the tessera is built again, ``__restore__(state)`` is called with it after the
     constructor. Only plain values and arrays: no proxies. The files are in the
     directory that the option ``checkpoint_directory`` names, closed to others, and
-    removed when the tessera is closed. See ``checkpoint_calls`` and ``checkpoint_s`` of
+    removed when the tessera is closed or killed, or the cluster is stopped. The last
+    one stays there when it ends in another way, such as without restarts left: see
+    ``read_checkpoint``. See ``checkpoint_calls`` and ``checkpoint_s`` of
     ``tessera`` for those that are taken by themselves.
 
     Args:
@@ -142,6 +144,17 @@ def checkpoint(proxy: TesseraProxy[Any]) -> TaskProxy[None]:
     return TaskProxy(runtime, runtime.submit(handle, CHECKPOINT, NOTHING))
 
 
+def handle_of(proxy: Any, what: str) -> TesseraHandle:
+    """Of a proxy of one tessera.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(proxy, TesseraProxy):
+        raise TypeError(f"{what}() takes a proxy of one tessera, found {proxy!r}")
+    return proxy._mosaic_handle
+
+
 def supervised_handle(proxy: Any, what: str) -> SupervisedHandle:
     """Of a proxy of a tessera that is built again.
 
@@ -149,9 +162,7 @@ def supervised_handle(proxy: Any, what: str) -> SupervisedHandle:
         TypeError: it is no proxy.
         ValueError: it is not built again.
     """
-    if not isinstance(proxy, TesseraProxy):
-        raise TypeError(f"{what}() takes a proxy of one tessera, found {proxy!r}")
-    handle = proxy._mosaic_handle
+    handle = handle_of(proxy, what)
     if not isinstance(handle, SupervisedHandle):
         raise ValueError(
             f"{what}(): {handle.stream.label} is not built again when its worker is "

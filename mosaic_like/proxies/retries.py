@@ -8,6 +8,7 @@ are needed only by a call that has failed, perhaps for its arguments.
 from __future__ import annotations
 
 import inspect
+import logging
 import pickle
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,10 @@ from ..errors import SerializationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from ..core.retries import FailedAttempt, RetryPolicy
+
+logger = logging.getLogger(__name__)
 
 ALL = ("max_retries", *OPTIONS)
 
@@ -141,3 +146,26 @@ def load_retries(data: bytes) -> dict[str, Any]:
     """What ``dump_retries`` gave; it raises whatever unpickling raises."""
     found: dict[str, Any] = pickle.loads(data) if data else {}
     return found
+
+
+def ask_here(policy: RetryPolicy, error: BaseException, failed: FailedAttempt) -> bool:
+    """Whether ``retry_if`` agrees, asked by the caller: where the method ran is lost.
+
+    Nobody can wait here for what a coroutine function says. If it raises, that is
+    logged and noted at the error, and it does not agree.
+    """
+    if policy.condition is None:
+        return True
+    try:
+        answer = policy.condition(error, failed)
+        if inspect.iscoroutine(answer):
+            answer.close()
+            raise TypeError(
+                "it is a coroutine function, which is asked only where the method runs"
+            )
+        return bool(answer)
+    except Exception as own:  # it is the user's
+        said = f"its {CONDITION} raised {type(own).__name__}: {own}"
+        logger.error("%s: %s; no retry", failed.name, said)
+        error.add_note(f"  it was not tried again: {said}")
+        return False

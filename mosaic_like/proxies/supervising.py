@@ -26,9 +26,10 @@ def supervise(
     last one first: what they run is interrupted, their ``__close__`` runs, and calls on
     them that have not ended raise RuntimeDisconnectedError. When all have ended they
     are built again, each when the one before it is built, and calls made meanwhile go
-    there. Who does not end within 15 s is built again all the same. One that is closed
-    or killed leaves the others as they are; when one is not built again, since it has
-    no restarts left or its constructor raises, all end.
+    there; each has its last checkpoint again. Who does not end within 15 s is built
+    again all the same. One that is closed or killed leaves the others as they are; when
+    one is not built again, since it has no restarts left or its constructor raises, all
+    end.
 
     Args:
         proxies: of tesserae with ``max_restarts`` that this program, or this method's

@@ -233,8 +233,11 @@ class as_completed(Generic[R]):  # a function in all but its name
         deadline = None if self._timeout is None else loop.time() + self._timeout
         left = self._draw(lambda tasks: watch_all(tasks, ended), self._window)
         while left:
-            async with asyncio.timeout_at(deadline):
-                task = await ended.get()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    task = await ended.get()
+            except TimeoutError:
+                raise self._late(left) from None
             left += self._draw(lambda tasks: watch_all(tasks, ended), 1) - 1
             yield task
             del task
@@ -272,11 +275,17 @@ class as_completed(Generic[R]):  # a function in all but its name
             try:
                 task = ended.get(timeout=left_s)
             except queue.Empty:
-                raise TimeoutError(f"{left} tasks have not ended") from None
+                raise self._late(left) from None
             pending.pop(task, None)
             left += self._draw(watch, 1) - 1
             yield task
             del task
+
+    def _late(self, left: int) -> TimeoutError:
+        tasks, go = "1 task has", "it goes"
+        if left > 1:
+            tasks, go = f"{left} tasks have", "they go"
+        return TimeoutError(f"{tasks} not ended in {self._timeout:g} s; {go} on")
 
     def _draw(self, watch: Any, count: int | None) -> int:
         """Take further tasks and watch them; how many."""

@@ -17,6 +17,7 @@ from typing import (
 )
 
 from .. import session
+from ..core.names import KEY_CHARACTERS
 from .runtime import check_open
 from .task import TaskHandle, TaskProxy
 
@@ -286,6 +287,11 @@ def _check_key(what: str, key: Any) -> None:
         raise TypeError(f"{what}() takes a key (a str) or what put() gave, not {key!r}")
     if not key:
         raise ValueError(f"{what}(): a key may not be empty")
+    if len(key) > KEY_CHARACTERS:
+        raise ValueError(
+            f"{what}(): found a key of {len(key):,} characters, expected at most "
+            f"{KEY_CHARACTERS:,}: put what it says into the value"
+        )
 
 
 def _check_callable(what: str, fn: Any) -> None:

@@ -1,26 +1,17 @@
-"""Checkpoints of tesserae: when they are taken, and the files that they are in.
+"""Checkpoints of tesserae: when they are taken, and when they are forgotten.
 
-Of each tessera there are two files, which take turns, so that one that is broken off or
-damaged leaves the one before. A file is written under another name, forced to the disk
-and renamed:
-
-    magic, number, bytes, checksum of all that follows and of the number, the state
-
-The state is a pickle: who can write into the directory, which is closed to others, can
-run code as the user, who can do that anyway. What the methods of the user give and take
-is their matter.
+How they are written and read is in ``checkpoint_files``. They are removed when their
+tessera is closed in order. They stay as long as it is built again; and where the user
+has named a directory also when it has ended otherwise, since that is what is left of
+its work. What the methods of the user give and take is their matter.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import os
 import pickle
-import stat
-import struct
-import zlib
 from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
@@ -29,6 +20,7 @@ from ..core.tessera import TesseraState
 from ..errors import MosaicError, SerializationError
 from ..proxies.methods import NOTHING
 from ..proxies.restarts import CHECKPOINT, RESTORE
+from .checkpoint_files import CheckpointFiles
 
 if TYPE_CHECKING:
     import asyncio
@@ -40,8 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_MAGIC = b"mosaicC1"
-_HEADER = struct.Struct("<8sQQI")
+_ALIVE = (TesseraState.LISTENING, TesseraState.CLOSING)
 
 
 class Checkpoints:
@@ -57,8 +48,12 @@ class Checkpoints:
         self, runtime: ActorRuntime, run_directory: str, cluster: bytes
     ) -> None:
         self._runtime = runtime
-        base = runtime.config.checkpoint_directory or run_directory
-        self._directory = os.path.join(base, f"checkpoints-{cluster.hex()}")
+        named = runtime.config.checkpoint_directory
+        self._files = CheckpointFiles(named or run_directory, cluster)
+        self._is_named = named is not None
+        self._keeps = False
+        # Tesserae, by the uid of their life here: nobody had asked for the last one.
+        self.failed: set[int] = set()
         self._numbers: dict[int, int] = {}  # of the last one that was written, by uid
         self._autosaves: dict[int, Autosave] = {}
 
@@ -87,31 +82,46 @@ class Checkpoints:
         if autosave is not None:
             autosave.close()
         supervised = tessera.options.supervised
+        if supervised is None or tessera.state is not TesseraState.STOPPED:
+            return
+        self._numbers.pop(supervised.uid, None)
+        self.failed.discard(tessera.uid)
         departing = self._runtime.departing
         moves = departing is not None and departing.state.closing
-        if supervised is not None and tessera.state is TesseraState.STOPPED:
-            self._numbers.pop(supervised.uid, None)
-            if not moves:
-                self._remove(supervised.uid)
+        again = self._runtime.restarts.retired.get(tessera.uid)
+        is_left = again is False and self._is_named  # its users did not end it
+        if not (moves or again or is_left or self._keeps):
+            self._files.remove(supervised.uid)
 
-    def take_all(self, tesserae: Iterable[Tessera]) -> list[Tessera]:
-        """All will be closed here and go on elsewhere; those whose state is taken."""
-        taken = []
-        for tessera in tesserae:
-            if (
-                tessera.options.supervised is not None
-                and tessera.state is TesseraState.LISTENING
-                and hasattr(tessera.instance, CHECKPOINT)
-            ):
-                put_first(tessera)
-                taken.append(tessera)
-        return taken
+    def take_all(self, tesserae: Iterable[Tessera]) -> list[Task]:
+        """Of all that are to go on elsewhere; the calls that do it."""
+        return [put_first(each) for each in tesserae if self.is_taken_of(each)]
+
+    @staticmethod
+    def is_taken_of(tessera: Tessera) -> bool:
+        """Whether there can be one of it at this moment."""
+        return (
+            tessera.options.supervised is not None
+            and tessera.state is TesseraState.LISTENING
+            and hasattr(tessera.instance, CHECKPOINT)
+        )
+
+    def keep(self) -> None:
+        """The cluster is to end before its work has: nothing is removed any more."""
+        self._keeps = self._is_named
+
+    def kept(self, tessera: Tessera) -> str:
+        """What ``read_checkpoint`` takes of one that is built again; empty: none."""
+        supervised = tessera.options.supervised
+        return "" if supervised is None else self._files.kept(supervised.uid)
 
     def clear(self) -> None:
-        """All has ended: nothing will be built again."""
+        """All that lives here ends with the cluster, also what could not be closed."""
         for tessera in self._runtime.worker.tesserae.values():
-            if tessera.options.supervised is not None:
-                self._remove(tessera.options.supervised.uid)
+            supervised = tessera.options.supervised
+            is_alive = tessera.state in _ALIVE and not self._keeps
+            if supervised is not None and is_alive:
+                self._files.remove(supervised.uid)
 
     # -- on the thread where methods run -----------------------------------------------
 
@@ -123,22 +133,29 @@ class Checkpoints:
             SerializationError: the state cannot be pickled.
             OSError: it cannot be written; the one before is as it was.
         """
-        tessera = task.tessera
-        supervised, label = tessera.options.supervised, tessera.options.name
-        if supervised is None:
-            raise ValueError(f"{label} is not built again: nobody would read it")
         if task.caller:
-            self._save(supervised.uid, label, getattr(tessera.instance, CHECKPOINT)())
+            self._take(task.tessera)
             return
         try:
-            self._save(supervised.uid, label, getattr(tessera.instance, CHECKPOINT)())
+            self._take(task.tessera)
+            self.failed.discard(task.tessera.uid)
         except Exception as error:  # nobody asked for it, so nobody gets the error
+            self.failed.add(task.tessera.uid)
             logger.warning(
                 "%s has no new checkpoint, the last one stands: %s: %s",
-                label,
+                task.tessera.options.name,
                 type(error).__name__,
                 error,
             )
+
+    def _take(self, tessera: Tessera) -> None:
+        supervised, label = tessera.options.supervised, tessera.options.name
+        if supervised is None:
+            raise ValueError(f"{label} is not built again: nobody would read it")
+        state = getattr(tessera.instance, CHECKPOINT)()
+        # Its home does not wait for ever: the next life may write there already.
+        if tessera.uid not in self._runtime.restarts.retired:
+            self._save(supervised.uid, label, state)
 
     def restore(self, task: Task, instance: Any) -> None:
         """Give an object that was built again the state of the last one.
@@ -157,23 +174,12 @@ class Checkpoints:
                 "there is none in %s; where there are several hosts, give them one "
                 "directory by the option checkpoint_directory",
                 label,
-                self._directory,
+                self._files.directory,
             )
         else:
             restore(found[0])
 
     # -- files -------------------------------------------------------------------------
-
-    def _paths(self, uid: int) -> tuple[str, str]:
-        base = os.path.join(self._directory, str(uid))
-        return f"{base}.0", f"{base}.1"
-
-    def _remove(self, uid: int) -> None:
-        with contextlib.suppress(OSError):
-            for name in os.listdir(self._directory):
-                if name.partition(".")[0] == str(uid):
-                    os.unlink(os.path.join(self._directory, name))
-            os.rmdir(self._directory)  # if it was the last one
 
     def _save(self, uid: int, label: str, state: Any) -> None:
         from ..comms.by_value import dump_alone  # it is heavy, and few need it
@@ -186,117 +192,51 @@ class Checkpoints:
                 f"{type(error).__name__}: {error}; give plain values and arrays, no "
                 "proxies"
             ) from error
-        number = self._numbers.get(uid)
-        if number is None:
-            known = [found[0] for path in self._paths(uid) if (found := _read(path))]
-            number = max(known, default=0)
         try:
-            self._write(self._paths(uid)[(number + 1) % 2], number + 1, data)
+            number = self._numbers.get(uid)
+            if number is None:
+                number = self._files.read(uid).number
+            self._files.write(uid, number + 1, data)
         except OSError as error:
             code = errno.EIO if error.errno is None else error.errno
             raise OSError(
                 code,
                 f"no checkpoint of {label}: {len(data):,} bytes could not be written "
-                f"to {self._directory} ({os.strerror(code)}); the one before is as it "
-                "was: make room there, or set the option checkpoint_directory",
+                f"to {self._files.directory} ({os.strerror(code)}); the one before is "
+                "as it was: make room there, or set the option checkpoint_directory",
             ) from None
         self._numbers[uid] = number + 1
 
-    def _write(self, path: str, number: int, data: bytes) -> None:
-        os.makedirs(self._directory, mode=0o700, exist_ok=True)
-        self._check_directory()
-        temporary = f"{path}.new"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)  # of a worker that ended while it wrote
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            with open(os.open(temporary, flags, 0o600), "wb") as file:
-                checksum = _checksum(number, data)
-                file.write(_HEADER.pack(_MAGIC, number, len(data), checksum))
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(temporary, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-        directory = os.open(self._directory, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)  # else the rename may be lost where the data are not
-        finally:
-            os.close(directory)
-
-    def _check_directory(self) -> None:
-        """It is ours and closed to others: what is in it is unpickled."""
-        found = os.lstat(self._directory)
-        is_closed = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077
-        if not is_closed or found.st_uid != os.geteuid():
-            raise PermissionError(
-                errno.EPERM, "it is not a directory of ours with mode 0700"
-            )
-
     def _load(self, uid: int, label: str) -> tuple[Any] | None:
         """The last state that can be read; None: there was none."""
-        found = []
-        damaged = []
-        if os.path.lexists(self._directory):
-            self._check_directory()
-        for path in self._paths(uid):
-            if not os.path.exists(path):
-                continue
-            one = _read(path)
-            if one is None:
-                damaged.append(path)
-            else:
-                found.append(one)
-        if not found and damaged:
+        found = self._files.read(uid)
+        if found.unusable:
             raise MosaicError(
                 f"{label} cannot be built again: its checkpoints are damaged "
-                f"({', '.join(damaged)}); see whether the disk is full or broken, and "
-                "make it again"
+                f"({', '.join(found.damaged)}); see whether the disk is full or "
+                "broken, and make it again"
             )
-        if damaged:
+        if not found.number:
+            return None
+        if found.damaged:
             logger.warning(
                 "%s: the checkpoint %s is damaged; it goes on with number %d",
                 label,
-                damaged[0],
-                found[0][0],
+                found.damaged[0],
+                found.number,
             )
-        if not found:
-            return None
-        number, data = max(found)
-        self._numbers[uid] = number
-        return (pickle.loads(data),)
+        self._numbers[uid] = found.number
+        return (pickle.loads(found.data),)
 
 
-def _checksum(number: int, data: bytes) -> int:
-    return zlib.crc32(data, zlib.crc32(number.to_bytes(8, "little")))
-
-
-def _read(path: str) -> tuple[int, bytes] | None:
-    """The number and the state of a file; None: there is none that is whole."""
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-    except OSError:
-        return None
-    if len(content) < _HEADER.size:
-        return None
-    magic, number, size, checksum = _HEADER.unpack_from(content)
-    data = content[_HEADER.size :]
-    if magic != _MAGIC or size != len(data) or checksum != _checksum(number, data):
-        return None
-    return number, data
-
-
-def put_first(tessera: Tessera) -> None:
+def put_first(tessera: Tessera) -> Task:
     """Take a checkpoint that nobody has called for, before all that waits."""
     submit = wire.Submit(0, tessera.uid, 0, CHECKPOINT, NOTHING)
     task = received(submit, 0, tessera)
     task.released = True
     task.move(READY)
     tessera.put_first(task)
+    return task
 
 
 class _NoLanes(dict[str, int]):

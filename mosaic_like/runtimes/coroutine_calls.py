@@ -70,7 +70,10 @@ class CoroutineCalls:
     async def run(self, task: Task, coroutine: Any = None) -> Outcome:
         """Run a call to its end, or go on with what its plain method gave."""
         outcome: Outcome
-        if coroutine is None:
+        place = 0
+        if coroutine is not None:
+            place = self._journal.enter(task)
+        else:
             task.move(START)
             if task.cancelled is not None:
                 return self.never_started(task)
@@ -79,6 +82,8 @@ class CoroutineCalls:
         try:
             if coroutine is None:
                 extra = task.extra
+                if extra is not None and not extra.ordered:
+                    self._journal.irregular(task)
                 if extra is not None and extra.kind == wire.STREAM:
                     self._journal.irregular(task)
                     return await run_step_on_loop(
@@ -102,6 +107,7 @@ class CoroutineCalls:
         except BaseException as error:
             return await self.failure(task, error)
         finally:
+            self._journal.leave(place)
             set_current(None)
 
     async def _run_told(self, task: Task) -> Outcome:

@@ -95,6 +95,8 @@ class Coroutines:
 
     async def _consume(self, consumer: Consumer, task: Task) -> None:
         """Run coroutine calls; a fault of ours ends the call, and is heard of."""
+        overlaps = consumer.runner is None
+        place = self._journal.enter(task) if overlaps else 0
         try:
             await self._consume_all(consumer, task)
         except Exception as error:
@@ -104,6 +106,8 @@ class Coroutines:
             if ours is not None and not ours.settled:
                 failure = Raised(wire.ERROR, self._port.dump_error(error, ours))
                 self._port.completed(ours, failure)
+        finally:
+            self._journal.leave(place)
 
     async def _consume_all(self, consumer: Consumer, task: Task | None) -> None:
         """Run coroutine calls of a tessera one after the other.
@@ -164,6 +168,8 @@ class Coroutines:
             view = journal.view
             if task.uid > view[mark]:
                 view[mark] = task.uid
+            else:
+                journal.behind(task, mark)
             set_current(task)
             try:
                 value = await getattr(instance, task.method)(*loads(task.data))

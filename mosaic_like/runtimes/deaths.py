@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import ids
 from ..core.call import RELEASED, Call
 from ..core.payloads import Arrived
+from ..core.senders import Kind, kind_of
 from ..core.verdicts import Remains, Verdicts, decode
 from ..errors import (
     MonitorLost,
@@ -20,7 +21,7 @@ from ..errors import (
     WorkerDied,
     WorkerOutOfMemory,
 )
-from ..text import printable
+from ..text import lines_for_terminal, printable
 from .following import advice
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Death:
             notes.append(
                 "the last lines that it printed or logged:\n" + "\n".join(lines)
             )
-        return notes
+        return [lines_for_terminal(note) for note in notes]
 
 
 class Deaths:
@@ -95,12 +96,15 @@ class Deaths:
         running = []
         for mark in death.remains.marks:
             if mark.runs:
-                call = by_uid.get(mark.started)
+                call = by_uid.get(mark.running)
                 running.append(
                     f"a method of {printable(mark.label)}"
                     if call is None
                     else call.name
                 )
+        # Of those of other callers it is not known what they are.
+        beside = set(death.remains.running)
+        running += [call.name for call in calls if call.uid in beside]
         if running:
             more = len(running) - _MOST_RUNNING
             death.running = " while it ran " + ", ".join(running[:_MOST_RUNNING])
@@ -122,12 +126,12 @@ class Deaths:
                 "with it; start another by mosaic.init() after mosaic.stop(), or run "
                 "the program again",
                 member.uid,
-                self._verdict(call, None),
+                Verdict.MAYBE_RAN if call.began_before else self._verdict(call, None),
                 self.all_lost,
             )
         death = self._by_incarnation.get(member.incarnation)
         kind: type[RuntimeDisconnectedError] = RuntimeDisconnectedError
-        if member.uid.startswith("worker"):
+        if kind_of(member.uid) is Kind.WORKER:
             kind = WorkerDied
         elif member.uid.startswith("node"):
             kind = NodeLost
@@ -138,6 +142,8 @@ class Deaths:
                 kind = WorkerOutOfMemory
                 how = f"{how}: {death.remains.memory}"
         verdict = self._verdict(call, death)
+        if verdict is Verdict.NOT_STARTED and call.began_before:
+            verdict = Verdict.MAYBE_RAN  # on one that was lost before
         says = "was not sent" if call.hold == RELEASED else _SAYS[verdict]
         if verdict is not Verdict.NOT_STARTED:
             says = _SAYS[verdict]
@@ -161,9 +167,11 @@ class Deaths:
         return error
 
     def ran(self, call: Call, member: Member) -> bool:
-        """Its worker certainly ran it when it ended; known while that is dealt with."""
+        """Its worker ran it when it died; known while that is dealt with."""
         death = self._by_incarnation.get(member.incarnation)
         if death is None or death.verdicts is None:
+            return False
+        if member.incarnation in self._runtime.leavers.left:
             return False
         return death.verdicts.ran(call.stream.tessera, call.uid)
 
@@ -181,12 +189,18 @@ class Deaths:
             return Verdict.RAN_RESULT_LOST  # its value had stayed there
         if not call.method:  # that of another, who alone knows whether it was sent
             return Verdict.MAYBE_RAN
-        if call.hold == RELEASED or call.stream.owner in self._runtime.leavers.left:
-            return Verdict.NOT_STARTED  # who leaves has answered all that it ran
+        if call.hold == RELEASED:
+            return Verdict.NOT_STARTED
+        if death is None and call.stream.owner in self._runtime.leavers.left:
+            return Verdict.NOT_STARTED  # all have heard the ends of what it ran
         is_own = call.rare is None or call.rare.grant is None
         if death is None or death.verdicts is None or not is_own:
             return Verdict.MAYBE_RAN
-        return death.verdicts.of(call.stream.tessera, call.uid)
+        verdict = death.verdicts.of(call.stream.tessera, call.uid)
+        is_ending = self._runtime.limiting.is_ending(call)
+        if verdict is Verdict.RAN_RESULT_LOST and is_ending:
+            return Verdict.MAYBE_RAN  # not to its end, if it was interrupted
+        return verdict
 
 
 def _crash(text: str) -> str:

@@ -30,10 +30,6 @@ _READ_ONLY = "arrays that came from elsewhere are shared with others: change a c
 _KINDS = MappingProxyType({wire.ERROR: RuntimeError, wire.GONE: LookupError})
 
 
-def _task_name(task: Task) -> str:
-    return f"{task.tessera.options.name}.{task.method}"
-
-
 def no_cluster(why: str, verdict: Verdict = Verdict.NOT_STARTED) -> MonitorLost:
     """For what would have been made in a cluster that is no more."""
     return MonitorLost(
@@ -56,7 +52,7 @@ class Failures:
         """What user code has raised, with a note that says where."""
         runtime = self._runtime
         where = f"{ids.short(runtime.uid)} ({runtime.me.host}, pid {runtime.me.pid})"
-        note = f"  in {_task_name(task)} on {where} · task {ids.task_name(task.uid)}"
+        note = f"  in {task.name} on {where} · task {ids.task_name(task.uid)}"
         note += f" · attempt {runtime.executor.attempts.of(task)}"
         if isinstance(error, ValueError) and "read-only" in str(error):
             note += f"\n  {_READ_ONLY}"
@@ -68,33 +64,36 @@ class Failures:
             why_late = task.cancelled
             return dump_error(self._late(task, why_late, started), self._serializer)
         if type(task.cancelled) is Orphaned:
-            error_here = _orphaned(task, task.cancelled, started)
+            error_here = self._orphaned(task, task.cancelled, started)
             return dump_error(error_here, self._serializer)
         why = f": {task.cancelled}" if task.cancelled else ""
-        when = "while it ran" if started else "before it started"
-        verdict = Verdict.MAYBE_RAN if started else Verdict.NOT_STARTED
+        when = "while it ran" if started else f"before it started{self._again(task)}"
         error = TaskCancelledError(
-            f"{_task_name(task)} was cancelled {when}{why}",
+            f"{task.name} was cancelled {when}{why}",
             ids.task_name(task.uid),
-            verdict,
+            self._verdict(task, started),
         )
         return dump_error(error, self._serializer)
 
     def cancelled_here(self, call: Call, reason: str) -> bytes:
         """A call was cancelled, or late, before it was sent."""
         error: BaseException
+        again, verdict = "", Verdict.NOT_STARTED
+        if call.began_before:
+            again, verdict = " again", Verdict.MAYBE_RAN
         if type(reason) is Late:
             error = TaskTimeoutError(
-                f"{call.name} was not sent in time ({reason}): its tessera has no "
-                "place yet, or too much is on its way to it",
+                f"{call.name} was not sent{again} in time ({reason}): its tessera has "
+                "no place yet, or too much is on its way to it",
                 ids.task_name(call.uid),
-                Verdict.NOT_STARTED,
+                verdict,
             )
             return dump_error(error, self._serializer)
         why = f": {reason}" if reason else ""
         error = TaskCancelledError(
-            f"{call.name} was cancelled before it started{why}",
+            f"{call.name} was cancelled before it started{again}{why}",
             ids.task_name(call.uid),
+            verdict,
         )
         return dump_error(error, self._serializer)
 
@@ -119,13 +118,14 @@ class Failures:
         self, task: Task, why: Late, started: bool, what: str = "was stopped"
     ) -> BaseException:
         """The time of a call is over at its owner."""
-        name, uid = _task_name(task), ids.task_name(task.uid)
+        name, uid = task.name, ids.task_name(task.uid)
         if not started:
             return TaskTimeoutError(
-                f"{name} was not started in time ({why}): what was before it took too "
-                "long; give it more time, or call one that is less busy",
+                f"{name} was not started{self._again(task)} in time ({why}): what was "
+                "before it took too long; give it more time, or call one that is less "
+                "busy",
                 uid,
-                Verdict.NOT_STARTED,
+                self._verdict(task, started),
             )
         return TaskTimeoutError(
             f"{name} did not end in time ({why}) and {what}; give it more time, or "
@@ -152,7 +152,7 @@ class Failures:
             return dump_error(no_cluster(lost, verdict), self._serializer)
         member, how = cause if type(cause) is tuple else (None, str(cause))
         if member is None:
-            sent = call.hold != RELEASED
+            sent = call.hold != RELEASED or call.began_before
             error = RuntimeDisconnectedError(
                 f"its runtime is lost: {how}; {call.name} "
                 f"{'may have run' if sent else 'was not sent'}. "
@@ -187,13 +187,13 @@ class Failures:
                 return error_of(why)  # of the function that was to make the value
             return self._upstream(task, reason, why)
         elif isinstance(why, Exception):
-            error = type(why)(f"{_task_name(task)}: {why}", *why.args[1:])
+            error = type(why)(f"{task.name}: {why}", *why.args[1:])
         else:
             error = self._refused(task, reason, why)
         return dump_error(error, self._serializer)
 
     def _upstream(self, task: Task, reason: int, argument: Task | Call) -> bytes:
-        name, uid = _task_name(task), ids.task_name(task.uid)
+        name, uid = task.name, ids.task_name(task.uid)
         cause = Cause(error_of(argument))
         error: BaseException
         if reason == wire.CANCELLED:
@@ -210,25 +210,25 @@ class Failures:
 
     def _refused(self, task: Task, reason: int, why: Any) -> BaseException:
         runtime = self._runtime
-        name, uid = _task_name(task), ids.task_name(task.uid)
+        name, uid = task.name, ids.task_name(task.uid)
         started = task.state == RUNNING
         goes_on = task.uid in runtime.worker.stopping.abandoned
         if type(why) is Late:
             what = "has not stopped yet" if goes_on else "was stopped"
             return self._late(task, why, started, what)
         if type(why) is Orphaned:
-            return _orphaned(task, why, started)
+            return self._orphaned(task, why, started)
         if reason == wire.CANCELLED:
             text = f": {why}" if why else ""
             if goes_on:
                 text += "; it has not stopped yet, and its tessera is busy until then"
-            verdict = Verdict.MAYBE_RAN if started else Verdict.NOT_STARTED
+            verdict = self._verdict(task, started)
             return TaskCancelledError(f"{name} was cancelled{text}", uid, verdict)
         if type(why) is Drained:
             return RuntimeDisconnectedError(
-                f"{name} was not started: {why}",
+                f"{name} was not started{self._again(task)}: {why}",
                 runtime.uid,
-                Verdict.NOT_STARTED,
+                self._verdict(task, started),
                 "it is being drained",
             )
         if reason == wire.GONE and runtime.stopping:
@@ -236,23 +236,33 @@ class Failures:
             return RuntimeDisconnectedError(
                 f"{name}: {ids.short(runtime.uid)} is stopping with its cluster",
                 runtime.uid,
-                Verdict.NOT_STARTED,
+                self._verdict(task, started),
                 "its cluster is stopping",
             )
         if reason == wire.LOST:
             return RuntimeDisconnectedError(f"{name}: {why}")
         return _KINDS.get(reason, MosaicError)(f"{name}: {why}")
 
+    def _orphaned(self, task: Task, why: str, started: bool) -> MonitorLost:
+        ran = f"was not started{self._again(task)}"
+        if started:
+            ran = "was ended while it ran"
+        return MonitorLost(
+            f"{task.name} {ran}: {why}, and its cluster ends with it; start "
+            "another by mosaic.init() after mosaic.stop(), or run the program again",
+            "monitor",
+            self._verdict(task, started),
+            why,
+        )
 
-def _orphaned(task: Task, why: str, started: bool) -> MonitorLost:
-    ran = "was ended while it ran" if started else "was not started"
-    return MonitorLost(
-        f"{_task_name(task)} {ran}: {why}, and its cluster ends with it; start another "
-        "by mosaic.init() after mosaic.stop(), or run the program again",
-        "monitor",
-        Verdict.MAYBE_RAN if started else Verdict.NOT_STARTED,
-        why,
-    )
+    def _again(self, task: Task) -> str:
+        """For a text that says that this attempt of a call has not begun."""
+        return " again" if self._runtime.executor.attempts.of(task) > 1 else ""
+
+    def _verdict(self, task: Task, started: bool) -> Verdict:
+        """Of a call that ends here; its attempts before this one count, too."""
+        may_have_run = started or self._again(task)
+        return Verdict.MAYBE_RAN if may_have_run else Verdict.NOT_STARTED
 
 
 def error_of(argument: Task | Call) -> bytes:

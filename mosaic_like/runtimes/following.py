@@ -13,16 +13,18 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from .. import ids
 from ..comms import messages as wire
 from ..comms.exceptions import dump_error
 from ..comms.messages import Submit
 from ..core.call import Call, Stream, rare
-from ..core.retries import ON, RetryPolicy
+from ..core.retries import ON, FailedAttempt, RetryPolicy
 from ..core.task import CONSTRUCTOR, DONE
 from ..errors import PoisonedCall, RuntimeDisconnectedError, Verdict
 from ..proxies.restarts import CHECKPOINT
-from ..proxies.retries import load_retries
+from ..proxies.retries import ask_here, load_retries
 from ..proxies.tessera import READY
 from .seeking import Seeking
 
@@ -208,11 +210,11 @@ class Following:
             taken = {message.uid for message, _ in sent}
             for message, payload in sent:
                 call = caller.calls.get(message.uid)
-                if call is not None and self._goes(
-                    followed, call, message.extra, cause
-                ):
+                extra = message.extra
+                if call is not None and self._goes(followed, call, extra, cause):
                     data = message.data if payload is None else payload
-                    again.append((call, data, message.extra, anchor))
+                    extra = _for_next(followed, call, extra)
+                    again.append((call, data, extra, anchor))
             for call in [c for c in caller.calls.values() if c.stream is old]:
                 if call.uid not in taken and call.method != CONSTRUCTOR:
                     caller.lose(call, cause)  # a remote generator
@@ -315,8 +317,11 @@ class Following:
         # Exception, where nothing is said, stands for what the method raises.
         named = any(ON in layer for layer in layers)
         policy = RetryPolicy(*layers)
-        # A condition is asked where the method runs, and that is gone.
-        return named and policy.condition is None and policy.concerns(error)
+        if not (named and policy.concerns(error)):
+            return False
+        uid = ids.task_name(call.uid)
+        failed = FailedAttempt(uid, call.name, item.attempt, retries)
+        return ask_here(policy, error, failed)
 
     def forget_ended(self, followed: Followed) -> None:
         """Another life is up; that a call ran before counts until it has ended."""
@@ -340,6 +345,23 @@ class Following:
         caller.stream_failed(stream, error)
 
 
+def _for_next(
+    followed: Followed, call: Call, extra: wire.Extra | None
+) -> wire.Extra | None:
+    """What goes with a call to the next life: there it is known that it has begun.
+
+    What it may do because it is idempotent takes no retry.
+    """
+    attempt: int = 1 if call.rare is None else call.rare.attempt
+    if attempt == (1 if extra is None else extra.attempt):
+        return extra
+    extra = msgspec.structs.replace(extra or wire.Extra(), attempt=attempt)
+    if followed.idempotent or call.rare.idempotent:
+        retries = extra.max_retries
+        extra.max_retries = (followed.max_retries if retries is None else retries) + 1
+    return extra
+
+
 def advice(call: Call) -> str:
     """What to do about a call that is lost with its worker."""
     if isinstance(call.stream.outbox, Kept):
@@ -348,6 +370,8 @@ def advice(call: Call) -> str:
             "call is not made again: make it again if that does no harm, or let "
             "idempotent=True do so"
         )
+    if call.stream.queue is not None:
+        return "Run it again: by task.retry(), max_retries=, or submit it once more"
     return "Its tesserae are gone: make them again"
 
 

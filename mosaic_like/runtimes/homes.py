@@ -21,8 +21,9 @@ from ..core.call import DROPPED, Call, Stream, rare
 from ..core.restarts import Home, HomeState, Intensity, Sends, Step
 from ..core.task import DONE
 from ..errors import ProtocolError, RuntimeDisconnectedError, Verdict, WorkerDied
-from ..proxies.handles import TesseraHandle
+from ..proxies.handles import SupervisedHandle, TesseraHandle
 from ..text import printable
+from .checkpoint_files import CheckpointFiles
 from .supervising import Supervising
 
 if TYPE_CHECKING:
@@ -119,8 +120,7 @@ class Homes:
 
     def place(
         self,
-        followed: Followed,
-        inner: TesseraHandle,
+        handle: SupervisedHandle,
         cls: Any,
         payload: Any,
         options: wire.Options,
@@ -131,14 +131,27 @@ class Homes:
         runtime = self._runtime
         supervised = options.supervised
         assert supervised is not None, "asked for"
+        stream = handle.stream
+        inner = TesseraHandle(runtime, stream.tessera, stream, handle.call, None)
         home = Home(supervised.uid, supervised.most, supervised.within_s)
-        made = Made(home, followed, inner, (cls, payload, options))
+        made = Made(home, handle.followed, inner, (cls, payload, options))
         self.made[home.uid] = made
         made.asked = True
         runtime.worker.kept[home.uid] = made
         runtime.worker.kept_freed = self._freed
         runtime.worker.holders.add(home.uid)
+        if options.unique:
+            runtime.names.owned(options.unique, home.uid)
         self._make(made, inner, where, extra)
+
+    def shares(self, uid: int, holder: int) -> bool | None:
+        """Let another runtime hold one; whether it is built, None: it has ended."""
+        made = self.made.get(uid)
+        if made is None or made.home.state is HomeState.ENDED:
+            return None
+        runtime = self._runtime
+        runtime.worker.holders.grant(uid, holder, runtime.incarnation)
+        return made.home.state is HomeState.UP
 
     def _make(
         self, made: Made, inner: TesseraHandle, where: Any, extra: wire.Extra | None
@@ -174,6 +187,9 @@ class Homes:
         if call.state != DONE:
             # Every call on it says it again; see Dropping._drop_handle.
             rare(call).unheard = True
+            if left := self._left(made):
+                label = made.followed.stream.label
+                logger.warning("%s could not be built again%s", label, left)
             self._end(made, call.result, why=error_summary(call.result))
         elif made.home.state is HomeState.STARTING:
             self.send(made.home.built())
@@ -189,6 +205,7 @@ class Homes:
         self.supervising.leave(made)
         made.end()
         made.inner = None
+        self._runtime.names.ended(uid)
         self._runtime.linking.closed(uid)
 
     def lost(self, member: Member, cause: str) -> None:
@@ -235,12 +252,14 @@ class Homes:
         )
         return True
 
-    def end_lost(self, made: Made, why: BaseException, member: Member) -> None:
+    def end_lost(self, made: Made, exhausted: BaseException, member: Member) -> None:
         """It was lost with this runtime, and is not built again."""
         assert made.inner is not None, "until it is freed"
-        error = dump_error(why, self._runtime.serializer)
+        why = str(exhausted)
+        exhausted.args = (why + self._left(made), *exhausted.args[1:])
+        error = dump_error(exhausted, self._runtime.serializer)
         call = self._construction_after(made.inner, made.followed.stream)
-        self._end(made, error, member.incarnation, why=str(why))
+        self._end(made, error, member.incarnation, why=why)
         if call.state < DONE:
             self._runtime.caller.lose(call, error)
 
@@ -315,7 +334,8 @@ class Homes:
         if made is None or made.home.state is HomeState.ENDED:
             return
         home, label = made.home, made.followed.stream.label
-        error = dump_error(LookupError(f"{label}: {why}"), self._runtime.serializer)
+        text = f"{label}: {why}{self._left(made)}"
+        error = dump_error(LookupError(text), self._runtime.serializer)
         call = None if made.inner is None else made.inner.call
         if home.owner:
             self.send([(home.owner, wire.Retire(home.tessera, why))])
@@ -332,6 +352,7 @@ class Homes:
         made.why = why
         closed = bool(home.owner)
         self.send(home.end(error))
+        self._runtime.names.ended(home.uid)
         steps = made.followed.follower.ended(error, closed)
         self.take(made.followed, steps, owner=last or self._runtime.incarnation)
         if why:
@@ -357,15 +378,29 @@ class Homes:
         what, often = made.followed.stream.label, made.home.intensity
         if group is not None:
             what, often = f"{what}, with those that it is supervised with,", group
+        again = f"was built again {often} and is not any more"
+        if often.most == 0:
+            again = "is not built again"
         return kind(
             f"{ids.short(member.uid)} ({member.host}, pid {member.pid}) is lost: "
-            f"{cause}; {what} was built again {often} and is not any more: "
+            f"{cause}; {what} {again}: "
             "see what ended its workers, then make it again, or give it more by "
             "max_restarts",
             member.uid,
             Verdict.NOT_STARTED,
             cause,
         )
+
+    def _left(self, made: Made) -> str:
+        """Where its last checkpoint stays, for the end of a text; or nothing."""
+        base = self._runtime.config.checkpoint_directory
+        monitor = self._runtime.members.get(ids.MONITOR_INCARNATION)
+        if base is None or monitor is None:
+            return ""
+        path = CheckpointFiles(base, monitor.token).kept(made.home.uid)
+        if not path:  # or it is on another host, which does not share the directory
+            return ""
+        return f"; mosaic.read_checkpoint({path!r}) gives its last state"
 
     # -- what comes --------------------------------------------------------------------
 

@@ -79,6 +79,8 @@ def run_inline(
             view = journal.view
             if task.uid > view[mark]:
                 view[mark] = task.uid
+            else:
+                journal.behind(task, mark)
             set_current(task)
             try:
                 # Looked up for each: a call may put another method in its place.

@@ -9,11 +9,13 @@ it proves is in ``core.verdicts``.
                  ``__close__`` run, two that are free, then pairs of maker and the
                  largest uid of its tesserae that are gone
     bytes 512    the last lines that were printed or logged, as a ring
-    bytes 8704   slots of 96 bytes: tessera, caller (0: free), started, finished,
-                 irregular, label
+    bytes 8704   uids of calls beside which others may run, while they do; 0: free
+    bytes 16896  slots of 96 bytes: tessera, caller (0: free), started, finished,
+                 irregular, settled, label
 
 The first slot is for what needs no note. A *mark* is the index of ``started`` of a
-slot, counted in integers of eight bytes; ``finished`` is the next one.
+slot, counted in integers of eight bytes; ``finished`` is the next one. For a call whose
+uid is less than one that has started see ``behind``.
 """
 
 from __future__ import annotations
@@ -40,13 +42,14 @@ _USED, _OVERFLOW, _SAID, _MAKERS, _CLOSING, _PAIRS = 1, 2, 3, 4, 5, 8
 _MOST_MAKERS = 28
 _TEXT = 512  # bytes
 _TEXT_BYTES = 8192
-_SLOTS = _TEXT + _TEXT_BYTES
+_RUNNING = _TEXT + _TEXT_BYTES
+_SLOTS = _RUNNING + 8192
 _SLOT_BYTES = 96
-_LABEL_BYTES = 56
-_SLOT = struct.Struct(f"<5q{_LABEL_BYTES}s")
+_LABEL_BYTES = 48
+_SLOT = struct.Struct(f"<6q{_LABEL_BYTES}s")
 _FIRST_BYTES = 64 << 10
 _MOST_BYTES = 8 << 20
-_TESSERA, _CALLER, _IRREGULAR = -2, -1, 2  # from a mark
+_TESSERA, _CALLER, _IRREGULAR, _SETTLED = -2, -1, 2, 3  # from a mark
 _NOWHERE = _SLOTS // 8 + 2  # the mark of the first slot
 _FAULT_BYTES = 16 << 10
 
@@ -65,6 +68,8 @@ class Journal:
         self._free: list[int] = []
         self._used = 1
         self._makers: dict[int, int] = {}  # where the header has them
+        self._places: list[int] = []  # of calls that run, which are free again
+        self._next_place = _RUNNING // 8
         self.view = memoryview(bytearray(_SLOTS + _SLOT_BYTES)).cast("q")
         self._bytes = self.view.cast("B")
         if fd is not None:
@@ -131,6 +136,38 @@ class Journal:
         view = self.view
         if task.uid > view[mark]:
             view[mark] = task.uid
+        else:
+            self.behind(task, mark)
+
+    def behind(self, task: Task, mark: int) -> None:
+        """A call starts whose uid is not larger than that of one before it.
+
+        While it runs ``finished`` has its uid, negative. Where one runs at a time, the
+        one with the largest has ended, which nothing would tell any more.
+        """
+        self.view[mark + 1] = -task.uid
+        self.view[mark + _SETTLED] = self.view[mark]
+
+    def enter(self, task: Task) -> int:
+        """A call is about to run beside others, on the loop; its place, for ``leave``.
+
+        Of each stream only the last that has started is known otherwise.
+        """
+        if self._places:
+            place = self._places.pop()
+        elif self._fd is not None and self._next_place < _SLOTS // 8:
+            place = self._next_place
+            self._next_place += 1
+        else:
+            return 0
+        self.view[place] = task.uid
+        return place
+
+    def leave(self, place: int) -> None:
+        """It runs no longer; 0: there was no place for it."""
+        if place:
+            self.view[place] = 0
+            self._places.append(place)
 
     def finish(self, task: Task) -> None:
         """A call has ended whose stream may not be the last that was looked for."""
@@ -206,7 +243,7 @@ class Journal:
         label = tessera.options.name.encode()[:_LABEL_BYTES]
         start = (mark + _TESSERA) * 8
         # The caller last: it makes the slot one that counts.
-        _SLOT.pack_into(self._bytes, start, tessera.uid, 0, 0, 0, irregular, label)
+        _SLOT.pack_into(self._bytes, start, tessera.uid, 0, 0, 0, irregular, 0, label)
         self.view[mark + _CALLER] = caller
         return mark
 
@@ -223,6 +260,11 @@ class Journal:
             self.view[_MAKERS] = len(self._makers)
         elif tessera > self.view[place + 1]:
             self.view[place + 1] = tessera
+
+    def remains(self) -> Remains:
+        """What would be read if the worker ended now."""
+        with self._lock:
+            return read(bytes(self._bytes))
 
     # -- lines -------------------------------------------------------------------------
 
@@ -255,21 +297,25 @@ def read(data: bytes) -> Remains:
     if header[0] != _MAGIC:
         return Remains()
     remains = Remains(complete=not header[_OVERFLOW])
+    remains.running = [
+        uid for uid in memoryview(data)[_RUNNING:_SLOTS].cast("q") if uid
+    ]
     makers = min(header[_MAKERS], _MOST_MAKERS)
     for place in range(_PAIRS, _PAIRS + 2 * makers, 2):
         remains.gone.append((header[place], header[place + 1]))
     end = min(_SLOTS + header[_USED] * _SLOT_BYTES, len(data))
     end -= (end - _SLOTS) % _SLOT_BYTES
-    slots: Iterable[tuple[int, int, int, int, int, bytes]]
+    slots: Iterable[tuple[int, int, int, int, int, int, bytes]]
     slots = _SLOT.iter_unpack(memoryview(data)[_SLOTS + _SLOT_BYTES : end])
-    for tessera, caller, started, finished, irregular, label in slots:
+    for *known, irregular, settled, label in slots:
+        tessera, caller, started, finished = known
         if caller:
             name = label.rstrip(b"\0").decode("utf-8", "ignore")
             remains.marks.append(
-                Mark(tessera, caller, started, finished, bool(irregular), name)
+                Mark(tessera, caller, started, finished, bool(irregular), name, settled)
             )
     said = header[_SAID]
-    text = data[_TEXT:_SLOTS]
+    text = data[_TEXT:_RUNNING]
     if said > _TEXT_BYTES:
         place = said % _TEXT_BYTES
         text = (text[place:] + text[:place]).partition(b"\n")[2]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import ids
 from ..comms import messages as wire
 from ..comms.exceptions import error_summary
-from ..core.bonds import Bonds, Effects, Fate, Known
+from ..core.bonds import Bonds, Effects, Fate, Known, reason
 from ..core.tessera import TesseraState
 from ..errors import ProtocolError
 from ..text import printable
@@ -59,6 +59,10 @@ class Linking:
         if not tell():
             self._runtime.placing.later(tell)
 
+    def bind(self, message: wire.Bind) -> None:
+        """Bind one of this runtime, by itself."""
+        self._do(self.bonds.bind(message, self._runtime.incarnation))
+
     def _tell(self, to: TesseraHandle, other: TesseraHandle) -> None:
         label = other.stream.label
         message = wire.Bind(to.uid, other.uid, other.owner, label)
@@ -78,6 +82,7 @@ class Linking:
 
     def _on_unbound(self, message: wire.Unbound, buffers: Any, sender: int) -> None:
         self.bonds.unbound(message)
+        self._runtime.watching.closed(message.uid)
 
     # -- what has happened here --------------------------------------------------------
 
@@ -119,7 +124,7 @@ class Linking:
         tessera = runtime.worker.tesserae.get(uid)
         if tessera is not None:
             return _fate_of(tessera)
-        known = runtime.restarts.homes.known(uid)
+        known = runtime.restarts.homes.known(uid) or runtime.watching.known(uid)
         if known is not None:
             return known
         maker = ids.maker(uid)
@@ -145,7 +150,7 @@ class Linking:
         for uid, why in effects.ends:
             if uid in self._runtime.worker.tesserae:
                 self._runtime.worker.lifecycle.end(uid, why)
-            else:
+            elif not self._runtime.watching.failed(uid, reason(why)):
                 self._runtime.restarts.homes.end(uid, why)
 
     def _send(self, to: int, message: Any) -> None:

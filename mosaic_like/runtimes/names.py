@@ -17,6 +17,7 @@ from ..core.references import Grant
 from ..core.task import DONE
 from ..core.tessera import TesseraState
 from ..ids import MONITOR_INCARNATION
+from ..proxies.handles import SupervisedHandle
 from ..proxies.methods import NOTHING
 from ..proxies.tessera import READY
 from ..text import printable
@@ -103,7 +104,11 @@ class Names:
         elif message.owner:
             self._join(handle, extra, message)
         else:
+            if isinstance(handle, SupervisedHandle):
+                self._made.pop(message.claim, None)  # its home is asked about it
+                self._runtime.restarts.made(handle)
             make()
+            self._runtime.placing.place_waiting()  # what waits for its place
 
     def _fail(self, handle: TesseraHandle, cause: BaseException) -> None:
         runtime, stream, call = self._runtime, handle.stream, handle.call
@@ -121,9 +126,12 @@ class Names:
         runtime, caller = self._runtime, self._runtime.caller
         old, call = handle.stream, handle.call
         assert call is not None
-        handle.grant = self._granted(message)
-        stream = runtime.placing.become(old, message.tessera, message.owner)
-        handle.uid = message.tessera
+        grant, uid = self._granted(message), message.tessera
+        if isinstance(handle, SupervisedHandle):
+            stream = runtime.restarts.become(handle, uid, grant)
+        else:
+            stream = runtime.placing.become(old, uid, message.owner)
+            handle.uid, handle.grant = uid, grant
         handle.stream = call.stream = stream
         runtime.silence_as(old, stream)
         held = caller.held.move(old, stream)
@@ -170,6 +178,16 @@ class Names:
             runtime.worker.holders.grant(message.tessera, me, me)
         self._tell(self._here.made(message.options.unique, message.tessera))
 
+    def owned(self, name: str, uid: int) -> None:
+        """This runtime is the home of what has this name, and builds it again."""
+        self._tell(self._here.made(name, uid))
+
+    def ended(self, uid: int) -> None:
+        """What this runtime was the home of is built again no more."""
+        message = self._here.gone(uid)
+        if message is not None:
+            self._tell(message)
+
     def gone(self, tessera: Tessera) -> None:
         """It is closed, or could not be built."""
         message = self._here.gone(tessera.uid)
@@ -181,18 +199,16 @@ class Names:
             self._runtime.worker.holders.release_grants(me, [(tessera.uid, me)])
 
     def _on_share(self, message: wire.Share, buffers: Any, sender: int) -> None:
-        runtime = self._runtime
-        tessera = runtime.worker.tesserae.get(message.tessera)
-        if tessera is None or tessera.state not in (
-            TesseraState.PENDING,
-            TesseraState.LISTENING,
-        ):
-            return  # that it is gone has been told, or will be: see core.names
-        runtime.worker.holders.grant(
-            message.tessera, message.holder, runtime.incarnation
-        )
-        built = tessera.state is TesseraState.LISTENING
-        self._tell(wire.Shared(message.name, message.tessera, message.claim, built))
+        runtime, uid = self._runtime, message.tessera
+        tessera = runtime.worker.tesserae.get(uid)
+        built: bool | None = None
+        if tessera is None:
+            built = runtime.restarts.homes.shares(uid, message.holder)
+        elif tessera.state in (TesseraState.PENDING, TesseraState.LISTENING):
+            runtime.worker.holders.grant(uid, message.holder, runtime.incarnation)
+            built = tessera.state is TesseraState.LISTENING
+        if built is not None:  # else it is told that it is gone: see core.names
+            self._tell(wire.Shared(message.name, uid, message.claim, built))
 
     def _tell(self, message: Any) -> None:
         monitor = self._runtime.outbox(MONITOR_INCARNATION)

@@ -83,6 +83,8 @@ class PlainCalls:
         view = journal.view
         if task.uid > view[mark]:
             view[mark] = task.uid
+        else:
+            journal.behind(task, mark)
         set_current(task)
         try:
             outcome = self.run_user(task)
@@ -207,7 +209,8 @@ class PlainCalls:
         extra = task.extra
         if extra is not None:
             kind = extra.kind
-            if kind == wire.CALL and extra.ordered and not extra.told and name[0] != "_":
+            is_plain = kind == wire.CALL and extra.ordered and not extra.told
+            if is_plain and name[0] != "_":
                 arguments, keywords = self._port.load_call(task)  # tasks, most likely
                 value = getattr(task.tessera.instance, name)(*arguments, **keywords)
                 return self._value(task, value)

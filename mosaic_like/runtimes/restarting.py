@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from ..comms.messages import Member
     from ..core.call import Call
     from ..core.tessera import Tessera
-    from ..proxies.handles import TesseraHandle
     from ..proxies.monitoring import Monitor
     from .actor import ActorRuntime
 
@@ -42,6 +41,9 @@ class Restarts:
         self._following = Following(runtime)
         self.homes = Homes(runtime, self._following, self._take)
         self._followed: WeakValueDictionary[int, Followed] = WeakValueDictionary()
+        # Of the lives here that their home ends, by their own uid: whether they are
+        # built again.
+        self.retired: dict[int, bool] = {}
 
     def joined(self) -> None:
         """The runtime is a member: messages may come."""
@@ -60,13 +62,14 @@ class Restarts:
     # -- handles -----------------------------------------------------------------------
 
     def new_handle(
-        self, inner: TesseraHandle, options: wire.Options
+        self, stream: Stream, call: Call, options: wire.Options
     ) -> SupervisedHandle:
         """For the proxy of what is about to be made; from any thread.
 
         Args:
-            inner: of its first life.
-            options: of the construction; its own uid is filled in.
+            stream: to its first life.
+            call: of the construction.
+            options: of the same; its own uid is filled in.
         """
         runtime = self._runtime
         supervised = options.supervised
@@ -74,12 +77,46 @@ class Restarts:
         supervised.uid = next(runtime.uids)
         policy = supervised.idempotent, options.max_retries, options.retry
         follower = Follower(runtime.is_lost)
-        followed = Followed(supervised.uid, inner.stream, follower, policy)
-        grant = runtime.grants.made(supervised.uid, runtime.incarnation)
-        return self._handle(followed, inner.call, grant)
+        followed = Followed(supervised.uid, stream, follower, policy)
+        if options.unique:  # there may be one of this name
+            return self._handle(followed, call, None)
+        return self._handle(followed, call, self._made(supervised.uid))
+
+    def _made(self, uid: int) -> Grant:
+        return self._runtime.grants.made(uid, self._runtime.incarnation)
+
+    def made(self, handle: SupervisedHandle) -> None:
+        """The name was free: what the handle is of is made here."""
+        handle.grant = self._made(handle.uid)
+
+    def become(self, handle: SupervisedHandle, uid: int, grant: Grant) -> Stream:
+        """There was one of this name: the handle is of that from now on.
+
+        Returns:
+            The stream to it.
+        """
+        runtime, followed, stream = self._runtime, handle.followed, handle.stream
+        with self._following.meeting:
+            del self._followed[followed.uid]
+            runtime.placing.streams.pop(stream.tessera, None)
+            found = self._followed.get(uid)
+            if found is None:
+                followed.uid = uid
+                stream.tessera = 0  # no life of it is known yet
+            else:
+                followed.handles.discard(handle)
+                for monitor in followed.monitors:
+                    self.watch(found, monitor)
+                handle.followed, handle.stream = found, found.stream
+                found.handles.add(handle)
+            self._followed[uid] = handle.followed
+            handle.uid, handle.grant = uid, grant
+        if found is None:
+            self._find(followed)
+        return handle.stream
 
     def _handle(
-        self, followed: Followed, call: Call | None, grant: Grant
+        self, followed: Followed, call: Call | None, grant: Grant | None
     ) -> SupervisedHandle:
         with self._following.meeting:
             handle = SupervisedHandle(self._runtime, followed, call, grant)
@@ -309,9 +346,10 @@ class Restarts:
     def _on_retire(self, message: wire.Retire, buffers: Any, sender: int) -> None:
         if sender != ids.maker(message.tessera):
             raise ProtocolError("it ends what another has made")
+        lifecycle = self._runtime.worker.lifecycle
         if message.tessera in self._runtime.worker.tesserae:
-            why = printable(message.why)
-            self._runtime.worker.lifecycle.end(message.tessera, why)
+            self.retired[message.tessera] = message.again
+            lifecycle.end(message.tessera, printable(message.why))
 
     # -- monitors ----------------------------------------------------------------------
 

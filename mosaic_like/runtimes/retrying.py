@@ -118,7 +118,7 @@ class Retries:
                 return False
             later = Later(attempt + 1, policy, error)
             if policy.condition is not None:
-                name = f"{task.tessera.options.name}.{task.method}"
+                name = task.name
                 failed = FailedAttempt(ids.task_name(task.uid), name, attempt, retries)
                 answer = policy.condition(error, failed)
                 if inspect.isawaitable(answer):

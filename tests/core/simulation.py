@@ -303,6 +303,8 @@ class Runtime:
             return message.data
         return Arrived(message.data, buffers, grants, extra.size)
 
+    def stayed(self, uid: int) -> None: ...
+
     def unwanted(self, arrived: Arrived) -> None:
         raise AssertionError("nothing comes in chunks here")
 

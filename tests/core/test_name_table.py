@@ -61,6 +61,16 @@ def test_another_class_is_refused_with_both_names(table: NameTable) -> None:
     assert "other.Class" in answer.why
 
 
+def test_one_that_is_built_again_is_not_taken_for_one_that_is_not(
+    table: NameTable,
+) -> None:
+    table.claim(5, Claim("x", KIND, 51, False, restarts=True))
+    ((to, answer),) = table.claim(6, claim(61))
+    assert isinstance(answer, Claimed)
+    assert (to, answer.claim) == (6, 61)
+    assert "made with max_restarts, and is asked for without" in answer.why
+
+
 def test_when_it_goes_the_next_who_has_asked_makes_it(table: NameTable) -> None:
     table.claim(5, claim(51))
     table.named(9, Named("x", 51))

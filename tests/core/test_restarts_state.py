@@ -173,7 +173,7 @@ def test_a_life_that_is_ended_for_the_next_one_takes_no_restart() -> None:
     state = started(most=1)
     state.find(FOLLOWER)
     assert state.retire("why") == [
-        (A, Retire(100, "why")),
+        (A, Retire(100, "why", again=True)),
         (FOLLOWER, Retired(UID, 0, "why")),
     ]
     assert state.find(4) == []  # it hears of the next one

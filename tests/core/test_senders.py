@@ -36,6 +36,7 @@ def test_only_the_monitor_says_who_is_a_member(message: type, receiver: str) -> 
         ("head", ["monitor"]),
         ("worker:0:0", ["node:0"]),
         ("worker:1:0", []),  # whose node is another
+        ("helper:0:0", ["node:0"]),
         ("warehouse:0", ["node:0"]),
     ],
 )

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mosaic_like.core.verdicts import Mark, Remains, Verdicts, decode, encode
+from mosaic_like.core.verdicts import (
+    Mark,
+    Remains,
+    Verdicts,
+    decode,
+    encode,
+    of_leaver,
+)
 from mosaic_like.errors import Verdict
 from mosaic_like.ids import NUMBER_BITS
 
@@ -36,7 +43,7 @@ def judge(
 def mark(started: int, finished: int, irregular: bool = False, **other: Any) -> Mark:
     values = {"tessera": T, "caller": ME, "label": "Counter#1", **other}
     first = uid(started) if started else 0
-    last = uid(finished) if finished else 0
+    last = uid(finished) if finished > 0 else -uid(-finished) if finished else 0
     return Mark(started=first, finished=last, irregular=irregular, **values)
 
 
@@ -57,6 +64,17 @@ def mark(started: int, finished: int, irregular: bool = False, **other: Any) -> 
 )
 def test_a_mark_tells_of_each_call(known: Mark, expected: list[Verdict]) -> None:
     assert judge(known, [10, 11, 12, 13]) == expected
+
+
+def test_of_who_leaves_nothing_is_concluded_from_a_later_call() -> None:
+    left = of_leaver(Remains([mark(12, 12)], [(ME, U)], True, "a crash", "lines"))
+    verdicts = Verdicts(left, ME, [(T, uid(n)) for n in (10, 12, 13)])
+    # The first one may have been turned away, with all its caller made since it knew.
+    assert [verdicts.of(T, uid(n)) for n in (10, 12, 13)] == [MAYBE, RAN, NOT]
+    assert verdicts.of(U, uid(14)) is MAYBE  # it has closed
+    assert not left.fault + left.lines
+    late = of_leaver(Remains([mark(13, 12)], [], True))  # ended by no death
+    assert not Verdicts(late, ME, [(T, uid(13))]).ran(T, uid(13))
 
 
 def test_calls_whose_order_is_not_that_of_their_uids_are_not_said_to_have_run() -> None:
@@ -89,6 +107,24 @@ def test_what_runs_is_told_only_where_it_is_certain() -> None:
     assert not mark(12, 11, True).runs
 
 
+def test_a_call_that_ran_at_the_death_is_known_whatever_the_stream_is_like() -> None:
+    def ran(known: Mark, number: int, *running: int) -> bool:
+        left = Remains([known], [], True, running=[uid(n) for n in running])
+        return Verdicts(left, ME, [(T, uid(n)) for n in range(9, 14)]).ran(
+            T, uid(number)
+        )
+
+    one_was_cancelled = mark(12, 11, True)
+    assert ran(one_was_cancelled, 12)
+    assert not ran(one_was_cancelled, 10)
+    # 12 had gone ahead of 10, and has ended.
+    behind = Mark(T, ME, uid(12), -uid(10), True, "Counter#1")
+    assert ran(behind, 10)
+    assert not any(ran(behind, n) for n in (9, 11, 12, 13))
+    # Several at once: 11 was overtaken while it waited for an argument.
+    assert [n for n in range(9, 14) if ran(mark(12, 12, True), n, 9, 10)] == [9, 10]
+
+
 @given(seed=st.integers(0, 2**32), threads=st.integers(1, 3))
 @settings(max_examples=500, deadline=None)
 def test_not_started_is_never_wrong_and_neither_is_ran(seed: int, threads: int) -> None:
@@ -102,7 +138,7 @@ def test_not_started_is_never_wrong_and_neither_is_ran(seed: int, threads: int) 
     steps = rng.randrange(0, 3 * count)
     started: list[int] = []
     finished: list[int] = []
-    largest = last = 0
+    largest = last = settled = 0
     irregular = False
     ended: set[int] = set()  # as the caller knows
     results: list[int] = []
@@ -121,11 +157,17 @@ def test_not_started_is_never_wrong_and_neither_is_ran(seed: int, threads: int) 
                 results.append(call)
             else:
                 started.append(call)
+                if call < largest:
+                    last, settled = -call, largest
                 largest = max(largest, call)
         elif results:
             ended.add(results.pop(0))
     calls = [n for n in order if n not in ended]
     known = judge(mark(largest, last, irregular) if largest else None, calls)
+    if largest:
+        (runs,) = [n for n in started if n not in finished] or (0,)
+        left = mark(largest, last, irregular, settled=uid(settled))
+        assert left.running == (uid(runs) if runs else 0)
     for call, verdict in zip(calls, known, strict=True):
         if verdict is NOT:
             assert call not in started

@@ -392,6 +392,7 @@ def test_every_message_is_for_somebody() -> None:
     functions |= {"Ran", "Again", "Ending"}
     restarts = {"Find", "Moved", "Ended", "Closed"}  # see core.restarts
     restarts |= {"Seek", "Resent"}  # see Seeking
+    restarts |= {"Save", "Saved"}  # see Saving
     restarts |= {"Retire", "Retired", "Bind", "Broke", "Unbound"}  # see core.bonds
     slots = {"TakeSlots", "TakenSlots", "FreeSlots", "SetLimit"}  # see SlotTable
     assert known == (

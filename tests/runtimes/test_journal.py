@@ -40,6 +40,8 @@ def run(journal: Journal, call: Task) -> None:
     mark = of.mark if of.marked == call.caller else journal.mark(call)
     if call.uid > journal.view[mark]:
         journal.view[mark] = call.uid
+    else:
+        journal.behind(call, mark)
     journal.view[mark + 1] = call.uid
 
 
@@ -106,6 +108,36 @@ def test_the_largest_uid_that_was_started_is_kept(path: str) -> None:
     journal.close()
 
 
+def test_a_call_that_runs_behind_a_larger_uid_is_known_while_it_does(path: str) -> None:
+    journal = Journal.create(path)
+    of = tessera()
+    run(journal, task(of, 10))
+    journal.start(late := task(of, 9))
+    assert [mark.running for mark in remains(path).marks] == [late.uid]
+    journal.finish(late)
+    assert [mark.running for mark in remains(path).marks] == [0]
+    run(journal, task(of, 11))
+    assert [mark.running for mark in remains(path).marks] == [0]
+    journal.close()
+
+
+def test_calls_that_run_beside_others_are_known_while_they_do(path: str) -> None:
+    journal = Journal.create(path)
+    of = tessera(is_async=True)
+    calls = [task(of, number) for number in range(10, 2000)]
+    places = [journal.enter(call) for call in calls]
+    kept = sum(map(bool, places))
+    assert kept == 1024
+    assert remains(path).running == [call.uid for call in calls[:kept]]
+    for place in places[3:]:
+        journal.leave(place)
+    assert remains(path).running == [call.uid for call in calls[:3]]
+    assert journal.enter(calls[0])
+    assert remains(path).lines == ""
+    journal.close()
+    assert not Journal().enter(calls[0])
+
+
 def test_an_irregular_stream_is_marked_also_before_its_first_call(path: str) -> None:
     journal = Journal.create(path)
     first, second = tessera(1), tessera(2)
@@ -142,7 +174,7 @@ def test_it_grows_and_says_when_it_can_no_more(
 ) -> None:
     monkeypatch.setattr(files, "_MOST_BYTES", 256 << 10)
     journal = Journal.create(path)
-    room = ((256 << 10) - 8704) // 96 - 1
+    room = ((256 << 10) - files._SLOTS) // 96 - 1
     old = journal.view
     all_ = [tessera(n) for n in range(1, room + 1)]
     for of in all_:

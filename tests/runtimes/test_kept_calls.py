@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import weakref
+from types import SimpleNamespace
 from typing import Any
 
 from mosaic_like.comms.messages import STREAM, Extra, Submit
 from mosaic_like.core.call import Call, Stream, rare
-from mosaic_like.runtimes.following import Kept
+from mosaic_like.core.restarts import Follower
+from mosaic_like.runtimes.following import Followed, Following, Kept
 
 
 class Wire:
@@ -114,3 +116,14 @@ def test_when_its_runtime_is_lost_what_was_sent_is_given_back_once() -> None:
     line.stream.error = "lost"
     line.end(1)
     assert list(line.stream.watchers) == []
+
+
+def test_that_a_call_ran_before_is_known_until_it_has_ended() -> None:
+    """Also over a life that is up, in which it has not started."""
+    line = Line()
+    line.calls[2] = Call(2, line.stream, "add", None, 0, 0.0)
+    followed = Followed(7, line.stream, Follower(lambda _: False), (True, 0, b""))
+    followed.ran = {1: b"the first death", 2: b"the second"}
+    runtime: Any = SimpleNamespace(caller=SimpleNamespace(calls=line.calls))
+    Following(runtime).forget_ended(followed)
+    assert followed.ran == {2: b"the second"}

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import stat
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import mosaic_like as mosaic
 from mosaic_like import MosaicError, SerializationError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LIMIT_S = 40.0
 
@@ -162,6 +161,42 @@ def test_what_cannot_be_written_leaves_the_last_one(tmp_path: Path) -> None:
         assert await each.add(0).result() == 7
 
     run(main, tmp_path)
+
+
+def test_what_is_not_built_again_leaves_its_last_one_in_the_users_directory(
+    tmp_path: Path,
+) -> None:
+    async def main(runtime: Any) -> None:
+        last = Sum.options(max_restarts=1).remote()
+        linked, closed = Sum.remote(), Sum.remote()
+        for each in (last, linked, closed):
+            each.add(3)
+            await mosaic.checkpoint(each)
+        mosaic.link(last, linked)
+        await mosaic.close(closed)
+        for _ in range(2):
+            await kill_worker_of(last)
+        for each in (last, linked):
+            while (error := await each.add(1).exception()) is None:
+                pass  # the news may be under way
+            path = re.search(
+                r"; mosaic.read_checkpoint\('(.*)'\) gives its last state$", str(error)
+            )
+            assert path, error
+            assert mosaic.read_checkpoint(path[1])["total"] == 3
+            left.append(path[1])
+
+    left: list[str] = []
+    run(main, tmp_path)
+    assert [mosaic.read_checkpoint(path)["total"] for path in left] == [3, 3]
+    one, two = (Path(f"{path}.1") for path in left)
+    assert everything(tmp_path) == sorted((one, two))
+    one.chmod(0o602)
+    with pytest.raises(PermissionError, match="others can write to it"):
+        mosaic.read_checkpoint(left[0])
+    two.write_bytes(b"mosaicC1 and no more")
+    with pytest.raises(MosaicError, match="is damaged"):
+        mosaic.read_checkpoint(two)
 
 
 class Plain:

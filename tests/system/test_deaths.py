@@ -24,8 +24,8 @@ class Mortal:
         return [1, 2]
 
     def large(self) -> list[str]:
-        # No buffer, which would go into shared memory and outlive the worker.
-        return [str(number) for number in range(50_000)]
+        # Not so large that it would go into shared memory and outlive the worker.
+        return [str(number) for number in range(20_000)]
 
     def signal(self, number: int) -> None:
         os.kill(os.getpid(), number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import time
@@ -14,6 +15,7 @@ from test_names import Register, named
 
 import mosaic_like as mosaic
 from mosaic_like.errors import MonitorLost, WorkerDied
+from mosaic_like.launch import status
 
 Main = Callable[[Any], Coroutine[Any, Any, None]]
 
@@ -54,6 +56,64 @@ def test_a_claim_whose_worker_dies_is_made_again() -> None:
         with pytest.raises((WorkerDied, ValueError)):
             await found.result()
         assert await named("slow", 3, runtime=second).put(4).result() == [3, 4]
+
+    run(main)
+
+
+@mosaic.tessera(max_restarts=3)
+class Keeper(Register):
+    """A register that is built again, with its first value."""
+
+    async def finds(self, name: str) -> Any:
+        found = Keeper.options(name=name).remote(-1)
+        await found
+        return found
+
+
+def test_what_is_built_again_keeps_its_name() -> None:
+    async def main(runtime: Any) -> None:
+        first, second = runtime.workers
+        asking = Keeper.options(runtime=second).remote()
+        made = Keeper.options(name="keeper", runtime=first).remote(1)
+        # Who asks before it is known, and who has called it meanwhile.
+        early = Keeper.options(name="keeper").remote(2)
+        events = mosaic.monitor(early)
+        assert await asking.finds("keeper").result() == made
+        assert await early.put(3).result() == [1, 3]
+        assert await early == await made
+        assert (await anext(events)).change is mosaic.TesseraChange.UP
+        os.kill(await made.pid().result(), signal.SIGKILL)
+        assert await early.put(4).result() == [1, 4]
+        changes = [(await anext(events)).change.value for _ in range(2)]
+        assert changes == ["down", "restarted"]
+        # Also for who asks now, from there and from here.
+        found = await asking.finds("keeper").result()
+        assert found == made
+        assert await found.put(5).result() == [1, 4, 5]
+        assert await Keeper.options(name="keeper").remote(6) == made
+        # Without restarts it is another kind of thing.
+        with pytest.raises(TypeError, match=r"made with max_restarts, and is asked"):
+            await Keeper.options(name="keeper", max_restarts=0).remote()
+        failed = Keeper.options(name="other", max_restarts=1).remote(-1)
+        with pytest.raises(ValueError, match="start is -1"):
+            await failed
+        assert await Keeper.options(name="other").remote(8).put(9).result() == [8, 9]
+        await mosaic.close(made)
+        again = Keeper.options(name="keeper").remote(7)
+        assert await again.put(8).result() == [7, 8]
+        assert again != found
+        with pytest.raises(LookupError, match="closed"):
+            await found.put(0).result()
+        del made, early, found, again, failed, events
+        async with asyncio.timeout(10):
+            while await status._names(runtime) or len(runtime.worker.kept) > 1:
+                gc.collect()
+                await asyncio.sleep(0.01)
+        del asking
+        async with asyncio.timeout(10):
+            while len(runtime.worker.holders):
+                gc.collect()
+                await asyncio.sleep(0.01)
 
     run(main)
 

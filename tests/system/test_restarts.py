@@ -185,7 +185,7 @@ def test_what_may_have_run_is_run_again_only_if_its_options_say_so(
     tmp_path: Path,
 ) -> None:
     async def main(runtime: Any) -> None:
-        notebook = Notebook.remote()
+        notebook = Notebook.options(max_restarts=5).remote()
         paths = [str(tmp_path / name) for name in ("once", "again", "named")]
         # Of Exception in general it is not known that it stands for a death.
         once = notebook.crash.options(max_retries=1)(paths[0])
@@ -199,6 +199,26 @@ def test_what_may_have_run_is_run_again_only_if_its_options_say_so(
         assert await notebook.crash.options(**named)(paths[2]).result() == 2
         await after
         assert [lines(path) for path in paths] == [1, 2, 2]
+        # The condition counts, too: it is asked here, where the call was made.
+        asked = tmp_path / "said"
+
+        def agree(error: Exception, failed: Any) -> bool:
+            name = type(error).__name__
+            asked.write_text(f"{os.getpid()} {name} {failed!r}")
+            return True
+
+        def refuse(error: Exception, failed: Any) -> bool:
+            raise ZeroDivisionError("not even that")
+
+        path = str(tmp_path / "asked")
+        agreed = notebook.crash.options(retry_if=agree, **named)(path)
+        assert await agreed.result() == 2
+        expected = f"{os.getpid()} WorkerDied <attempt 1 of 2 of Notebook#1.crash>"
+        assert asked.read_text() == expected
+        with pytest.raises(WorkerDied) as caught:
+            await notebook.crash.options(retry_if=refuse, **named)(path, 3)
+        assert "its retry_if raised ZeroDivisionError" in caught.value.__notes__[-1]
+        assert lines(path) == 3
 
     run(main)
 
@@ -216,6 +236,55 @@ def test_a_call_that_ran_when_two_workers_ended_is_refused(tmp_path: Path) -> No
         assert lines(path) == 2
 
     run(main)
+
+
+def test_the_same_where_calls_overlap_go_ahead_or_were_cancelled(
+    tmp_path: Path,
+) -> None:
+    async def main(runtime: Any) -> None:
+        path = str(tmp_path / "at once")
+        options = {"idempotent": True, "max_restarts": 5}
+        overlapping = Overlapping.options(**options).remote()
+        beside = overlapping.wait()
+        poison = overlapping.crash(path)
+        before = overlapping.count()
+        with pytest.raises(PoisonedCall, match=r"Overlapping#1\.crash .*SIGKILL.* and"):
+            await poison
+        # It ran at both deaths, too: nobody can tell whose fault they were.
+        with pytest.raises(PoisonedCall, match=r"Overlapping#1\.wait ran on two"):
+            await beside
+        assert await before.result()
+        assert lines(path) == 2
+        # After a call that was cancelled in the queue, and behind one that went ahead.
+        notebook = Notebook.options(**options).remote()
+        path = str(tmp_path / "one by one")
+        cancelled = notebook.note(overlapping.pause(0.1))
+        poison = notebook.crash(path, 99)
+        ahead = notebook.note.options(ordered=False)("ahead")
+        cancelled.cancel()
+        with pytest.raises(PoisonedCall, match=r"Notebook#1\.crash ran on two"):
+            await poison
+        await ahead
+        assert lines(path) == 2
+
+    run(main)
+
+
+@mosaic.tessera(is_async=True)
+class Overlapping:
+    async def wait(self) -> None:
+        await asyncio.Event().wait()
+
+    async def pause(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def crash(self, path: str) -> None:
+        append(path)
+        await asyncio.sleep(0.05)  # the others have begun
+        die()
+
+    async def count(self) -> bool:
+        return True
 
 
 def test_without_restarts_left_all_is_lost_and_says_so() -> None:
@@ -398,6 +467,55 @@ class Total:
         self.total = total
 
 
+@mosaic.tessera(max_restarts=1, idempotent=True)
+class Slow:
+    """Its second constructor waits for a file."""
+
+    def __init__(self, path: str) -> None:
+        end_s = time.monotonic() + LIMIT_S
+        if append(path) > 1:
+            while not os.path.exists(path + " go") and time.monotonic() < end_s:
+                time.sleep(0.01)
+
+    async def wait(self, path: str) -> None:
+        append(path)
+        await asyncio.Event().wait()
+
+    async def pid(self) -> int:
+        return os.getpid()
+
+
+def test_what_has_run_is_never_said_not_to_have_started_when_it_ends_before_it_does(
+    tmp_path: Path,
+) -> None:
+    async def main(runtime: Any) -> None:
+        here, other = runtime.workers
+        built, ran = str(tmp_path / "built"), str(tmp_path / "ran")
+        cancelled = Slow.options(runtime=here).remote(built)
+        late = Slow.options(runtime=here).remote(built + " late")
+        lost = Slow.options(runtime=here).remote(built + " lost")
+        task = cancelled.wait(ran)
+        task_late = late.wait.options(timeout=3.0)(ran)
+        task_lost = lost.wait(ran)
+        await until(lambda: lines(ran) == 3)
+        os.kill(here.pid, signal.SIGKILL)
+        await until(lambda: lines(built) == 2)  # its worker has it
+        task.cancel()
+        with pytest.raises(mosaic.TaskCancelledError):
+            await task
+        with pytest.raises(mosaic.TaskTimeoutError, match=r"not (started|sent) again"):
+            await task_late
+        os.kill(other.pid, signal.SIGKILL)
+        error = await task_lost.exception()
+        assert isinstance(error, WorkerDied)
+        errors: list[Any] = [await task.exception(), await task_late.exception()]
+        for ended in (*errors, error):
+            assert ended.verdict is Verdict.MAYBE_RAN
+        assert lines(ran) == 3
+
+    run(main)
+
+
 def test_what_waits_for_the_next_life_can_be_cancelled(tmp_path: Path) -> None:
     async def main(runtime: Any) -> None:
         path = str(tmp_path / "ran")
@@ -408,8 +526,9 @@ def test_what_waits_for_the_next_life_can_be_cancelled(tmp_path: Path) -> None:
         os.kill(runtime.workers[0].pid, signal.SIGKILL)
         await until(lambda: waiting[0].reason == "lost")
         assert waiting[1].cancel()
-        with pytest.raises(mosaic.TaskCancelledError):
+        with pytest.raises(mosaic.TaskCancelledError) as caught:
             await waiting[1]
+        assert caught.value.verdict is Verdict.NOT_STARTED
         assert await running.result() == 2
         assert await notebook.read().result() == [0, 2]
 
@@ -427,7 +546,7 @@ def test_what_waits_for_the_next_life_can_be_cancelled(tmp_path: Path) -> None:
         ({"checkpoint_calls": 10}, ValueError),
         ({"max_restarts": 1, "checkpoint_calls": 0}, ValueError),
         ({"max_restarts": 1, "checkpoint_s": -1.0}, ValueError),
-        ({"max_restarts": 1, "name": "one"}, ValueError),
+        ({"max_restarts": 1, "name": "one", "detached": True}, ValueError),
         ({"idempotent": 1}, TypeError),
     ],
 )

@@ -179,3 +179,44 @@ def test_one_that_is_closed_leaves_the_group_and_a_method_makes_one_of_its_own(
             mosaic.supervise(a, a)
 
     run(main)
+
+
+@mosaic.tessera(max_restarts=3)
+class Sum:
+    """Adds, and can be written down."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def add(self, k: int) -> int:
+        self.total += k
+        return self.total
+
+    def call(self) -> tuple[int, int]:
+        return os.getpid(), self.total
+
+    def __checkpoint__(self) -> int:
+        return self.total
+
+    def __restore__(self, total: int) -> None:
+        self.total = total
+
+
+def test_those_that_are_ended_with_the_lost_one_have_their_checkpoints_again() -> None:
+    async def main(runtime: Any) -> None:
+        lost, ended = (
+            Sum.options(runtime=worker).remote() for worker in runtime.workers[:2]
+        )
+        mosaic.supervise(lost, ended)
+        for each, k in ((lost, 5), (ended, 7)):
+            each.add(k)
+            await mosaic.checkpoint(each)
+            each.add(100)  # which nobody has written down
+        for _ in range(2):  # those that were read are written and read again
+            events = mosaic.monitor(ended)
+            await kill_worker_of(lost)
+            await again(events)
+            assert await mosaic.gather(lost.add(0), ended.add(0)) == [5, 7]
+            await mosaic.checkpoint(ended)
+
+    run(main)

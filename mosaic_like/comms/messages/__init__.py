@@ -16,6 +16,7 @@ Who sends what to whom:
                 Waits ->caller     Circle ->where a call waits
                 Learn, Recall ->owner     Recalled <-owner: of function tasks
                 Interrupt ->node of an owner that does not end a call
+                Transform ->worker: of values on their way
     values      Define: a class or function that travels by value, once to each peer
     segments    Adopt, Locate ->warehouse
                 Returned, Located, Ledger, Spilled <-warehouse
@@ -24,6 +25,7 @@ Who sends what to whom:
     processes   Exited, Stop, Stopped            between node, monitor and head
                 Beat   between who follows each other: core.silence
     barrier     Quiesce, Quiet   between a runtime that waits and all others
+    helpers     Still ->node   Helped <-node: core.helpers
     memory      AskMemory   MemoryOf: which large values there are
     output      Output: lines that a method printed or logged
     slots       TakeSlots, FreeSlots, SetLimit ->monitor   TakenSlots <-monitor
@@ -31,6 +33,7 @@ Who sends what to whom:
                 Named, Shared, Unnamed ->monitor   Share <-monitor: with owners
     restarts    Find ->maker   Moved, Ended <-maker   Closed ->maker
                 Retire ->worker   Retired <-maker
+                Save ->worker   Saved <-worker: at a job's deadline
                 Seek ->caller of a task   Resent <-caller
     bonds       Bind ->owner   Bind, Broke, Unbound between owners: core.bonds
 """
@@ -75,6 +78,7 @@ from .calls import (
     Submit,
     Subscribe,
     Supervised,
+    Transform,
     Value,
 )
 from .codec import PROTOCOL, AnyMessage, decode, encode
@@ -100,7 +104,18 @@ from .members import (
     Stopped,
     Welcome,
 )
-from .moving import Closed, Ended, Find, Moved, Resent, Retire, Retired, Seek
+from .moving import (
+    Closed,
+    Ended,
+    Find,
+    Moved,
+    Resent,
+    Retire,
+    Retired,
+    Save,
+    Saved,
+    Seek,
+)
 from .payloads import (
     ALLOWED,
     APPLY,
@@ -168,4 +183,4 @@ from .values import (
     Uncopy,
     Unwanted,
 )
-from .waiting import Circle, Hop, Quiesce, Quiet, Waiting, Waits
+from .waiting import Circle, Helped, Hop, Quiesce, Quiet, Still, Waiting, Waits

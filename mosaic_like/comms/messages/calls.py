@@ -161,6 +161,14 @@ class Learn(Message, tag=110):
     extra: Extra | None = None
 
 
+class Transform(Message, tag=63):
+    """A transformer of values that I use; without data: that I use no more."""
+
+    uid: int
+    data: bytes
+    extra: Extra | None = None
+
+
 class Recall(Message, tag=111):
     """Give back those of my function tasks that have not started: they go elsewhere."""
 

@@ -48,6 +48,7 @@ AnyMessage = (
     | calls.Ending
     | calls.Interrupt
     | calls.Learn
+    | calls.Transform
     | calls.Recall
     | calls.Recalled
     | calls.Subscribe
@@ -60,6 +61,8 @@ AnyMessage = (
     | waiting.Circle
     | waiting.Quiesce
     | waiting.Quiet
+    | waiting.Still
+    | waiting.Helped
     | values.Define
     | values.Adopt
     | values.Returned
@@ -93,6 +96,8 @@ AnyMessage = (
     | moving.Closed
     | moving.Retire
     | moving.Retired
+    | moving.Save
+    | moving.Saved
     | moving.Seek
     | moving.Resent
     | bonds.Bind

@@ -19,7 +19,7 @@ class Member(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """A runtime of the cluster, as the monitor announces it."""
 
     incarnation: int
-    uid: str  # head, monitor, node:0, worker:0:1, warehouse:0
+    uid: str  # head, monitor, node:0, worker:0:1, helper:0:0, warehouse:0
     token: bytes  # its random identity on the links
     address: str  # where its ROUTER is bound
     host: str
@@ -33,7 +33,7 @@ class Hello(Message, tag=1):
 
     protocol: int
     python: str  # major.minor
-    kind: str  # head, node, worker, warehouse
+    kind: str  # head, node, worker, helper, warehouse
     uid: str  # asked for; empty: the monitor chooses
     token: bytes
     address: str

@@ -42,6 +42,7 @@ class Retire(Message, tag=109):
 
     tessera: int  # its uid in this life
     why: str
+    again: bool = False  # another life follows, which wants its checkpoints
 
 
 class Retired(Message, tag=113):
@@ -50,6 +51,16 @@ class Retired(Message, tag=113):
     uid: int
     life: int
     why: str
+
+
+class Save(Message, tag=114):
+    """Write down all tesserae with you that are built again: our job is to end."""
+
+
+class Saved(Message, tag=115):
+    """The answer."""
+
+    lines: list[str]  # for people: where each of them is
 
 
 class Seek(Message, tag=104):

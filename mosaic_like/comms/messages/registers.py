@@ -23,6 +23,7 @@ class Claim(Message, tag=70):
     cls: str  # module and qualified name
     tessera: int
     detached: bool
+    restarts: bool = False  # it is built again, and its maker answers for it
 
 
 class Claimed(Message, tag=71):

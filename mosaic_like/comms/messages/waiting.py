@@ -58,3 +58,17 @@ class Quiet(Message, tag=55):
 
     round: int
     made: int
+
+
+class Still(Message, tag=61):
+    """The call on my thread for plain methods stands still, or does no longer."""
+
+    for_s: float | None  # since it began; None: none does
+    behind: list[int] = []  # incarnations of the submitters of tasks that lie behind it
+
+
+class Helped(Message, tag=62):
+    """You may submit function tasks to this runtime, too, or no longer."""
+
+    helper: int  # incarnation
+    may: bool
