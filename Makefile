@@ -8,13 +8,17 @@ COUNT ?= 1000000
 SEED ?= 1
 SEEDS ?= 3
 
-.PHONY: demo test check format bench fuzz faults ci-cluster clean
+.PHONY: demo test long check format bench fuzz faults ci-cluster clean
 
 demo: $(BASE)
 	$(BIN)/python examples/docsearch.py --workers 2 $(ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
+
+# With what takes minutes: larger models, more calls, longer cuts.
+long: $(READY)
+	MOSAIC_TEST_LONG=1 $(BIN)/python -m pytest $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -38,9 +42,9 @@ faults: $(READY)
 	$(BIN)/python tests/faults/matrix.py --seeds $(SEEDS) $(ARGS)
 
 # All of tests/clusters, with hosts that are lost: minutes. As root, with the scripts
-# that tests/clusters/testbed.py names.
+# that tests/clusters/testbed.py names. Says how long what took.
 ci-cluster: $(READY)
-	MOSAIC_TEST_CLUSTERS_ALL=1 $(BIN)/python -m pytest tests/clusters $(ARGS)
+	MOSAIC_TEST_CLUSTERS_ALL=1 $(BIN)/python -m pytest -rP tests/clusters $(ARGS)
 
 # Some systems have python3 without ensurepip; then its own pip, if any, serves .venv.
 $(BASE): setup.cfg pyproject.toml

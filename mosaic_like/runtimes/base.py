@@ -71,6 +71,7 @@ class Base:
         self.context = self.peers.context  # for what is called later
         self.complaints = Complaints(loop.time)
         self.peers.complain = self.complaints.tell
+        self.peers.control_limit = config.control_limit
         self.peers.reach = lambda member: endpoint(self.me, member)
         self.peers.on_broken = self._connection_broken
         self.transport.on_refused = self.complaints.tell
@@ -317,12 +318,18 @@ class Base:
     def on_stop(self, message: wire.Stop, buffers: Any, sender: int) -> None:
         """The order to end."""
 
-    async def flushed(self, timeout_s: float, *kinds: str) -> None:
+    async def flushed(
+        self, timeout_s: float, *kinds: str, broken_s: float = 0.0
+    ) -> bool:
         """Wait until what was sent has been acknowledged, but not for long.
 
         Args:
             timeout_s: seconds.
             kinds: by whom, such as ``monitor``; others may be gone already.
+            broken_s: seconds, of these, for those whose connection is broken.
+
+        Returns:
+            Whether it has, by all that are not lost.
         """
         waited = [
             peer
@@ -331,7 +338,8 @@ class Base:
         ]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                await self.peers.acknowledged(waited)
+                return await self.peers.acknowledged(waited, broken_s)
+        return False
 
     def close(self) -> None:
         """End all connections."""

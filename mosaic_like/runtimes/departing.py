@@ -13,6 +13,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
+from ..comms.link import LinkState
 from ..core.leaving import Departure, Drained
 from ..ids import short
 from .leavers import is_owner
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ANSWER_S = 5.0  # that a runtime has to say that it has seen; more only if it is frozen
+# That a runtime has to say that it has seen, or to connect again: it takes longer only
+# if it is frozen, or cut off.
+ANSWER_S = 5.0
 HAND_ON_S = 30.0  # for an heir to have all that it is given, if that is little
 SLOWEST_BYTES_PER_S = 10 << 20  # of a network to another host
 LOOK_S = 0.02
@@ -46,10 +49,16 @@ class Departing:
         self._runtime = runtime
         self._changed = changed
         members = [*runtime.of_kind("head"), *runtime.of_kind("worker")]
-        members += runtime.of_kind("warehouse")
+        members += [*runtime.of_kind("helper"), *runtime.of_kind("warehouse")]
         self.state = Departure(
             m.incarnation for m in members if m.incarnation != runtime.incarnation
         )
+        self._since_s = runtime.loop.time()
+        # The numbers of those that there were; the first one may still be made.
+        self._connections = {
+            incarnation: max(1, peer.link.connection)
+            for incarnation, peer in runtime.peers.by_incarnation.items()
+        }
         self._closed: dict[int, wire.Options] = {}  # of tesserae that close, or have
         self._has_all: asyncio.Future[None] = runtime.loop.create_future()
         self.why = Drained(
@@ -85,6 +94,40 @@ class Departing:
         """Somebody is lost."""
         self.state.lost(incarnation)
         self._changed()
+
+    @property
+    def has_heard_all(self) -> bool:
+        """All have answered, or are waited for no longer.
+
+        Who is frozen answers too late in any case; who is cut off may connect again, or
+        will be declared lost.
+        """
+        runtime = self._runtime
+        waited = self.state.waited
+        waited_s = runtime.loop.time() - self._since_s
+        if not waited or waited_s >= max(ANSWER_S, runtime.config.node_timeout_s):
+            return True
+        return waited_s >= ANSWER_S and not any(map(self._is_cut_off, waited))
+
+    def _is_cut_off(self, incarnation: int) -> bool:
+        outbox = self._runtime.outbox(incarnation)
+        if outbox is None:
+            return False
+        link = outbox.link
+        # A connection that is only being made counts as up, so it is asked as well
+        # whether the one that there was has broken.
+        is_broken = link.state in (LinkState.BROKEN, LinkState.OPENING)
+        return is_broken or link.connection > self._connections.get(incarnation, 1)
+
+    def patience_s(self, until_s: float) -> float:
+        """For how long who is cut off is given the chance to hear the end.
+
+        Args:
+            until_s: on the loop's clock, when the time of who asked for it is over.
+        """
+        runtime = self._runtime
+        rest_s = max(until_s - runtime.loop.time(), ANSWER_S)
+        return min(rest_s, runtime.config.node_timeout_s)
 
     def _submit(self, message: wire.Submit, buffers: Any, sender: int) -> None:
         worker = self._runtime.worker

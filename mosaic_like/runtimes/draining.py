@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
 from ..core.monitor import LEAVERS
+from ..core.senders import Kind, kind_of
 from ..errors import MonitorLost, NodeLost, WorkerDied
 from ..ids import short
 from .departing import ANSWER_S, HAND_ON_S
@@ -64,11 +65,12 @@ def _judge(runtime: UserRuntime, member: Member, parts: list[Member]) -> None:
 
 
 def _on(runtime: UserRuntime, member: Member) -> list[Member]:
-    """The workers of a node."""
+    """The workers of a node, and helpers."""
     if not member.uid.startswith("node"):
         return []
     index = member.uid.split(":")[1]
-    return [m for m in runtime.of_kind("worker") if m.uid.split(":")[1] == index]
+    parts = (*runtime.of_kind("worker"), *runtime.of_kind("helper"))
+    return [m for m in parts if m.uid.split(":")[1] == index]
 
 
 def _member(runtime: UserRuntime, where: Any) -> Member:
@@ -92,7 +94,7 @@ def _check(runtime: UserRuntime, member: Member) -> None:
     """Refuse what would leave a cluster that cannot work."""
     kind, *indices = member.uid.split(":")
     assert kind in LEAVERS, "found among these"
-    if runtime.uid.startswith("worker") and (
+    if kind_of(runtime.uid) is Kind.WORKER and (
         member.uid == runtime.uid or member in (_node_of(runtime),)
     ):
         raise RuntimeError(

@@ -32,6 +32,11 @@ class Inheriting:
             {wire.Inherit: self._on_inherit, wire.HeldBy: self._on_held_by}
         )
 
+    @property
+    def is_under_way(self) -> bool:
+        """Somebody hands on to this one, and has not left yet."""
+        return bool(self._given)
+
     def _on_inherit(self, message: wire.Inherit, buffers: Any, sender: int) -> None:
         runtime = self._runtime
         worker = runtime.worker
@@ -70,6 +75,7 @@ class Inheriting:
 
     def _on_held_by(self, message: wire.HeldBy, buffers: Any, sender: int) -> None:
         self._check(sender)
+        self._given.setdefault(sender, [])
         for lost in message.lost:
             self._runtime.handling.check_loss(lost)
         for uid, counts in message.counts:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..core.call import Call
     from .actor import ActorRuntime
 
-_OWNERS = frozenset({"head", "worker", "warehouse"})
+_OWNERS = frozenset({"head", "worker", "helper", "warehouse"})
 
 
 def is_owner(uid: str) -> bool:
@@ -132,7 +132,7 @@ class Leavers:
         for one in kept:
             if message.heir == here:  # before the loss, as it comes from the others
                 runtime.handlers[type(one)](one, (), here)
-            else:
+            elif not self.keep(message.heir, one):  # which may leave as well
                 heir.send(one)
         if peer is not None:
             heir.releases.extend(peer.releases)

@@ -14,7 +14,7 @@ from ..core.monitor import OF_NODES, MonitorState
 from ..core.names import NameTable
 from ..core.reach import endpoint, is_near
 from ..core.relays import Relays
-from ..core.senders import Kind, kind_of
+from ..core.senders import USER, Kind, kind_of
 from ..core.silence import Presence, suspect_s
 from ..core.slots import SlotTable
 from ..errors import ProtocolError
@@ -192,11 +192,7 @@ class Monitor(Base):
             del self.members[gone]
             self._stopped.add(gone)
         self._send(sends)
-        owners = [
-            m.incarnation
-            for m in self.members.values()
-            if m.uid.split(":")[0] in ("head", "worker")
-        ]
+        owners = [m.incarnation for m in self.members.values() if kind_of(m.uid) & USER]
         for gone in ended:
             self._send(self.names.lost(gone, owners))
             self._send(self.slots.lost(gone))
@@ -245,9 +241,8 @@ class Monitor(Base):
             # It waits until this is heard, and to who is lost nothing is sent.
             self._goodbyes.add(one)
             self.outbox(one).acknowledge()  # type: ignore[union-attr]  # it lives
-            self.loop.call_later(
-                GOODBYE_S, self._lost, one, message.how, b"", message.left, heir
-            )
+            left = message.how, message.remains, message.left, heir
+            self.loop.call_later(GOODBYE_S, lambda: self._lost(one, *left))
         else:
             self._lost(one, message.how, message.remains, message.left, heir)
 

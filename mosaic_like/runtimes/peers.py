@@ -17,6 +17,7 @@ import msgspec
 from ..comms import messages as wire
 from ..comms.link import HEADER_BYTES, LinkState
 from ..errors import MosaicError, ProtocolError
+from ..sizes import size_text
 from .peer import Peer
 
 if TYPE_CHECKING:
@@ -80,8 +81,10 @@ class Peers:
         # Calls are made inside user code, whose context must not live on in readers
         # and timers: it would keep alive whatever that code was called with.
         self.context = contextvars.Context()
-        self._heard: asyncio.Future[None] | None = None  # of who waits for any packet
+        # Of who waits until others have what was sent to them.
+        self._waiting: list[asyncio.Future[None]] = []
         self.closed = False
+        self.control_limit = 1 << 20  # bytes: see comms.control
         self.ticking = False
         # While a packet is delivered, or completions are taken in, what is sent is
         # gathered and goes out at the end of that, without another turn of the loop.
@@ -211,10 +214,8 @@ class Peers:
                 return
         try:
             is_new = peer.link.unwrap(packet, self.loop.time())
-            if self._heard is not None:
-                if not self._heard.done():
-                    self._heard.set_result(None)
-                self._heard = None
+            if self._waiting:
+                self._wake()
             if not is_new:
                 if not self.ticking and peer.link.acknowledge_at is not None:
                     self.tick_soon()
@@ -245,7 +246,24 @@ class Peers:
         except msgspec.MsgspecError as error:
             self.complain(peer.uid, f"a batch: {error}; it")
             return
+        if len(packet[0]) > self.control_limit:
+            batch = self._bounded(peer, batch)
         self.deliver(peer, batch, packet[1:])
+
+    def _bounded(self, peer: Peer, batch: list[Any]) -> list[Any]:
+        """What is left of a large batch without control messages that are too large."""
+        from ..comms.control import oversized
+
+        limit = self.control_limit
+        dropped = dict(oversized(batch, limit))
+        for index, nbytes in dropped.items():
+            name = type(batch[index]).__name__
+            self.complain(
+                peer.uid,
+                f"{name} of {size_text(nbytes)}, where messages without a value have "
+                f"at most {size_text(limit)} (control_limit=)",
+            )
+        return [one for index, one in enumerate(batch) if index not in dropped]
 
     # -- the timer ---------------------------------------------------------------------
 
@@ -266,6 +284,8 @@ class Peers:
                 peer.flush()
             if peer.tick(now):
                 more = True
+        if self._waiting:  # something may have broken, or be lost
+            self._wake()
         if more:
             self.tick_soon()
 
@@ -277,16 +297,37 @@ class Peers:
             peer.flush()
             peer.acknowledge()
 
-    async def acknowledged(self, peers: list[Peer]) -> None:
-        """Send what is left, and wait until these have it; not what comes after it."""
+    async def acknowledged(self, peers: list[Peer], broken_s: float = 0.0) -> bool:
+        """Send what is left, and wait until these have it; not what comes after it.
+
+        Args:
+            peers: whose word counts; one that is lost hears nothing, and has it all.
+            broken_s: seconds that those may take whose connection is broken, and will
+                perhaps be made again. The others are waited for without a bound.
+
+        Returns:
+            Whether all of them have it.
+        """
         self.flush_all()
         due = [(peer.link, peer.link.number) for peer in peers]
-        while any(
-            link.acknowledged < number and link.state is LinkState.UP
-            for link, number in due
-        ):
-            self._heard = self.loop.create_future()
-            await self._heard
+        give_up_at = self.loop.time() + broken_s
+        while missing := [link for link, number in due if link.acknowledged < number]:
+            # One that is closed is opened soon: something was just sent to it.
+            if self.loop.time() >= give_up_at and not any(
+                link.state in (LinkState.UP, LinkState.CLOSED) for link in missing
+            ):
+                return False
+            looks_again: asyncio.Future[None] = self.loop.create_future()
+            self._waiting.append(looks_again)
+            await looks_again
+        return True
+
+    def _wake(self) -> None:
+        """Those who wait for acknowledgements look again."""
+        waiting, self._waiting = self._waiting, []
+        for looks_again in waiting:
+            if not looks_again.done():
+                looks_again.set_result(None)
 
     def close(self) -> None:
         """Send what is left and end all connections."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import ids
 from ..comms.messages import Member, Quiesce, Quiet
+from ..core.senders import USER, kind_of
 from ..core.task import DONE
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Quiescence:
                 if (
                     member.incarnation != runtime.incarnation
                     and outbox is not None
-                    and member.uid.split(":")[0] in ("head", "worker")
+                    and kind_of(member.uid) & USER
                 ):
                     answers[member.incarnation] = runtime.loop.create_future()
                     outbox.send(Quiesce(number, up_to))

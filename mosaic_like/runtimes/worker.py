@@ -12,7 +12,6 @@ import logging
 import math
 import os
 import signal
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .. import ids
 from ..comms import messages as wire
 from ..config import Config
+from ..core import verdicts
 from ..core.limits import Orphaned
 from ..core.reach import is_near
 from ..core.silence import Presence, fence_s
@@ -44,6 +44,8 @@ from .output import (
 )
 from .port import CURRENT, Built, Outcome
 from .reports import RunningReports
+from .saying import say
+from .standstill import Standstill
 from .streams import Paused, Yielded
 from .user import UserRuntime
 from .watchdog import Watchdog
@@ -92,12 +94,16 @@ class Worker(UserRuntime):
         path = orders.path_of(spec.directory, os.getpid())
         self.executor.interrupts.orders = lambda: orders.read(path)
         self.checkpoints = Checkpoints(self, spec.directory, spec.monitor_token)
+        self.handlers[wire.Save] = self._on_save
+        self._saving: set[asyncio.Task[None]] = set()
+        self._standstill = Standstill(self)
 
     async def start(self) -> None:
         """Join the cluster."""
         spec = self._spec
         self.bind(f"ipc://{spec.directory}/w{os.getpid()}", spec.network)
-        await self.join("worker", spec.monitor_address, spec.monitor_token, spec.uid)
+        kind = spec.uid.partition(":")[0]
+        await self.join(kind, spec.monitor_address, spec.monitor_token, spec.uid)
         self._watchdog = Watchdog(
             threading.get_ident(),
             self.executor.codes,
@@ -114,7 +120,10 @@ class Worker(UserRuntime):
         more = super().on_tick()
         self.beats += 1
         self.executor.main.look_after_signal()
-        return self._reports.look(self.loop.time()) or more
+        if self._reports.look(self.loop.time()):
+            self._standstill.arm()
+            return True
+        return more
 
     # -- output ------------------------------------------------------------------------
 
@@ -237,7 +246,7 @@ class Worker(UserRuntime):
 
     async def _recycle(self, why: str) -> None:
         # First the ends of the calls: nothing is heard of it once it is lost.
-        await self.flushed(EXIT_S, "head", "worker")
+        await self.flushed(EXIT_S, "head", "worker", "helper")
         with contextlib.suppress(MonitorLost):
             self.monitor.send(wire.Exited(self.uid, self.me.pid, why))
         await self.flushed(EXIT_S, "monitor")
@@ -277,14 +286,17 @@ class Worker(UserRuntime):
         self.stdout.finish_all()
         self.stderr.finish_all()
         self.send_printed()
-        node = next(
-            (m for m in self.of_kind("node") if m.uid == f"node:{self._index}"), None
-        )
-        outbox = None if node is None else self.outbox(node.incarnation)
-        if outbox is not None:
-            outbox.send(wire.Stopped(lines))
+        if self.node is not None:
+            self.node.send(wire.Stopped(lines))
 
     # -- its node ----------------------------------------------------------------------
+
+    @property
+    def node(self) -> Peer | None:
+        """To send to the node that has started it; None: it is lost."""
+        uid = f"node:{self._index}"
+        found = (m.incarnation for m in self.of_kind("node") if m.uid == uid)
+        return self.outbox(next(found, 0))
 
     def joined_cluster(self, settings: bytes) -> None:
         super().joined_cluster(settings)
@@ -315,12 +327,9 @@ class Worker(UserRuntime):
     def presence_changed(self, member: wire.Member, presence: Presence) -> None:
         """Its node is silent: others take both for lost soon, so nothing may run."""
         if presence is Presence.SILENT and not self.stopping:
-            print(
-                f"mosaic: {self.uid} has not heard {member.uid} for "
-                f"{self._silence_s:g} s, and ends itself: the "
-                "others take it for lost",
-                file=sys.__stderr__,
-                flush=True,
+            say(
+                f"{self.uid} has not heard {member.uid} for {self._silence_s:g} s, and "
+                "ends itself: the others take it for lost"
             )
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -370,24 +379,30 @@ class Worker(UserRuntime):
         # What is built again elsewhere goes on from here.
         saved = self.checkpoints.take_all(self.worker.tesserae.values())
         deadline_s = self.loop.time() + CLOSE_TIMEOUT_S
-        await self._until(lambda: not any(t.active for t in saved), deadline_s)
+        await self.until(lambda: all(task.settled for task in saved), deadline_s)
         departing.close()
-        lines = await self._close_all()
+        tesserae = list(self.worker.tesserae.values())
+        busy = await self._end_calls(tesserae)
+        started = self.executor.journal.remains()  # what closes takes its marks away
+        lines = await self._close(tesserae, busy)
         heir = await departing.hand_on()
         self.stopping = True
         self._say_last(lines)
-        # Who has not heard how its calls ended would take them for lost.
-        await self.flushed(HAND_ON_S, "head", "worker", "warehouse", "node")
+        all_know = await self.flushed(
+            *(HAND_ON_S, "head", "worker", "helper", "warehouse", "node"),
+            broken_s=departing.patience_s(self._leave_at),
+        )
+        # Who has not heard how its calls ended would take them for not started.
+        remains = b"" if all_know else verdicts.encode(verdicts.of_leaver(started))
         with contextlib.suppress(MonitorLost):
-            exited = wire.Exited(self.uid, self.me.pid, how, b"", left, heir)
+            exited = wire.Exited(self.uid, self.me.pid, how, remains, left, heir)
             self.monitor.send(exited)
-        await self.flushed(ANSWER_S, "monitor")
+        await self.flushed(ANSWER_S, "monitor", broken_s=ANSWER_S)
         self.ended.set_result(None)
 
     async def _all_ended(self, departing: Departing) -> bool:
         """Wait until nothing runs or waits here; False: its time is over."""
-        answers_at = self.loop.time() + ANSWER_S
-        while not self._at_rest(departing, self.loop.time() >= answers_at):
+        while not self._at_rest(departing):
             self._ended_some.clear()
             now_s = self.loop.time()
             if now_s >= self._leave_at:
@@ -398,8 +413,8 @@ class Worker(UserRuntime):
             await asyncio.sleep(REST_S)
         return True
 
-    def _at_rest(self, departing: Departing, has_waited: bool) -> bool:
-        if not (departing.state.all_seen or has_waited):
+    def _at_rest(self, departing: Departing) -> bool:
+        if not departing.has_heard_all:
             return False
         worker = self.worker
         return (
@@ -413,25 +428,37 @@ class Worker(UserRuntime):
         return self.uid.split(":")[1]
 
     async def _close_all(self) -> list[str]:
-        """Cancel what waits and runs, then ``__close__`` in reverse order of making."""
+        """End all there is, in order; gives what could not be, for people."""
         tesserae = list(self.worker.tesserae.values())
+        busy = await self._end_calls(tesserae)
+        return await self._close(tesserae, busy)
+
+    async def _end_calls(self, tesserae: list[Tessera]) -> dict[int, str]:
+        """Cancel what waits and runs; those that go on, by uid, and lines about it."""
         for task in list(self.worker.tasks.values()):
             if not task.settled and task.tessera.closing is not task:
                 self.worker.stopping.cancel(task.uid, self._ending)
-        lines = []
+        busy = {}
         deadline_s = self.loop.time() + self._running_s
         for tessera in tesserae:
-            if not await self._until(lambda t=tessera: not t.active, deadline_s):
+            if not await self.until(lambda t=tessera: not t.active, deadline_s):
                 calls = [t for t in self.worker.tasks.values() if t.state == RUNNING]
                 calls += self.worker.stopping.abandoned.values()
                 running = next((t for t in calls if t.tessera is tessera), None)
                 name = "" if running is None else f".{running.method}"
-                lines.append(
+                busy[tessera.uid] = (
                     f"{tessera.options.name}{name} on {short(self.uid)} did not end in "
                     f"{self._running_s:g} s: it was not closed"
                 )
+        return busy
+
+    async def _close(self, tesserae: list[Tessera], busy: dict[int, str]) -> list[str]:
+        """Run ``__close__`` of all others, in reverse order of making."""
+        lines = list(busy.values())
         for tessera in reversed(tesserae):
-            if not tessera.active and tessera.state in (
+            # Not whether it is active now: its last holder may have gone meanwhile, and
+            # then it is closing already.
+            if tessera.uid not in busy and tessera.state in (
                 TesseraState.LISTENING,
                 TesseraState.CLOSING,
             ):
@@ -442,7 +469,7 @@ class Worker(UserRuntime):
         if hasattr(tessera.instance, "__close__"):
             self.worker.freed(tessera.uid)
             deadline_s = self.loop.time() + CLOSE_TIMEOUT_S
-            closed = await self._until(
+            closed = await self.until(
                 lambda: tessera.state is TesseraState.STOPPED, deadline_s
             )
             if not closed:
@@ -451,7 +478,7 @@ class Worker(UserRuntime):
                     f"not end in {CLOSE_TIMEOUT_S:g} s"
                 )
 
-    async def _until(self, condition: Any, deadline_s: float) -> bool:
+    async def until(self, condition: Any, deadline_s: float) -> bool:
         """Wait for what only the end of some call can bring; False if it is late."""
         while not condition():
             self._ended_some.clear()
@@ -471,6 +498,14 @@ class Worker(UserRuntime):
             self.checkpoints.built(task.tessera)
         self._ended_some.set()
 
+    def _on_save(self, message: wire.Save, buffers: Any, sender: int) -> None:
+        from .saving import answer  # of use to few jobs, and once
+
+        self._looks_at_ends = True
+        saving = self.loop.create_task(answer(self, sender))
+        self._saving.add(saving)
+        saving.add_done_callback(self._saving.discard)
+
     def checkpoint(self, task: Task) -> None:
         self.checkpoints.take(task)
 
@@ -481,6 +516,7 @@ class Worker(UserRuntime):
         super().tessera_gone(tessera)
         if tessera.options.supervised is not None:
             self.checkpoints.gone(tessera)
+            self.restarts.retired.pop(tessera.uid, None)
         self._ended_some.set()
 
     def delivered(self) -> None:

@@ -10,6 +10,7 @@ two, and exploring is looking up.
 from __future__ import annotations
 
 import pickle
+import random
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -38,6 +39,7 @@ News: TypeAlias = tuple[str, int, int]
 LEAVING, LOST, LEFT = "leaving", "lost", "left"
 NOBODY = -1
 MONITOR = -2
+WALK = 80  # moves, which end most runs
 
 
 class Violation(AssertionError):
@@ -61,7 +63,13 @@ class Freed:
 class Node:
     """One runtime: what it owns, what it holds, and nothing else."""
 
-    def __init__(self, me: int, table: type[HolderTable], grants: type[Grants]) -> None:
+    def __init__(
+        self,
+        me: int,
+        table: type[HolderTable],
+        grants: type[Grants],
+        heirs: tuple[int, ...] = (),
+    ) -> None:
         self.me = me
         self.owned = Freed()
         self.table = table(me, self.owned)
@@ -69,11 +77,12 @@ class Node:
         self.held: list[Grant] = []
         self.made: set[int] = set()
         # Of ``core.leaving``: what is kept for heirs, by who leaves; whom it waits for
-        # that leaves itself, and to whom it has handed on; what an heir was given.
+        # that leaves itself, who may be its heir, and to whom it has handed on; what an
+        # heir was given, by those that are still here.
         self.kept: dict[int, list[Wire]] = {}
         self.early: set[int] = set()
         self.waited: set[int] | None = None
-        self.wanted = NOBODY
+        self.heirs = heirs
         self.heir: int | None = None
         self.given: dict[int, list[int]] = {}
 
@@ -84,7 +93,7 @@ class Node:
                 {who: tuple(kept) for who, kept in self.kept.items()},
                 self.early,
                 self.waited is not None and (0, *sorted(self.waited)),
-                (self.wanted, self.heir is not None, self.heir or 0),
+                (self.heirs, self.heir is not None, self.heir or 0),
                 {who: tuple(uids) for who, uids in self.given.items()},
             )
         )
@@ -106,10 +115,11 @@ class Node:
                 names = [(grant.uid, grant.granter) for grant in self.held]
                 del self.held[names.index((uid, granter))]
             case ("receive", sender, ("HeldBy", counts, lost)):
+                given = self.given.setdefault(sender, [])
                 for uid, some in counts:
                     self.table.inherit(uid, some, sender, lost)
                     self.made.add(uid)
-                    self.given.setdefault(sender, []).append(uid)
+                    given.append(uid)
                 out.append((sender, ("Inherited",)))
             case ("receive", sender, ("LeavingSeen",)):
                 if self.waited is None:
@@ -133,10 +143,10 @@ class Node:
     ) -> list[tuple[int, Wire]]:
         """The monitor says it; see ``runtimes.leavers`` and ``runtimes.departing``."""
         out: list[tuple[int, Wire]] = []
+        self.heirs = tuple(one for one in self.heirs if one != who)
         if kind == LEAVING:
             if who == self.me:
                 self.waited = set(live) - self.early
-                self.wanted = heir if heir in live else NOBODY
                 out += self._hand_on()
             else:
                 self.kept[who] = []
@@ -149,7 +159,7 @@ class Node:
                 if heir == self.me:
                     self.receive(self.me, wire)
                 else:
-                    out.append((heir, wire))
+                    out += self.to_heir(heir, wire)
         given = self.given.pop(who, [])
         for uid in given if kind == LOST else ():  # nobody will ask for it here
             self.table.forget(uid)
@@ -158,8 +168,6 @@ class Node:
         self.table.lost(who, live)
         if self.waited is not None:
             self.waited.discard(who)
-            if who == self.wanted:
-                self.wanted = NOBODY
             if self.heir == who:  # it will not say that it has it all
                 self.heir = NOBODY
                 out.append((MONITOR, ("exited", NOBODY)))
@@ -169,9 +177,9 @@ class Node:
 
     def _hand_on(self) -> list[tuple[int, Wire]]:
         """Give what is here to the heir, once all have said that they keep the rest."""
-        if self.waited or self.heir is not None:
+        if self.waited or self.waits_for_givers() or self.heir is not None:
             return []
-        heir = self.heir = self.wanted
+        heir = self.heir = next(iter(self.heirs), NOBODY)
         if heir == NOBODY:
             return [(MONITOR, ("exited", NOBODY))]
         counts = tuple(
@@ -182,6 +190,17 @@ class Node:
         granters = {granter for _, some in counts for _, granter, _ in some}
         lost = tuple(sorted(self.table.silent(granters)))
         return [(heir, ("HeldBy", counts, lost))]
+
+    def to_heir(self, heir: int, wire: Wire) -> list[tuple[int, Wire]]:
+        """What was kept goes there, or is kept for its heir if that leaves as well."""
+        if heir not in self.kept:
+            return [(heir, wire)]
+        self.kept[heir].append(wire)
+        return []
+
+    def waits_for_givers(self) -> bool:
+        """Whose heir it is, and who has not left: what that keeps is not known yet."""
+        return bool(self.given)
 
     def _told(self, messages: list[tuple[int, Message]]) -> list[tuple[int, Wire]]:
         """What is sent of these now; the rest waits for an heir."""
@@ -295,8 +314,8 @@ class Cluster:
         sends: how many payloads are sent at most.
         crashes: how many runtimes are lost at most.
         mortal: which of them; none given: all.
-        leaver: who may be told to leave; None: nobody.
-        heir: to whom it hands on.
+        leaves: who may be told to leave, and to whom each may hand on: the first that
+            is here and does not leave itself.
         stay: a lost runtime goes on, as one does that was only cut off.
         table: the class for the owner's side.
         grants: the class for the holder's side.
@@ -310,16 +329,16 @@ class Cluster:
         sends: int,
         crashes: int,
         mortal: frozenset[int] | None = None,
-        leaver: int | None = None,
-        heir: int = NOBODY,
+        leaves: dict[int, tuple[int, ...]] | None = None,
         stay: bool = False,
         table: type[HolderTable] = HolderTable,
         grants: type[Grants] = Grants,
+        node: type[Node] = Node,
     ) -> None:
         self.size = size
         self.crashes = crashes
         self.mortal = frozenset(range(size)) if mortal is None else mortal
-        self.leaver, self.heir = leaver, heir
+        self.leaves = leaves or {}
         self.stay = stay
         self.owner = {}
         self._snapshots: list[Snapshot] = []
@@ -327,7 +346,7 @@ class Cluster:
         self._wires: list[Wire] = []
         self._wire_numbers: dict[Wire, int] = {}
         self._steps: dict[Any, tuple[int, list[tuple[int, int]], list[int]]] = {}
-        nodes = [Node(me, table, grants) for me in range(size)]
+        nodes = [node(me, table, grants, self.leaves.get(me, ())) for me in range(size)]
         links: list[tuple[int, ...]] = [()] * (size * size)
         for number, (maker, owner) in enumerate(objects, 1):
             uid = (maker << ids.NUMBER_BITS) + number
@@ -384,12 +403,12 @@ class Cluster:
     ) -> tuple[int, list[tuple[int, int]], list[int]]:
         done = self._steps.get((number, event))
         if done is None:
-            node: Node = pickle.loads(self._snapshots[number].blob)
-            out = node.step(self._readable(event))
-            freed = node.owned.uids[:]
-            node.owned.uids.clear()
+            one: Node = pickle.loads(self._snapshots[number].blob)
+            out = one.step(self._readable(event))
+            freed = one.owned.uids[:]
+            one.owned.uids.clear()
             done = (
-                self._number(node),
+                self._number(one),
                 [(to, self._wire(wire)) for to, wire in out],
                 freed,
             )
@@ -439,8 +458,8 @@ class Cluster:
                 crashed = sum(kind == LOST for kind, _, _ in world.news)
                 if crashed < self.crashes and me in self.mortal:
                     yield (me, ("crash",))
-                told = any(kind == LEAVING for kind, _, _ in world.news)
-                if me == self.leaver and not told:
+                told = (LEAVING, me, NOBODY) in world.news
+                if me in self.leaves and not told:
                     yield (me, ("leave",))
 
     def move(self, world: World, move: Event) -> World:
@@ -453,7 +472,7 @@ class Cluster:
         size = self.size
         links = list(world.links)
         if event[0] == "leave":
-            return world._replace(news=(*world.news, (LEAVING, me, self.heir)))
+            return world._replace(news=(*world.news, (LEAVING, me, NOBODY)))
         if event[0] == "crash":
             if not self.stay:
                 for sender in range(size):
@@ -474,7 +493,10 @@ class Cluster:
         news = world.news
         for to, number_out in out:
             if to == MONITOR:
-                news = (*news, (LEFT, me, self._wires[number_out][1]))
+                heir = self._wires[number_out][1]
+                if heir in _ended(news):
+                    heir = NOBODY
+                news = (*news, (LEFT, me, heir))
                 for sender in range(size):
                     links[sender * size + me] = ()
         for to, wire in out:
@@ -586,6 +608,32 @@ def follow(cluster: Cluster, run: list[tuple[int, str, int]]) -> World:
         ]
         world = cluster.move(world, fitting[0])
     return world
+
+
+def walk(cluster: Cluster, walks: int) -> None:
+    """So many runs by chance, where there are too many worlds to visit all.
+
+    Raises:
+        Violation: with the moves that lead to it.
+    """
+    for seed in range(walks):
+        _walk(cluster, random.Random(seed))
+
+
+def _walk(cluster: Cluster, rng: random.Random) -> None:
+    world = cluster.start
+    run: list[Event] = []
+    try:
+        for _ in range(WALK):
+            moves = list(cluster.moves(world))
+            if not moves:
+                return
+            run.append(rng.choice(moves))
+            world = cluster.move(world, run[-1])
+            cluster.check_rest(world)
+    except Violation as error:
+        error.add_note(cluster.describe(run))
+        raise
 
 
 def explore(cluster: Cluster, start: World | None = None) -> Explored:

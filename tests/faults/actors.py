@@ -11,6 +11,7 @@ import ctypes
 import gc
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from history import AsAsked, Event, Outcome, Writer, outcome_of
 
+import mosaic_like as mosaic
 from mosaic_like import session
 
 if TYPE_CHECKING:
@@ -54,6 +56,10 @@ class Probe:
         gc.collect()
         return tables(session.current())
 
+    def closed(self) -> int:
+        """How many light ones were closed here."""
+        return Light.closed
+
     def shares(self) -> bool:
         """It knows its warehouse, which counts what is shared."""
         return bool(session.current().sharing.home)
@@ -70,6 +76,21 @@ class Probe:
         """
         real = time.time
         time.time = lambda: real() + seconds
+
+
+class Light:
+    """One of very many: their worker counts how many were closed."""
+
+    closed = 0
+
+    def __init__(self, held: Any = None) -> None:
+        self._held = held
+
+    def touch(self) -> None:
+        pass
+
+    def __close__(self) -> None:
+        Light.closed += 1
 
 
 class Actor:
@@ -163,6 +184,13 @@ class Actor:
     def ignore_sigterm(self, _: str) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
+    def start_process(self, _: str) -> None:
+        """Where none may be started."""
+        try:
+            subprocess.run(["true"], check=True)
+        except OSError as error:
+            raise AsAsked from error
+
     def fill_descriptors(self, _: str) -> None:
         """Open what may be opened, and one too many."""
         opened = []
@@ -194,6 +222,27 @@ class Actor:
 
     def __close__(self) -> None:
         self._log.note(Event.CLOSED)
+
+
+@mosaic.tessera(max_restarts=1)
+class Ledger(Actor):
+    """Has a state that takes a while to write down."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder)
+        self.total = 0
+
+    def add(self, stream: int, number: int) -> int:
+        self._log.note(Event.STARTED, stream, number)
+        self.total += 1
+        self._log.note(Event.ENDED, stream, number)
+        return self.total
+
+    def __checkpoint__(self) -> tuple[int, bytes]:
+        return self.total, bytes(32 << 20)
+
+    def __restore__(self, state: tuple[int, bytes]) -> None:
+        self.total = state[0]
 
 
 class Relay(Actor):

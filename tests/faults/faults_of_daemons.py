@@ -9,12 +9,21 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from actors import Ledger
 from cells import Cell
 from faults_of_freezing import freeze, thaw_later
-from faults_of_workers import ANY_LOSS
+from faults_of_workers import (
+    ANY_LOSS,
+    children,
+    ended_and_not_told,
+    kill,
+    killed_in_close,
+)
 from history import Outcome as O
+
+import mosaic_like as mosaic
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -83,11 +92,63 @@ async def killed_while_the_node_is_frozen(stage: Stage) -> None:
     await stage.replaced()
 
 
-def killed(kind: str, moment: str) -> Callable[[Stage], Awaitable[None]]:
+async def joining(stage: Stage) -> None:
+    """m1: a worker has ended, and the one that takes its place says its hello."""
+    stage.calls(stage.b, MAY_BE_LOST)
+    server = stage.runtime.hold.cluster._server.pid
+    before = children(server)
+    kill(stage)
+    await stage.history.until(lambda: bool(children(server) - before), "new worker")
+
+
+async def before_delivery(stage: Stage) -> None:
+    """m2: the worker stands still, and is sent calls."""
+    os.kill(stage.first.pid, signal.SIGSTOP)
+    stage.calls(stage.a, ANY_LOSS)
+    stage.calls(stage.b, MAY_BE_LOST)
+    await stage.jitter()
+
+
+async def before_the_reply(stage: Stage) -> None:
+    """m5: a method has ended while a coroutine keeps the loop from saying so."""
+    await ended_and_not_told(stage, stage.a, ANY_LOSS, ANY_LOSS)
+
+
+async def replies_under_way(stage: Stage) -> None:
+    """m6: this loop stands still from before the ends until after the death."""
+    calls = stage.calls(stage.a, MAY_BE_LOST)
+    stage.runtime.peers.flush_all()
+    stage.wait_ended(*calls)
+
+
+async def proxies_under_way(stage: Stage) -> None:
+    """m8: a proxy and a result are on their way to who stands still."""
+    result = stage.call(stage.a, "", 300_000, expect=MAY_BE_LOST)
+    os.kill(stage.second.pid, signal.SIGSTOP)
+    stage.call(stage.b, [stage.a], method="keep", expect=ANY_LOSS)
+    may_fail = (*ANY_LOSS, O.UPSTREAM)
+    stage.call(stage.b, "", 0, result.task, expect=may_fail)
+    stage.runtime.peers.flush_all()
+    await stage.jitter()
+
+
+async def written_down(stage: Stage) -> None:
+    """m9: a checkpoint of 32 MiB is on its way to the disk."""
+    ledger = Ledger.options(runtime=stage.first).remote(stage.folder)
+    await stage.call(ledger, method="add").task
+    await stage.settled()
+    stage.more.append(mosaic.checkpoint(ledger))
+    stage.call(ledger, method="add", expect=MAY_BE_LOST)
+    await stage.jitter(0.1)
+
+
+def killed_when(
+    kind: str, scene: Callable[[Stage], Awaitable[Any]]
+) -> Callable[[Stage], Awaitable[None]]:
     """The cluster ends: every call ends too, and what is called later is told."""
 
     async def play(stage: Stage) -> None:
-        await at(stage, moment, lost=True)
+        await scene(stage)
         stage.unheard = stage.relays  # the relay ends with the cluster
         stage.fault()
         os.kill(stage.pid_of(kind), signal.SIGKILL)
@@ -97,8 +158,21 @@ def killed(kind: str, moment: str) -> Callable[[Stage], Awaitable[None]]:
         )
         stage.calls(stage.a, MAY_BE_LOST, most=3)
         await stage.settled()
+        await asyncio.gather(
+            *(x.exception() for x in stage.more if isinstance(x, mosaic.TaskProxy))
+        )
 
     return play
+
+
+def killed(kind: str, moment: str) -> Callable[[Stage], Awaitable[None]]:
+    """The same while calls of all kinds are under way."""
+    return killed_when(kind, lambda stage: at(stage, moment, lost=True))
+
+
+def node_killed_while_all_stops(stage: Stage) -> None:
+    """m10: in the middle of ``__close__``, which ends with it; all is over soon."""
+    killed_in_close(stage, lambda runtime: runtime.of_kind("node")[0].pid)
 
 
 CELLS = (
@@ -110,6 +184,13 @@ CELLS = (
         Cell("F5", moment, killed("node", moment), 2.0, in_ci=moment == "m3")
         for moment in ("m3", "m4", "m7", "m11")
     ),
+    Cell("F5", "m1", killed_when("node", joining), 2.0),
+    Cell("F5", "m2", killed_when("node", before_delivery), 2.0),
+    Cell("F5", "m5", killed_when("node", before_the_reply), 2.0),
+    Cell("F5", "m6", killed_when("node", replies_under_way), 2.0),
+    Cell("F5", "m8", killed_when("node", proxies_under_way), 2.0),
+    Cell("F5", "m9", killed_when("node", written_down), 2.0),
+    Cell("F5", "m10", node_killed_while_all_stops),
     *(
         Cell("F7", moment, killed("monitor", moment), 5.0, in_ci=moment == "m3")
         for moment in ("m3", "m4", "m11")

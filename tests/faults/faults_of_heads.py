@@ -87,6 +87,8 @@ CELLS = (
     Cell("F6", "m11", ends("m11", KILL)),
     Cell("F20", "m3-term", ends("m3", TERM), in_ci=True),
     Cell("F20", "m4-int", ends("m4", INT)),
+    Cell("F20", "m9-term", ends("m9", TERM)),
+    Cell("F20", "m9-int", ends("m9", INT)),
     Cell("F20", "many-term", ends("many", TERM)),
     Cell("F20", "m10-term", ends("m10", TERM, closed=False)),
     Cell("F20", "m11-int", ends("m11", INT)),

@@ -27,9 +27,11 @@ from far_host import FarHost, Unavailable, far_host
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from program import Stage
+    from program import Made, Stage
 
 SILENCE_S = 3.0  # 15 s as it is shipped
+LARGE = 64 << 20  # bytes
+ROUNDS = 4  # of coming and going
 END_S = 20.0  # until a node that was told to end, or that is fenced, is gone
 MAY_BE_LOST = (O.VALUE, *ANY_LOSS)
 
@@ -66,19 +68,33 @@ class There:
         if expect != (O.VALUE,):
             stage.unheard = stage.relays
 
-    async def end(self, stage: Stage, *, fenced: bool = False) -> None:
-        """It ends, by itself if it is fenced; all of its processes do."""
+    async def end(
+        self, stage: Stage, *, fenced: bool = False, alone: bool = True
+    ) -> None:
+        """It ends, by itself if it is fenced; all of its processes do.
+
+        Args:
+            stage: of the run.
+            fenced: it needs not be told.
+            alone: no other node is on that host.
+        """
         self.actor = self.relay = None
         if not fenced and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         await stage.history.until(
-            lambda: self.process.poll() is not None and not self.host.pids,
+            lambda: self.process.poll() is not None and not (alone and self.host.pids),
             "end of all on the other host",
             END_S,
         )
         await stage.history.until(
-            lambda: len(stage.runtime.nodes) == 1, "news of its end"
+            lambda: self.node.uid not in [n.uid for n in stage.runtime.nodes],
+            "news of its end",
         )
+
+    def become(self, other: There) -> None:
+        """Stand for that one from now on, which has nothing any more."""
+        vars(self).update(vars(other))
+        other.actor = other.relay = None
 
     def cut(self, *, heal: bool = False) -> None:
         """The cable is out, or in again."""
@@ -166,11 +182,22 @@ async def node_is_frozen(stage: Stage, there: There) -> None:
     await there.end(stage, fenced=True)
 
 
-def cut_for_a_moment(how: str) -> Callable[[Stage], None]:
-    """m2 to m6: shorter than the limit: nobody is told of anything."""
+async def pulled(stage: Stage, there: There, expect: tuple[O, ...]) -> Made:
+    """m7: a large result is on its way here from there, and another one there."""
+    here = stage.call(stage.a, "", LARGE)
+    stage.call(there.actor, "", 0, here.task, expect=expect)
+    large = stage.call(there.actor, "", LARGE, expect=expect)
+    await large.task
+    await stage.jitter(0.1)
+    return large
+
+
+def cut_for_a_moment(how: str, *, pulls: bool = False) -> Callable[[Stage], None]:
+    """m2 to m6, or m7: shorter than the limit: nobody is told of anything."""
 
     async def play(stage: Stage, there: There) -> None:
         there.calls(stage, (O.VALUE,))
+        large = await pulled(stage, there, (O.VALUE,)) if pulls else None
         stage.fault()
         getattr(there, how)()
         there.calls(stage, (O.VALUE,))
@@ -179,18 +206,23 @@ def cut_for_a_moment(how: str) -> Callable[[Stage], None]:
         stage.healed()
         there.calls(stage, (O.VALUE,))
         await stage.settled()
+        assert large is None or len(await large.task.result()) == LARGE
+        large = None
         await there.end(stage)
 
     return with_another_host(play)
 
 
-def cut_for_long(how: str) -> Callable[[Stage], None]:
-    """m2 to m6: it is lost, and ends; when it can be heard again nothing runs twice."""
+def cut_for_long(how: str, *, pulls: bool = False) -> Callable[[Stage], None]:
+    """m2 to m6, or m7: it is lost, and ends; heard again, it runs nothing twice."""
 
     async def play(stage: Stage, there: There) -> None:
-        running = stage.call(there.actor, f"gate {stage.gate()}", expect=ANY_LOSS)
-        await stage.started(running)
         there.calls(stage, MAY_BE_LOST)
+        if pulls:
+            await pulled(stage, there, (*MAY_BE_LOST, O.UPSTREAM))
+        else:
+            gate = f"gate {stage.gate()}"
+            await stage.started(stage.call(there.actor, gate, expect=ANY_LOSS))
         stage.fault()
         getattr(there, how)()
         stage.calls(there.actor, MAY_BE_LOST)
@@ -202,17 +234,39 @@ def cut_for_long(how: str) -> Callable[[Stage], None]:
     return with_another_host(play)
 
 
+async def narrow(stage: Stage, there: There) -> None:
+    """m2 to m6: the way back from it takes 1 kB/s for longer than silence may last."""
+    words = ("netns", "exec", there.host.name, "tc", "qdisc", "add", "dev")
+    rate = ("root", "tbf", "rate", "8kbit", "burst", "1600", "latency", "60s")
+    try:
+        ip(*words, f"{there.host.name}f", *rate)
+    except (subprocess.CalledProcessError, FileNotFoundError) as error:
+        raise Skip(f"needs tc with tbf: {error}") from None
+    node = there.node.pid
+    for _ in range(3):
+        stage.call(there.actor)
+    await asyncio.sleep(1.5 * SILENCE_S)
+    assert [n.pid for n in stage.runtime.nodes if n.uid != "node:0"] == [node]
+    ip(*words[:5], "del", *words[6:], f"{there.host.name}f", "root")
+    stage.healed()
+    await stage.settled()
+    await there.end(stage)
+
+
 async def comes_and_goes(stage: Stage, there: There) -> None:
-    """m1, m11: it leaves in order and comes again, while others call each other."""
-    for _ in range(2):
-        there.calls(stage, (O.VALUE,))
-        await stage.settled()
-        calls = stage.calls(stage.a)
-        await there.end(stage)
-        await mosaic.gather(made.task for made in calls)
+    """m1, m3, m11: one leaves in order while another comes, with calls all the time."""
+    for _ in range(ROUNDS):
+        stage.calls(stage.a)
+        stage.calls(there.actor)
+        # Of those from a worker some may come too late.
+        late = (O.VALUE, O.LOST_NOT_STARTED)
+        stage.relayed(there.actor, stage.rng.randint(1, 20), late)
+        stage.relayed(stage.a, stage.rng.randint(1, 20), relay=there.relay)
         again = There(there.host, stage)
-        there.process = again.process
-        await there.join(stage)
+        await there.end(stage, alone=False)
+        await again.join(stage)
+        there.become(again)
+    await stage.settled()
     await there.end(stage)
 
 
@@ -222,7 +276,15 @@ CELLS = (
     Cell("F5", "far", with_another_host(node_is_killed), 2.0),
     Cell("F8", "far-short", cut_for_a_moment("cut"), after_healing_s=10.0),
     Cell("F8", "far-long", cut_for_long("cut"), SILENCE_S + 1.0),
+    Cell("F8", "m7-short", cut_for_a_moment("cut", pulls=True), after_healing_s=10.0),
+    Cell("F8", "m7-long", cut_for_long("cut", pulls=True), SILENCE_S + 1.0),
     Cell("F9", "far-short", cut_for_a_moment("cut_one_way"), after_healing_s=10.0),
     Cell("F9", "far-long", cut_for_long("cut_one_way"), SILENCE_S + 1.0),
+    Cell(
+        *("F9", "m7-short", cut_for_a_moment("cut_one_way", pulls=True)),
+        after_healing_s=10.0,
+    ),
+    Cell("F9", "m7-long", cut_for_long("cut_one_way", pulls=True), SILENCE_S + 1.0),
+    Cell("F11", "far-trickle", with_another_host(narrow), after_healing_s=10.0),
     Cell("F21", "far", with_another_host(comes_and_goes), in_ci=True),
 )

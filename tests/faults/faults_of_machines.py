@@ -11,18 +11,21 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from actors import Actor
 from cells import Cell, Skip
-from faults_of_workers import ANY_LOSS, LOST_BEFORE, LOST_WHILE, others_go_on
+from faults_of_workers import ANY_LOSS, LOST_BEFORE, LOST_WHILE, kill, others_go_on
+from history import Event
 from history import Outcome as O
 
 import mosaic_like as mosaic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from program import Stage
 
 _GROUPS = Path("/sys/fs/cgroup/memory")
+_PROCESSES = Path("/sys/fs/cgroup/pids")
 _LIMIT_BYTES = 600 << 20
 MIB = 1 << 20
 
@@ -63,6 +66,20 @@ async def eats_it_all(stage: Stage) -> None:
     await others_go_on(stage)
 
 
+def killed_while_pulled(stage: Stage) -> None:
+    """m7: its results are on their way here and to the other worker."""
+    with little_memory():
+        stage.run(eats_while_pulled)
+
+
+async def eats_while_pulled(stage: Stage) -> None:
+    may_be = (O.VALUE, *ANY_LOSS)
+    large = stage.call(stage.a, "", 64 * MIB, expect=may_be)
+    await large.task
+    stage.call(stage.b, "", 0, large.task, expect=(*may_be, O.UPSTREAM))
+    await eats_it_all(stage)
+
+
 async def result_is_too_large(stage: Stage) -> None:
     """m7: its result does not go into what the node may keep."""
     await stage.runtime.sharing.ready()
@@ -75,19 +92,26 @@ async def result_is_too_large(stage: Stage) -> None:
     await same_workers(stage)
 
 
-def disk_is_full(stage: Stage) -> None:
-    """m7: values go to a disk of 8 MiB, where not all have room."""
+@contextlib.contextmanager
+def little_disk() -> Iterator[str]:
+    """A directory on a disk of 8 MiB."""
     folder = tempfile.mkdtemp()
     mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", folder]
     if os.getuid() != 0 or subprocess.run(mount, check=False).returncode:
         raise Skip("needs root, and to mount")
     try:
-        stage.run(
-            fill_disk, memory=16 * MIB, spill_directory=folder, spill_limit=64 * MIB
-        )
+        yield folder
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True)
         os.rmdir(folder)
+
+
+def disk_is_full(stage: Stage) -> None:
+    """m7: values go to a disk of 8 MiB, where not all have room."""
+    with little_disk() as folder:
+        stage.run(
+            fill_disk, memory=16 * MIB, spill_directory=folder, spill_limit=64 * MIB
+        )
 
 
 async def fill_disk(stage: Stage) -> None:
@@ -140,17 +164,105 @@ async def same_workers(stage: Stage) -> None:
     assert {w.pid for w in stage.runtime.workers} == pids, "a worker was ended"
 
 
-def no_processes(stage: Stage) -> None:
-    """m3: ``fork`` fails."""
-    raise Skip("limits of processes do not hold for root, who runs the tests")
+@mosaic.tessera(max_restarts=1)
+class Growing(Actor):
+    """Has a state that can be too large for the disk."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder)
+        self.total = 0
+        self.size = 0
+
+    def add(self, stream: int, number: int, size: int) -> int:
+        self._log.note(Event.STARTED, stream, number)
+        self.total += 1
+        self.size = size
+        self._log.note(Event.ENDED, stream, number)
+        return self.total
+
+    def __checkpoint__(self) -> tuple[int, bytes]:
+        return self.total, os.urandom(self.size)
+
+    def __restore__(self, state: tuple[int, bytes]) -> None:
+        self.total = state[0]
+
+
+def checkpoint_has_no_room(stage: Stage) -> None:
+    """m9: it says so, and the one before is there when the worker is killed."""
+    with little_disk() as folder:
+        stage.run(save_too_much, checkpoint_directory=folder)
+
+
+async def save_too_much(stage: Stage) -> None:
+    growing = Growing.options(runtime=stage.first).remote(stage.folder)
+    saved = stage.rng.randint(1, 5)
+    for _ in range(saved):
+        stage.call(growing, 1000, method="add")
+    await mosaic.checkpoint(growing)
+    stage.call(growing, 32 * MIB, method="add")
+    error = await mosaic.checkpoint(growing).exception()
+    if not isinstance(error, OSError):
+        stage.left.append(f"the disk is full, and it raises {error!r}")
+    stage.calls(stage.a)
+    await stage.settled()
+    await same_workers(stage)
+    kill(stage)
+    again = stage.call(growing, 0, method="add")
+    total = await again.task.result()
+    if total != saved + 1:
+        stage.left.append(f"{total - 1} was restored, not {saved}")
+    await stage.replaced()
+
+
+@contextlib.contextmanager
+def no_processes(pids: Iterable[int]) -> Iterator[None]:
+    """A control group in which none of these can start a thread or a process."""
+    if os.getuid() != 0 or not _PROCESSES.is_dir():
+        raise Skip("needs root and the pids groups of control group version 1")
+    group = _PROCESSES / f"mosaic-fault-{os.getpid()}"
+    group.mkdir()
+    try:
+        for pid in pids:
+            (group / "cgroup.procs").write_text(str(pid))
+        (group / "pids.max").write_text("0")
+        yield
+    finally:
+        for left in (group / "cgroup.procs").read_text().split():
+            with contextlib.suppress(OSError):  # it has just ended
+                (_PROCESSES / "cgroup.procs").write_text(left)
+        group.rmdir()
+
+
+async def fork_fails(stage: Stage) -> None:
+    """m3: what starts one is told; a lost worker is replaced when that can be."""
+    for made in (*stage.calls(stage.a), *stage.calls(stage.b)):
+        await made.task  # the threads that they need are there
+    gate = stage.gate()
+    held = stage.call(stage.a, f"gate {gate}", expect=LOST_WHILE)
+    await stage.started(held)
+    stage.calls(stage.a, LOST_BEFORE)
+    server = stage.runtime.hold.cluster._server.pid
+    others = {m.pid for m in stage.runtime.members.values()} - {os.getpid()}
+    with no_processes((server, *others)):
+        stage.call(stage.b, "start_process", expect=(O.RAISED,))
+        for _ in range(stage.rng.randint(1, 40)):
+            stage.call(stage.b)
+        await stage.delivered(stage.second)
+        kill(stage)
+        await held.task.exception()
+        await stage.call(stage.b).task
+        await stage.jitter(1.0)
+    await others_go_on(stage)
 
 
 LITTLE = (("memory", 16 * MIB), ("spill_limit", 0))
 
 CELLS = (
     Cell("F14", "m4", killed_for_want_of_memory, in_ci=True),
+    Cell("F14", "m7", killed_while_pulled),
     Cell("F15", "memory", result_is_too_large, options=LITTLE, in_ci=True),
     Cell("F15", "disk", disk_is_full),
     Cell("F15", "descriptors", descriptors_are_used_up, after_healing_s=10.0),
-    Cell("F15", "processes", no_processes),
+    Cell("F15", "processes", fork_fails),
+    Cell("F15", "m9", checkpoint_has_no_room),
 )

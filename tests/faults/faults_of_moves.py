@@ -8,7 +8,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from actors import Actor
+from actors import Actor, Ledger
 from cells import Cell
 from faults_of_workers import ANY_LOSS, kill
 from history import Event
@@ -52,27 +52,6 @@ def restarted(*, idempotent: bool) -> Callable[[Stage], Awaitable[None]]:
 
 class Moving(Actor):
     """Built again where its worker is lost."""
-
-
-@mosaic.tessera(max_restarts=1)
-class Ledger(Actor):
-    """Has a state that takes a while to write down."""
-
-    def __init__(self, folder: str) -> None:
-        super().__init__(folder)
-        self.total = 0
-
-    def add(self, stream: int, number: int) -> int:
-        self._log.note(Event.STARTED, stream, number)
-        self.total += 1
-        self._log.note(Event.ENDED, stream, number)
-        return self.total
-
-    def __checkpoint__(self) -> tuple[int, bytes]:
-        return self.total, bytes(32 << 20)
-
-    def __restore__(self, state: tuple[int, bytes]) -> None:
-        self.total = state[0]
 
 
 async def killed_while_written_down(stage: Stage) -> None:
@@ -168,6 +147,24 @@ async def told_to_end(stage: Stage) -> None:
     assert stage.history.count(Event.CLOSED) == 1
 
 
+async def told_to_end_while_written_down(stage: Stage) -> None:
+    """m9: it is saved once more when it leaves, and goes on with all of that."""
+    ledger = Ledger.options(runtime=stage.first).remote(stage.folder)
+    for _ in range(count := stage.rng.randint(1, 5)):
+        stage.call(ledger, method="add")
+    await stage.settled()
+    writing = mosaic.checkpoint(ledger)
+    await stage.jitter(0.1)
+    os.kill(stage.first.pid, signal.SIGTERM)
+    stage.calls(stage.b)
+    await stage.replaced()
+    total = await stage.call(ledger, method="add").task.result()
+    if total != count + 1:
+        stage.left.append(f"{total - 1} was restored, not {count}")
+    with contextlib.suppress(mosaic.RuntimeDisconnectedError):
+        await writing
+
+
 THREE = (("num_workers", 3),)
 
 CELLS = (
@@ -178,4 +175,5 @@ CELLS = (
     Cell("F20", "drain", drained, options=THREE),
     Cell("F20", "drain-killed", killed_while_drained, options=THREE),
     Cell("F20", "drain-term", told_to_end),
+    Cell("F20", "m9", told_to_end_while_written_down),
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
 from typing import TYPE_CHECKING
 
 from cells import Cell
+from faults_of_workers import ended_and_not_told
 from history import Event
 from history import Outcome as O
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 CANCELLED = (O.CANCELLED_NOT_STARTED, O.CANCELLED_RUNNING)
 LATE = (O.LATE_NOT_STARTED, O.LATE_RUNNING)
 TIME_S = 0.3  # that a call has
+LARGE = 64 << 20  # bytes
 
 
 def cancel(stage: Stage, *made: Made) -> None:
@@ -92,8 +95,31 @@ def cancelled_while_running(do: str) -> Callable[[Stage], Awaitable[None]]:
     return play
 
 
+async def cancelled_before_the_reply(stage: Stage) -> None:
+    """m5: it ran; who cancels is told in time all the same."""
+    running = await ended_and_not_told(stage, stage.a, (O.VALUE, O.CANCELLED_RUNNING))
+    stage.calls(stage.a)
+    cancel(stage, running)
+    await running.task.exception()
+    stage.open(running.gate)
+    await stage.settled()
+    await same_worker(stage)
+
+
+async def cancelled_while_pulled(stage: Stage) -> None:
+    """m7: it has ended, and what it gave stays whole; who waits for that may end."""
+    large = stage.call(stage.a, "", LARGE)
+    await large.task
+    used = stage.call(stage.b, "", 0, large.task, expect=(O.VALUE, *CANCELLED))
+    await stage.jitter(0.05)
+    cancel(stage, large, used)
+    assert len(await large.task.result()) == LARGE
+    await stage.settled()
+    await same_worker(stage)
+
+
 async def cancelled_when_it_has_ended(stage: Stage) -> None:
-    """m5, m6: the answer is on its way; either may win, never both."""
+    """m6: the answer is on its way; either may win, never both."""
     calls = stage.calls(stage.a, (O.VALUE, O.CANCELLED_RUNNING))
     stage.runtime.peers.flush_all()
     stage.wait_ended(*calls)
@@ -166,6 +192,46 @@ def late_while_running(do: str) -> Callable[[Stage], Awaitable[None]]:
     return play
 
 
+async def late_before_the_reply(stage: Stage) -> None:
+    """m5: it ran in time; who is not told so in time is told something else."""
+    expect = (O.VALUE, O.LATE_RUNNING)
+    running = await ended_and_not_told(stage, stage.a, expect, timeout=10 * TIME_S)
+    stage.calls(stage.a)
+    stage.fault()
+    await running.task.exception()
+    stage.open(running.gate)
+    await stage.settled()
+    await same_worker(stage)
+
+
+async def late_when_it_has_ended(stage: Stage) -> None:
+    """m6: this loop stands still until the time is over; the answers are here."""
+    expect = (O.VALUE, O.LATE_RUNNING)
+    calls = [
+        stage.call(stage.a, expect=expect, timeout=10 * TIME_S)
+        for _ in range(stage.rng.randint(1, 20))
+    ]
+    stage.runtime.peers.flush_all()
+    stage.wait_ended(*calls)
+    stage.fault()
+    time.sleep(10 * TIME_S)  # noqa: ASYNC251 -- the loop stands still
+    await stage.settled()
+    await same_worker(stage)
+
+
+async def late_while_pulled(stage: Stage) -> None:
+    """m7: it ended in time; to bring what it gave takes as long as it takes."""
+    large = stage.call(stage.a, "", LARGE, timeout=10 * TIME_S)
+    await large.task
+    os.kill(stage.first.pid, signal.SIGSTOP)
+    stage.fault()
+    await asyncio.sleep(10 * TIME_S)
+    os.kill(stage.first.pid, signal.SIGCONT)
+    assert len(await large.task.result()) == LARGE
+    await stage.settled()
+    await same_worker(stage)
+
+
 def clock_jumps(seconds: float) -> Callable[[Stage], Awaitable[None]]:
     """Wall clocks jump everywhere: nothing is late by that, or lasts longer."""
 
@@ -210,13 +276,19 @@ CELLS = (
     Cell("F18", "m4", cancelled_while_running(""), in_ci=True),
     Cell("F18", "m4-plain", cancelled_while_running(GATE)),
     Cell("F18", "m4-sleeps", cancelled_while_running("nap 20")),
-    Cell("F18", "m5", cancelled_when_it_has_ended),
+    Cell("F18", "m5", cancelled_before_the_reply, 2.5),
+    Cell("F18", "m6", cancelled_when_it_has_ended),
+    Cell("F18", "m7", cancelled_while_pulled),
+    Cell("F18", "m7-frames", cancelled_while_pulled, options=(("segments", False),)),
     Cell("F18", "m8", cancelled_as_an_argument),
     Cell("F19", "m2", late_before_delivery, TIME_S + 2.5),
     Cell("F19", "m3", late_in_the_queue, TIME_S + 1.0, in_ci=True),
     Cell("F19", "m4", late_while_running(""), TIME_S + 1.0),
     Cell("F19", "m4-plain", late_while_running(GATE), TIME_S + 1.0),
     Cell("F19", "m4-sleeps", late_while_running("nap 20"), TIME_S + 1.0),
+    Cell("F19", "m5", late_before_the_reply, 10 * TIME_S + 2.5),
+    Cell("F19", "m6", late_when_it_has_ended, 10 * TIME_S + 1.0),
+    Cell("F19", "m7", late_while_pulled),
     Cell("F19", "clock-forward", clock_jumps(3600.0), TIME_S + 1.0),
     Cell("F19", "clock-back", clock_jumps(-3600.0), TIME_S + 1.0),
 )

@@ -9,11 +9,12 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bad_values
-from actors import Actor
+from actors import Actor, Light
 from cells import Cell
 from history import Event
 from history import Outcome as O
@@ -25,6 +26,9 @@ from mosaic_like.runtimes import base
 if TYPE_CHECKING:
     from program import Stage
 
+VERY_MANY = 100_000
+AT_ONCE = 1000
+FREED_S = 5.0  # after the last one is dropped
 ANY_LOSS = (O.LOST_NOT_STARTED, O.LOST_MAYBE_RAN, O.LOST_RESULT)
 
 
@@ -150,6 +154,27 @@ async def many_made_and_dropped(stage: Stage) -> None:
     )
 
 
+async def very_many_made_and_dropped(stage: Stage) -> None:
+    """m8: as many as a long run makes; soon after the last one nothing is left."""
+    probes = stage.probes()
+    for first in range(0, VERY_MANY, AT_ONCE):
+        made: Any = None
+        for number in range(first, first + AT_ONCE):
+            where = (stage.first, stage.second)[number % 2]
+            # Some hold the one before, and let it go with their own end.
+            held = made if stage.rng.random() < 0.2 else None
+            made = mosaic.remote(Light, runtime=where)(held)
+            if stage.rng.random() < 0.3:
+                made.touch()
+        await made.touch()
+    del made, held
+    began_s = time.monotonic()
+    while sum(await mosaic.gather(p.closed() for p in probes)) < VERY_MANY:
+        if time.monotonic() - began_s > FREED_S * stage.slack:
+            stage.left.append(f"not all are closed after {FREED_S * stage.slack:g} s")
+            break
+
+
 # -- F23 -------------------------------------------------------------------------------
 
 
@@ -210,6 +235,7 @@ CELLS = (
     Cell("F22", "dies", receiver_dies_of_it),
     Cell("F22", "itself", given_to_itself),
     Cell("F22", "many", many_made_and_dropped, in_ci=True),
+    Cell("F22", "very-many", very_many_made_and_dropped),
     Cell("F23", "versions", of_another_version, in_ci=True),
     Cell("F23", "module", module_is_missing),
 )

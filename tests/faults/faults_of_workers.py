@@ -21,7 +21,7 @@ import mosaic_like as mosaic
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from program import Stage
+    from program import Made, Stage
 
 LOST_BEFORE = (O.LOST_NOT_STARTED,)
 LOST_WHILE = (O.LOST_MAYBE_RAN,)
@@ -103,16 +103,36 @@ async def killed_while_running(stage: Stage) -> None:
     await others_go_on(stage)
 
 
-async def killed_before_the_reply(stage: Stage) -> None:
-    """m5: a plain method has ended while a coroutine keeps the loop from saying so."""
+async def ended_and_not_told(
+    stage: Stage,
+    actor: Any,
+    expect: tuple[O, ...],
+    held: tuple[O, ...] = (O.VALUE,),
+    **options: Any,
+) -> Made:
+    """m5: a plain method has ended, and a coroutine keeps the loop from saying so.
+
+    Args:
+        stage: of the run.
+        actor: on the first worker.
+        expect: how the call may end.
+        held: how the coroutine may, which goes on until the gate of the call is opened.
+        options: of the call.
+    """
     holder = mosaic.remote(Actor, runtime=stage.first)(stage.folder)
-    gate, never = stage.gate(), stage.gate()
-    running = stage.call(stage.a, f"gate {gate}", expect=LOST_AFTER)
+    gate, until = stage.gate(), stage.gate()
+    running = stage.call(actor, f"gate {gate}", expect=expect, **options)
     await stage.started(running)
-    holds = stage.call(holder, never, method="hold_loop", expect=LOST_WHILE)
-    await stage.started(holds)
+    await stage.started(stage.call(holder, until, method="hold_loop", expect=held))
     stage.open(gate)
     await stage.ended(running)
+    running.gate = until
+    return running
+
+
+async def killed_before_the_reply(stage: Stage) -> None:
+    """m5: what ran is known to have."""
+    await ended_and_not_told(stage, stage.a, LOST_AFTER, LOST_WHILE)
     await stage.jitter()
     kill(stage)
     await others_go_on(stage)
@@ -186,6 +206,11 @@ class ClosesLate(Actor):
 
 def killed_while_all_stops(stage: Stage) -> None:
     """m10: in the middle of ``__close__``; the rest of the end is in order."""
+    killed_in_close(stage, lambda runtime: runtime.workers[0].pid)
+
+
+def killed_in_close(stage: Stage, pid_of: Callable[[Any], int]) -> None:
+    """Kill one of a cluster that stops, while something closes on its first worker."""
     kept = []
 
     def kill_when_closing(pid: int) -> None:
@@ -197,7 +222,8 @@ def killed_while_all_stops(stage: Stage) -> None:
     async def main(runtime: Any) -> None:
         first = runtime.workers[0]
         closing = mosaic.remote(ClosesLate, runtime=first)(stage.folder)
-        pid = await closing.pid().result()
+        await closing.pid()
+        pid = pid_of(runtime)
         threading.Thread(target=kill_when_closing, args=(pid,)).start()
         kept.append(closing)
 

@@ -9,7 +9,7 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING
 
-from actors import Actor
+from actors import Actor, Ledger
 from history import Event
 from program import Stage
 
@@ -56,6 +56,14 @@ async def made_here(stage: Stage) -> None:
     await mosaic.gather(x.pid() for x in stage.more)
 
 
+async def written_down(stage: Stage) -> None:
+    """m9: a checkpoint of 32 MiB is on its way to the disk."""
+    ledger = Ledger.options(runtime=stage.first).remote(stage.folder)
+    stage.call(ledger, method="add")
+    await stage.settled()
+    stage.more = [ledger, mosaic.checkpoint(ledger)]
+
+
 async def stops(stage: Stage) -> None:
     """m10: all is being closed already when it comes."""
     await made_here(stage)
@@ -69,6 +77,7 @@ MOMENTS: dict[str, Callable[[Stage], Awaitable[None]]] = {
     "m3": queued,
     "m4": running,
     "m7": pulling,
+    "m9": written_down,
     "many": made_here,
     "m10": stops,
     "m11": idle,

@@ -205,6 +205,8 @@ def main() -> int:
         print(*(cell.name for cell in cells), sep="\n")
         return 0
     if args.inside:
+        # Who is started in the background of a shell ignores it, and so would all here.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         report = play(cells[0], args.seed, args.slack)
         print(json.dumps(asdict(report)), flush=True)
         with contextlib.suppress(OSError):

@@ -1,10 +1,9 @@
 """A way for bytes that is not to be trusted: a proxy between sockets, on a thread.
 
 It listens on a unix path or a tcp port and hands on to another; what a ``Toxic`` says
-is done to what passes. Bytes within a connection stay in order, as with any network;
-what can happen is that a connection is cut, also in the middle of a frame, that bytes
-are changed, that nothing passes for a while in one direction or both, or that all is
-slow.
+is done to what passes: a connection is cut, also in the middle of a frame, bytes are
+changed, doubled or in another order, which no network does but a bad box in it, nothing
+passes for a while in one direction or both, or all is slow.
 """
 
 from __future__ import annotations
@@ -28,6 +27,8 @@ class Toxic:
         delay_s: what passes is so late, from and to.
         bytes_per_s: no more passes; 0 for no bound.
         flip: chance that one bit of a piece is changed.
+        double: chance that a piece passes twice.
+        swap: chance that the second half of a piece passes before the first.
         truncate: a cut leaves only a part of the last piece.
         hold: nothing passes, towards the server, towards the client.
     """
@@ -36,6 +37,8 @@ class Toxic:
     delay_s: tuple[float, float] = (0.0, 0.0)
     bytes_per_s: int = 0
     flip: float = 0.0
+    double: float = 0.0
+    swap: float = 0.0
     truncate: bool = False
     hold: tuple[bool, bool] = (False, False)
 
@@ -55,7 +58,7 @@ class Proxy:
         self.port = 0
         self.connections = 0
         self.cuts = 0
-        self.flips = 0
+        self.changes = 0  # pieces that were flipped, doubled or swapped
         self.listen = listen
         self.target = target
         self._rng = random.Random(seed)
@@ -139,11 +142,7 @@ class Proxy:
                 await asyncio.sleep(rng.uniform(*toxic.delay_s))
             while self.toxic.hold[way]:  # noqa: ASYNC110 -- seldom, and not for long
                 await asyncio.sleep(0.005)
-            if toxic.flip and rng.random() < toxic.flip:
-                changed = bytearray(piece)
-                changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
-                piece = bytes(changed)
-                self.flips += 1
+            piece = self._changed(piece)
             if toxic.truncate and rng.random() < 0.05:
                 writer.write(piece[: rng.randrange(len(piece))])
                 with contextlib.suppress(OSError):
@@ -155,7 +154,24 @@ class Proxy:
                 for start in range(0, len(piece), step):
                     writer.write(piece[start : start + step])
                     await writer.drain()
-                    await asyncio.sleep(0.05)
+                    if self.toxic.bytes_per_s:
+                        await asyncio.sleep(0.05)
             else:
                 writer.write(piece)
                 await writer.drain()
+
+    def _changed(self, piece: bytes) -> bytes:
+        """What passes in its place."""
+        toxic, rng = self.toxic, self._rng
+        before = piece
+        if rng.random() < toxic.flip:
+            changed = bytearray(piece)
+            changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+            piece = bytes(changed)
+        if rng.random() < toxic.swap:
+            middle = len(piece) // 2
+            piece = piece[middle:] + piece[:middle]
+        if rng.random() < toxic.double:
+            piece += piece
+        self.changes += piece != before
+        return piece

@@ -109,3 +109,41 @@ def test_a_signal_that_ends_a_cluster_closes_every_tessera(
         assert program.code() == code, program.errors()
         assert program.left(5.0) == []
     assert closed(path) == TESSERAE
+
+
+LETS_GO = """
+from pathlib import Path
+
+class Closing:
+    def __init__(self, name, closing_s): self.name, self.closing_s = name, closing_s
+    def ping(self): return os.getpid()
+    def __close__(self):
+        self.say("begins")
+        time.sleep(self.closing_s)
+        self.say("ends")
+    def say(self, what):
+        with closed.open("a") as file: file.write(f"{self.name} {what}\\n")
+
+def said(line):
+    return closed.exists() and line in closed.read_text()
+
+closed = Path(os.environ["CLOSED"])
+runtime = mosaic.init(num_workers=1)
+kept = [mosaic.remote(Closing)(name, 1.0) for name in ("let go", "held")]
+[one.ping().get() for one in kept]
+ready(runtime)
+while not said("held begins"):
+    time.sleep(0.01)
+kept.pop(0)
+while not said("let go ends"):
+    time.sleep(0.01)
+"""
+
+
+def test_what_is_let_go_while_another_closes_is_closed_whole(tmp_path: Path) -> None:
+    """It closes already when its turn comes, and is waited for nevertheless."""
+    env = {"CLOSED": str(tmp_path / "closed")}
+    with Program(LETS_GO, **env).ready() as program:
+        os.kill(program.about["members"]["monitor"], signal.SIGTERM)
+        assert program.code() == 0, program.errors()
+        assert program.left(5.0) == []

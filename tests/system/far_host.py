@@ -61,7 +61,11 @@ class FarHost:
     folder: str  # for its temporary files
 
     def start(
-        self, *words: str, stdin: str = "", **environment: str
+        self,
+        *words: str,
+        stdin: str = "",
+        stderr: int | None = None,
+        **environment: str,
     ) -> subprocess.Popen[bytes]:
         """Start Python there with these arguments; its output is in files."""
         with tempfile.TemporaryFile() as given:
@@ -72,18 +76,21 @@ class FarHost:
                     ["ip", "netns", "exec", self.name, sys.executable, *words],
                     stdin=given,
                     stdout=said,
-                    stderr=said,
+                    stderr=said if stderr is None else stderr,
                     env={**os.environ, "TMPDIR": self.folder, **environment},
                     cwd="/",
                 )
 
-    def node(self, key: str, *words: str) -> subprocess.Popen[bytes]:
+    def node(
+        self, key: str, *words: str, stderr: int | None = None
+    ) -> subprocess.Popen[bytes]:
         """Start a node there."""
-        return self.start("-m", "mosaic_like", "node", "--key", "-", *words, stdin=key)
+        all_words = ("-m", "mosaic_like", "node", "--key", "-", *words)
+        return self.start(*all_words, stdin=key, stderr=stderr)
 
-    def join(self, runtime: Any) -> subprocess.Popen[bytes]:
+    def join(self, runtime: Any, stderr: int | None = None) -> subprocess.Popen[bytes]:
         """Start a node there, with one worker, in the cluster of this runtime."""
-        return self.node(key_of(runtime), "-nw", "1")
+        return self.node(key_of(runtime), "-nw", "1", stderr=stderr)
 
     def cut(self) -> None:
         """From now on nothing reaches it, nor anything of it others."""

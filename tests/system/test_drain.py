@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import multiprocessing
 import os
 import signal
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from shared_cluster import add_node
 
 import mosaic_like as mosaic
+from mosaic_like.runtimes import departing, worker
 from mosaic_like.runtimes.departing import Departing
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LARGE = 150_000  # characters: more than travels with the news of the end
 
@@ -68,8 +68,8 @@ class Closing:
     def die_when_all_is_handed_on(self) -> None:
         hand_on = Departing.hand_on
 
-        async def die(departing: Departing) -> int:
-            await hand_on(departing)
+        async def die(leaving: Departing) -> int:
+            await hand_on(leaving)
             os.kill(os.getpid(), signal.SIGKILL)
             raise AssertionError("it was killed")
 
@@ -216,6 +216,103 @@ def test_a_worker_that_dies_while_it_is_drained_has_died(tmp_path: Path) -> None
     run(main, 2)
 
 
+class CutOff(Closing):
+    """Notes what it runs, and can cut its worker off from the head."""
+
+    async def cut_off(self, patience_s: float, *uids: str) -> None:
+        """Soon, and until the file ``heal`` is there; then the file ``cut`` is."""
+        for module in (departing, worker):
+            setattr(module, "ANSWER_S", patience_s)  # noqa: B010 -- of this process
+        runtime = mosaic.runtime()
+        peers = [p for p in runtime.peers.by_token.values() if p.uid in uids]
+
+        def connect_when_healed(peer: Any) -> None:
+            if os.path.exists(os.path.join(self._folder, "heal")):
+                type(peer).open(peer)
+            else:
+                runtime.loop.call_later(0.01, connect_when_healed, peer)
+
+        def cut() -> None:
+            if any(p.link.unacknowledged for p in peers):  # that this call has ended
+                runtime.loop.call_later(0.01, cut)
+                return
+            for peer in peers:
+                peer.open = functools.partial(connect_when_healed, peer)
+                peer._channel.close()
+                peer._broken("cut by the test")
+            Path(self._folder, "cut").touch()
+
+        runtime.loop.call_later(0.01, cut)
+
+    def note(self) -> None:
+        with open(os.path.join(self._folder, "ran"), "a") as file:
+            file.write("ran\n")
+        self.wait("go")
+
+
+async def there(path: Path) -> None:
+    while not path.exists():  # noqa: ASYNC110, ASYNC240 -- made by a method
+        await asyncio.sleep(0.005)
+
+
+async def drained_behind_a_cut(
+    runtime: Any, folder: Path, patience_s: float, *uids: str
+) -> Any:
+    """A call ends and all is closed while these cannot hear it: call and drain."""
+    leaver, _ = runtime.workers
+    moving = mosaic.remote(CutOff, runtime=leaver, max_restarts=1)(str(folder))
+    await moving.cut_off(patience_s, *uids).result()
+    await there(folder / "cut")
+    call = moving.note()
+    await there(folder / "ran")
+    draining = asyncio.ensure_future(runtime.drain(leaver, timeout=20))
+    while leaver in runtime.workers:
+        await runtime.membership()
+    (folder / "go").touch()
+    await there(folder / f"closed-{leaver.pid}")
+    return call, draining
+
+
+def test_who_leaves_waits_for_a_connection_that_is_broken(tmp_path: Path) -> None:
+    async def main(runtime: Any) -> None:
+        call, draining = await drained_behind_a_cut(runtime, tmp_path, 20.0, "head")
+        await asyncio.wait([draining], timeout=0.5)
+        assert not draining.done()
+        (tmp_path / "heal").touch()
+        assert await call.result() is None
+        await draining
+        assert (tmp_path / "ran").read_text() == "ran\n"
+
+    run(main, 2)
+
+
+@pytest.mark.parametrize(
+    ("deaf", "verdict"),
+    [
+        (["head"], mosaic.Verdict.RAN_RESULT_LOST),
+        # What the node reads when all has been closed.
+        (["head", "monitor"], mosaic.Verdict.MAYBE_RAN),
+    ],
+)
+def test_a_call_whose_end_was_not_heard_is_not_said_not_to_have_started(
+    tmp_path: Path, deaf: list[str], verdict: mosaic.Verdict
+) -> None:
+    async def main(runtime: Any) -> None:
+        call, draining = await drained_behind_a_cut(runtime, tmp_path, 0.1, *deaf)
+        with pytest.raises(mosaic.RuntimeDisconnectedError, match="left the cluster"):
+            await call.result()
+        error = await call.exception()
+        assert error.verdict is verdict
+        await draining
+        assert (tmp_path / "ran").read_text() == "ran\n"
+
+    async def bounded(runtime: Any) -> None:
+        async with asyncio.timeout(50):
+            await main(runtime)
+
+    mosaic.run(bounded, num_workers=2, node_timeout_s=3.0)
+
+
 def test_what_has_not_ended_in_time_is_cancelled(tmp_path: Path) -> None:
     async def main(runtime: Any) -> None:
         leaver, _ = runtime.workers
@@ -313,5 +410,24 @@ def test_a_drained_node_leaves_with_all_that_is_on_it(tmp_path: Path) -> None:
         assert [w.uid for w in runtime.workers] == ["worker:0:0"]
         beside = make(None, tmp_path)
         assert await beside.length(value).result() == LARGE
+
+    run(main, 1)
+
+
+def test_a_warehouse_leaves_with_what_it_is_just_given(tmp_path: Path) -> None:
+    async def main(runtime: Any) -> None:
+        child = add_node(runtime)
+        await runtime.wait_for_workers(2)
+        leaver = runtime.get_worker("worker:1:0")
+        while not any(m.uid == "warehouse:1" for m in runtime.members.values()):
+            await runtime.membership()
+        one = make(leaver, tmp_path)
+        values = [one.large(4), one.array()]
+        await mosaic.gather(one.array(), *values)
+        await asyncio.gather(runtime.drain(leaver), runtime.drain("node:1"))
+        assert await child.exited() == 0
+        assert len((await values[0].result())["text"]) == LARGE
+        beside = make(None, tmp_path)
+        assert await beside.last(values[1]).result() == LARGE - 1
 
     run(main, 1)

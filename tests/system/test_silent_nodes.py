@@ -94,6 +94,31 @@ def test_a_node_that_stands_still_for_a_moment_loses_nothing() -> None:
     mosaic.run(bounded, num_workers=1, node_timeout_s=TIMEOUT_S)
 
 
+def test_a_node_that_nobody_hears_any_more_ends_though_it_cannot_say_so(
+    host: FarHost,
+) -> None:
+    """As over ssh, when the one who had called has gone: see `runtimes.saying`."""
+
+    async def main(runtime: Any) -> None:
+        read, write = os.pipe()
+        process = host.join(runtime, stderr=write)
+        os.close(write)
+        await runtime.wait_for_workers(2)
+        os.close(read)
+        host.cut()
+        assert await asyncio.to_thread(code_of, process) == 1
+
+    async def bounded(runtime: Any) -> None:
+        async with asyncio.timeout(60):
+            await main(runtime)
+
+    try:
+        mosaic.run(bounded, num_workers=1, node_timeout_s=4.0, address=host.near)
+    finally:
+        host.heal()
+    assert host.pids == []
+
+
 def test_a_node_of_another_host_that_is_thawed_too_late_finds_that_it_is_lost(
     host: FarHost,
 ) -> None:
