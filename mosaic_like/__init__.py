@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from .proxies.tessera import TesseraProxy
     from .proxies.waiting import as_completed, gather, wait
     from .proxies.warehouse import WarehouseObject, drop, exec, get, put
+    from .runtimes.checkpoint_files import read_checkpoint
     from .runtimes.context import current_task, current_tessera
     from .session import current as runtime
     from .tasks.annotations import allow_failure, quote, unmapped
@@ -151,6 +152,7 @@ __all__ = [
     "on_deadline",
     "put",
     "quote",
+    "read_checkpoint",
     "ready",
     "record",
     "remote",
@@ -192,6 +194,7 @@ _MODULES = {
     "proxies.tessera": "TesseraProxy",
     "proxies.waiting": "as_completed gather wait",
     "proxies.warehouse": "WarehouseObject drop exec get put",
+    "runtimes.checkpoint_files": "read_checkpoint",
     "runtimes.context": "current_task current_tessera",
     "session": "runtime",
     "tasks.annotations": "allow_failure quote unmapped",

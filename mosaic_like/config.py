@@ -185,6 +185,15 @@ def usable_cores(proc: Path = PROC, cgroup: Path = CGROUP) -> int:
     return max(1, cores if quota is None else min(cores, math.ceil(quota)))
 
 
+def workers_for(threads: int) -> int:
+    """How many workers a node has if nobody says it.
+
+    Args:
+        threads: of each; 0: nobody has said it.
+    """
+    return max(1, usable_cores() // max(1, threads))
+
+
 def _in_job() -> bool:
     return any(os.environ.get(name) for name in OF_JOBS)
 
@@ -210,7 +219,10 @@ class Config:
 
     # the cluster
     num_workers: int = _option(
-        usable_cores, int, "workers on each node; default: usable cores", minimum=1
+        usable_cores,
+        int,
+        "workers on each node; default: usable cores // num_threads",
+        minimum=1,
     )
     num_threads: int = _option(
         0,
@@ -218,6 +230,14 @@ class Config:
         "threads of numerical libraries in each worker; "
         "0: usable cores // num_workers, at least 1",
         minimum=0,
+    )
+    num_helpers: int | None = _option(
+        None,
+        int,
+        "workers more that a node may start for function tasks while all of its own "
+        "stand still in calls that wait; None: as many as num_workers",
+        minimum=0,
+        optional=True,
     )
     mode: str = _option(
         "local",
@@ -277,6 +297,15 @@ class Config:
         bool,
         "what goes between hosts is encrypted; False, for networks that you trust: "
         "each connection still has to show the cluster's secret, but in clear",
+    )
+
+    control_limit: int = _option(
+        1 << 20,
+        int,
+        "of each message without a value, such as one that takes slots or claims a "
+        "name; a larger one is dropped by who receives it",
+        unit=_BYTES,
+        minimum=512 << 10,
     )
 
     # time
@@ -352,7 +381,8 @@ class Config:
         None,
         str,
         "where the checkpoints of tesserae go while the cluster runs, for several "
-        "hosts one that all of them see; None: the run directory of each host",
+        "hosts one that all of them see; the last one of what is not built again stays "
+        "there; None: the run directory of each host",
         optional=True,
     )
     spill_limit: int | None = _option(
@@ -378,6 +408,14 @@ class Config:
         str,
         "a directory that gets all that workers print and log, a file for each",
         optional=True,
+    )
+    logs_limit: int = _option(
+        256 << 20,
+        int,
+        "of each of these files, in bytes or as '2 GiB'; what was before it is kept in "
+        "one more of that size",
+        unit=_BYTES,
+        minimum=1 << 12,
     )
     record: str | None = _option(
         None,
@@ -473,6 +511,8 @@ class Config:
         for name in ("spill_directory", "checkpoint_directory", "logs"):
             if values.get(name) is not None:
                 values[name] = _writable(values[name], name)
+        if "num_workers" not in values:
+            values["num_workers"] = workers_for(values.get("num_threads", 0))
         return cls(**values)
 
     @classmethod

@@ -20,7 +20,7 @@ INCARNATION_BITS = 23  # together 63: fits a signed 64-bit integer on the wire
 # The monitor is there before anybody can number it.
 MONITOR_INCARNATION = 1
 
-_SHORT = {"worker": "w", "node": "n"}
+_SHORT = {"worker": "w", "helper": "h", "node": "n"}
 
 
 def uids(incarnation: int) -> Iterator[int]:

@@ -90,6 +90,26 @@ def test_a_bad_variable_is_named_with_what_was_found_and_expected(
         Config.make()
 
 
+@pytest.mark.parametrize(
+    ("given", "workers", "threads"),
+    [
+        ({}, 8, 1),
+        ({"num_threads": 3}, 2, 3),
+        ({"num_threads": 9}, 1, 9),
+        ({"num_workers": 3}, 3, 2),
+        ({"num_workers": 5, "num_threads": 4}, 5, 4),
+    ],
+)
+def test_what_is_not_given_of_workers_and_threads_follows_from_the_cores(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, int], workers: int, threads: int
+) -> None:
+    monkeypatch.setattr("mosaic_like.config.usable_cores", lambda: 8)
+    if "num_workers" not in given:  # its default is looked up when there are none
+        monkeypatch.setenv("MOSAIC_NUM_WORKERS", "")
+    config = Config.make(**given)
+    assert (config.num_workers, config.num_threads) == (workers, threads)
+
+
 def test_an_unknown_option_names_the_closest() -> None:
     message = r"^unknown option 'num_worker'; did you mean 'num_workers'\?$"
     with pytest.raises(TypeError, match=message):

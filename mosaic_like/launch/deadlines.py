@@ -1,6 +1,7 @@
 """``on_deadline``: what a program does when the time of its job is nearly over.
 
-The signals that say so are taken by ``interrupts``; here is what runs then.
+The signals that say so are taken by ``interrupts``; here is what runs then. How the
+runtime writes down what it can by itself is in ``runtimes.saving``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from .. import session
 from ..comms.frames import hide_own
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 F = TypeVar("F", bound="Callable[[], Any]")
 
@@ -28,7 +29,9 @@ def on_deadline(function: F) -> F:
     (``#SBATCH --signal=B:USR1@120``). All that was registered is called, one after the
     other, while the cluster works as before; then ``main`` is cancelled, and all ends
     in order. The exit code is 0 if all of it returned, 1 if one of them raised. If
-    ``main`` itself returns meanwhile, that is how the program ends.
+    ``main`` itself returns meanwhile, that is how the program ends. Where
+    ``checkpoint_directory`` names a directory, the last that is done is to write down
+    all tesserae that are built again (``max_restarts``, ``__checkpoint__``).
 
     Args:
         function: without arguments; a coroutine function is awaited. Others hold the
@@ -76,9 +79,16 @@ class Deadline:
 
     def __init__(self) -> None:
         self.functions: list[Callable[[], Any]] = []
+        # Writes down what it can by itself; gives lines for people.
+        self.save: Callable[[], Awaitable[list[str]]] | None = None
         self.task: asyncio.Task[None] | None = None
         self.is_met = False  # all have returned
         self._then: Callable[[], object] = lambda: None
+
+    @property
+    def is_wanted(self) -> bool:
+        """There is something to do."""
+        return bool(self.functions) or self.save is not None
 
     def start(self, then: Callable[[], object]) -> None:
         """On the loop; what is to be done then is done also if one raises."""
@@ -92,7 +102,8 @@ class Deadline:
 
     async def _run(self) -> None:
         well = True
-        for function in self.functions:
+        # The last: the others may still change what is written down.
+        for function in (*self.functions, self._save):
             try:
                 found = function()
                 if inspect.isawaitable(found):
@@ -103,3 +114,8 @@ class Deadline:
                 traceback.print_exception(error, file=sys.stderr)
         self.is_met = well
         self._then()
+
+    async def _save(self) -> None:
+        if self.save is not None:
+            for line in await self.save():
+                print(f"mosaic: {line}", file=sys.stderr)

@@ -2,161 +2,53 @@
 
 Nothing is started. Other hosts are asked over ssh, by the same command there; what is
 different there is named, as it would be the cause of a cluster that does not start.
+What is looked at is in ``findings``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
-import platform
-import resource
-import shutil
 import socket
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
+from ..comms.addresses import tcp_text
 from ..comms.messages import PROTOCOL
-from ..comms.zeromq import check_libzmq
-from ..config import usable_cores
-from ..errors import MosaicError
 from ..runtimes.base import PYTHON
-from ..runtimes.directory import RunDirectory
-from ..runtimes.resources import memory
-from ..runtimes.segments import create
-from ..sizes import size_text
 from ..text import printable
-from . import engines
 from .engines import ssh
-from .engines.allocation import counted, shell_line
+from .engines.allocation import shell_line
 from .engines.causes import cause
-from .engines.hostlist import shown
-from .layout import allocated
+from .findings import Finding, here
+from .layout import address_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-FEW_FILES = 1024
-LITTLE_ROOM = 1 << 30  # bytes, where values go for which there is no memory
-LITTLE_MEMORY = 1 << 30
+    from .engines.allocation import Allocation
+
 HOST_TIMEOUT_S = 30.0
 _AT_ONCE = 16  # hosts that are asked beside each other
-_COMMANDS = ("srun", "qrsh", "blaunch", "mpiexec", "ssh")
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One line.
+def of_host(
+    name: str, python: str, environ: Mapping[str, str], back: str
+) -> list[Finding]:
+    """What there is to say of another host: what is not well there, or different.
 
     Args:
-        name: what was looked at.
-        text: how it is.
-        remedy: what to do about it; empty: it is well.
+        name: of the host.
+        python: the interpreter there.
+        environ: of this process.
+        back: where this host listens meanwhile; empty: nowhere.
     """
-
-    name: str
-    text: str
-    remedy: str = ""
-
-    def __str__(self) -> str:
-        mark = "warn" if self.remedy else "ok"
-        line = f"{mark:<5} {self.name:<14} {self.text}"
-        return printable(f"{line}: {self.remedy}" if self.remedy else line)
-
-
-def here(environ: Mapping[str, str]) -> list[Finding]:
-    """What there is to say of this host."""
-    looks: list[Callable[[], Finding]] = [
-        lambda: Finding("python", f"{platform.python_version()}, {sys.executable}"),
-        lambda: Finding("mosaic_like", f"{__version__}, protocol {PROTOCOL}"),
-        _cores,
-        _memory,
-        _files,
-        _shared,
-        _directory,
-        _encryption,
-        lambda: _engines(environ),
-    ]
-    return [look() for look in looks]
-
-
-def _cores() -> Finding:
-    seen, usable = os.cpu_count() or 1, usable_cores()
-    less = f" of {seen}: affinity and control groups give no more" * (usable < seen)
-    return Finding("cores", f"{usable}{less}")
-
-
-def _memory() -> Finding:
-    found = memory()
-    text = (
-        f"{size_text(found.limit_bytes)} ({found.source}), "
-        f"{size_text(found.available_bytes)} free"
-    )
-    little = found.available_bytes < LITTLE_MEMORY
-    return Finding("memory", text, "workers may be killed for it" if little else "")
-
-
-def _files() -> Finding:
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if limit == resource.RLIM_INFINITY:
-        return Finding("open files", "as many as there may be")
-    few = f"for many workers say 'ulimit -n {4 * FEW_FILES}' first"
-    return Finding("open files", f"{limit} at once", few if limit < FEW_FILES else "")
-
-
-def _shared() -> Finding:
-    try:
-        os.close(create(1))
-    except OSError as error:
-        why = os.strerror(error.errno or 0)
-        remedy = f"large values go in messages, several times slower ({why})"
-        return Finding("shared memory", "none", remedy)
-    return Finding("shared memory", "there is")
-
-
-def _directory() -> Finding:
-    name = "directory"
-    try:
-        directory = RunDirectory.create()
-    except (OSError, MosaicError) as error:
-        return Finding(name, "none can be made", f"{error}; TMPDIR names another")
-    try:
-        free = shutil.disk_usage(directory.path).free
-        text = f"{directory.path.parent}, {size_text(free)} free"
-    finally:
-        directory.remove()
-    little = "values that do not fit into memory go there: TMPDIR names another"
-    return Finding(name, text, little if free < LITTLE_ROOM else "")
-
-
-def _encryption() -> Finding:
-    try:
-        check_libzmq()
-    except RuntimeError as error:
-        return Finding("encryption", "none", str(error))
-    return Finding("encryption", "there is")
-
-
-def _engines(environ: Mapping[str, str]) -> Finding:
-    commands = ", ".join(name for name in _COMMANDS if shutil.which(name)) or "none"
-    try:
-        found = allocated(environ)
-    except ValueError as error:
-        return Finding("hosts", f"commands: {commands}", str(error))
-    if found is None:
-        looked = ", ".join(engines.VARIABLES)
-        return Finding("hosts", f"commands: {commands}; in no job (no {looked})")
-    names = shown(host.name for host in found.hosts)
-    count = counted(len(found.hosts), "host")
-    return Finding("hosts", f"commands: {commands}; {found.title}: {count} ({names})")
-
-
-def of_host(name: str, python: str, environ: Mapping[str, str]) -> list[Finding]:
-    """What there is to say of another host: what is not well there, or different."""
     words = [python, "-m", __name__.partition(".")[0], "doctor", "--json"]
+    if back:
+        words += ["--back", back]
     before = environ.get("SSH_COMMANDS", "").strip().rstrip(";")
     command = [*ssh.ssh(environ), "-T", name, shell_line(words, environ, before)]
     try:
@@ -206,29 +98,49 @@ def _different(python: str, protocol: int) -> list[Finding]:
     return found
 
 
-def examine(hosts: Sequence[str], python: str, *, as_json: bool) -> int:
+@contextlib.contextmanager
+def _listening(hosts: Allocation | None) -> Iterator[tuple[str, list[Finding]]]:
+    """Where other hosts would reach this one, while they are asked.
+
+    With what there is to say of it here; an address that is empty: they cannot.
+    """
+    if hosts is None:
+        yield "", []
+        return
+    try:
+        number = address_for(hosts)
+        family = socket.AF_INET6 if ":" in number else socket.AF_INET
+        listener = socket.create_server((number, 0), family=family, backlog=_AT_ONCE)
+    except (OSError, ValueError) as error:
+        yield "", [Finding("address", "for those hosts: none", str(error))]
+        return
+    with listener:  # the kernel lets them in: nobody has to answer
+        address = tcp_text(number, listener.getsockname()[1])
+        yield address, [Finding("address", f"for those hosts: {number}")]
+
+
+def examine(
+    hosts: Sequence[str], python: str, *, as_json: bool, back: str | None = None
+) -> int:
     """Print it; the exit code: 1 if there is anything to do.
 
     Args:
         hosts: the others, as for ``--hosts``.
         python: the interpreter there.
         as_json: on one line, for programs.
+        back: where the host that asks listens; None: none does.
 
     Raises:
-        ValueError: a host has no name of one.
+        ValueError: a host has no name of one, or ``back`` is no address.
     """
     environ = dict(os.environ)
-    if hosts:
-        hosts = [host.name for host in ssh.parse_hosts(",".join(hosts)).hosts]
-    findings = here(environ)
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        others = dict(
-            zip(
-                hosts,
-                pool.map(lambda h: of_host(h, python, environ), hosts),
-                strict=True,
-            )
-        )
+    asked = ssh.parse_hosts(",".join(hosts)) if hosts else None
+    names = [] if asked is None else [host.name for host in asked.hosts]
+    findings = here(environ, back)
+    with _listening(asked) as (ours, own), ThreadPoolExecutor(_AT_ONCE) as pool:
+        findings += own
+        told_by = pool.map(lambda name: of_host(name, python, environ, ours), names)
+        others = dict(zip(names, told_by, strict=True))
     told = [findings, *others.values()]
     if as_json:
         print(json.dumps(_told(findings, others)))

@@ -22,7 +22,7 @@ from ..runtimes.job_signals import SAME_S, SIGNALS
 from .deadlines import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from types import FrameType
 
     from ..runtimes.head import Head
@@ -95,6 +95,12 @@ class Interrupts:
         self.deadline.functions.append(function)
         self._take(SIGNALS, {})
 
+    def save_at_deadline(self, save: Callable[[], Awaitable[list[str]]]) -> None:
+        """The same for what the runtime does: see ``runtimes.saving``."""
+        if threading.current_thread() is threading.main_thread():
+            self.deadline.save = save
+            self._take(SIGNALS, {})
+
     def remove(self) -> None:
         """Put back what was there."""
         for number, handler in self._before.items():
@@ -135,7 +141,7 @@ class Interrupts:
         if in_job and now_s - self._last_s < SAME_S:
             return True
         self._last_s = now_s
-        if not self.deadline.functions or not self.in_main or self.count:
+        if not self.deadline.is_wanted or not self.in_main or self.count:
             return False
         if not self.number:
             self.number = number

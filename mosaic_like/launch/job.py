@@ -131,7 +131,7 @@ class _Job:
         from ..runtimes.logs import Logs
         from .remote import Remote
 
-        logs = self._config.logs
+        logs, limit_bytes = self._config.logs, self._config.logs_limit
         return Remote(
             self._elsewhere.layout,
             self._elsewhere.python,
@@ -139,7 +139,7 @@ class _Job:
             is_strict=self._elsewhere.is_strict,
             mask=signals.mask,
             on_signal=self._came_elsewhere,
-            logs=None if logs is None else Logs(logs),
+            logs=None if logs is None else Logs(logs, limit_bytes),
         )
 
     def _say_ready(self, head: Head, cluster: Cluster, seconds: float) -> None:
@@ -147,6 +147,8 @@ class _Job:
             return
         line = start_line(head)
         if cluster.remote is not None:
+            for warning in cluster.remote.warnings:
+                print(f"mosaic: {warning}", file=sys.stderr)
             line = cluster.remote.start_line()
         print(f"{line} · ready in {seconds:.1f} s", file=sys.stderr)
         if self._config.mode == DYNAMIC:

@@ -1,16 +1,16 @@
 """``mrun node``: a node, with its workers, that joins a cluster that runs.
 
-This process asks a fork server for the node, and waits for its end. Signals go to the
-node, which then leaves the cluster in order; it ends when this process closes its end
-of a socket too, which its death does. Nobody else has the key: it comes by a file or by
-standard input and goes on by a socket.
+This process asks a fork server for the node, and waits for its end. After a signal it
+tells the node, by a socket, to leave the cluster in order; the node ends too when this
+process closes its end of the socket, which its death does. Nobody else has the key: it
+comes by a file or by standard input and goes on by a socket.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-import signal
 import socket
 import sys
 from typing import TYPE_CHECKING, Any
@@ -24,8 +24,10 @@ from ..runtimes.spec import Spec
 from . import keys
 from .listening import network_to
 from .program import Signals
+from .versions import warning
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Mapping
 
     from ..runtimes.processes import Child
@@ -37,6 +39,7 @@ MODULES = (
 )
 ENTRY = "mosaic_like.runtimes.lone_node:main"
 GONE_TIMEOUT_S = 5.0
+_LEAVE = b"x"  # see lone_node
 
 
 def run_node(
@@ -61,6 +64,8 @@ def run_node(
     """
     _, key = keys.load(where)
     network = network_to(key, address)
+    if told := warning(key.versions):
+        print(told, file=sys.stderr)
     directory = RunDirectory.create()
     # By itself it would take a job that it is in for that of the program.
     options = {"in_job": False, **options}
@@ -89,26 +94,26 @@ class _Owner:
     def __init__(self, spec: Spec, *, in_job: bool) -> None:
         self._spec = spec
         self._in_job = in_job
-        self._server: ForkServer | None = None
-        self._child: Child | None = None
-        self._is_told = False  # to leave
+        # What is written there before there is a node waits for it.
+        self._ours, self._theirs = socket.socketpair()
+        self._ours.setblocking(False)
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         Signals(loop, self._on_signal)  # before other threads are made
         server = ForkServer.start(modules=MODULES, directory=self._spec.directory)
         server.watch(loop)
-        ours, theirs = socket.socketpair()
         try:
-            with theirs:
+            with self._theirs:
                 child = server.spawn(
-                    ENTRY, self._spec.encode(), attach=True, fds=[theirs.fileno()]
+                    ENTRY,
+                    self._spec.encode(),
+                    attach=True,
+                    fds=[self._theirs.fileno()],
                 )
-            self._server, self._child = server, child
-            child.on_started = self._started
             await child.exited()
         finally:
-            ours.close()
+            self._ours.close()
             server.unwatch()
             # Its children end with the node, which had asked for them.
             if not server.wait_gone(GONE_TIMEOUT_S):
@@ -123,19 +128,10 @@ class _Owner:
         print(f"mosaic: the node (pid {child.pid}) {how}", file=sys.stderr)
         return 1
 
-    def _started(self, child: Child) -> None:
-        if self._is_told:
-            self._tell(child)
-
     def _on_signal(self, number: signal.Signals, from_terminal: bool) -> None:
         if self._in_job:
             print(f"mosaic: its job got {number.name}", file=sys.stderr, flush=True)
             return
-        self._is_told = True
-        if self._child is not None and self._child.pid:
-            self._tell(self._child)
-
-    def _tell(self, child: Child) -> None:
-        """The first time it leaves in order, the second in a hurry, then at once."""
-        if self._server is not None and not child.ended:
-            self._server.kill(child.pid, signal.SIGTERM)
+        # The first time it leaves in order, the second in a hurry, then at once.
+        with contextlib.suppress(OSError):  # it has ended
+            self._ours.send(_LEAVE)

@@ -41,6 +41,7 @@ class Key(msgspec.Struct):
     machine: str = ""  # see core.reach
     tcp: str = ""  # of the monitor, for other hosts; empty: it is not reached from them
     keys: Keys | None = None  # for tcp; None there: it is insecure
+    versions: dict[str, str] = {}  # of libraries; none where all are on one machine
 
     @classmethod
     def of(
@@ -56,6 +57,7 @@ class Key(msgspec.Struct):
             machine=monitor.machine,
             tcp=monitor.tcp,
             keys=keys,
+            versions=_versions() if monitor.tcp else {},
         )
 
     def content(self) -> dict[str, Any]:
@@ -80,6 +82,12 @@ class Key(msgspec.Struct):
     def is_insecure(self) -> bool:
         """Whether it listens without keys."""
         return bool(self.tcp) and self.keys is None
+
+
+def _versions() -> dict[str, str]:
+    from .versions import versions  # only where other hosts may join
+
+    return versions()
 
 
 def _here() -> Member:

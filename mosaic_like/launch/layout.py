@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..comms.addresses import own_address
+from ..config import DYNAMIC, usable_cores
 from . import engines
 from .engines import slurm, ssh
-from .engines.allocation import counted
+from .engines.allocation import counted, shortage
 from .engines.hostlist import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
+    from ..config import Config
     from .engines.allocation import Allocation, Host
 
 _ASK_TIMEOUT_S = 10.0
@@ -64,17 +66,12 @@ class Layout:
     @property
     def warnings(self) -> list[str]:
         """What people are told of hosts that are asked for more than they have."""
-        short: dict[tuple[int, int, int], list[str]] = {}
+        short: dict[str, list[str]] = {}
         for host in self.hosts:
-            cores, workers, threads = host.cores, host.workers, host.threads
-            if cores and workers and threads and workers * threads > cores:
-                short.setdefault((cores, workers, threads), []).append(host.name)
-        return [
-            f"{shown(names)}: {counted(cores, 'core')} for "
-            f"{counted(workers, 'worker')} with {counted(threads, 'thread')} each: "
-            "they will wait for each other"
-            for (cores, workers, threads), names in short.items()
-        ]
+            if host.cores and host.workers and host.threads:
+                why = shortage(host.cores, host.workers, host.threads)
+                short.setdefault(why, []).append(host.name)
+        return [f"{shown(names)}: {why}" for why, names in short.items() if why]
 
 
 def named(hosts: str | None, hostfile: str | None) -> Allocation | None:
@@ -173,7 +170,7 @@ def lay_out(
             "--free-head leaves no host for workers: the only one is the head's"
         )
     planned = [
-        (here, host.planned(num_workers, num_threads))
+        (here, _known(host, here).planned(num_workers, num_threads))
         for here, host in marked[:num_nodes]
     ]
     mine = next((host for here, host in planned if here), None)
@@ -181,17 +178,32 @@ def lay_out(
     allocation = dataclasses.replace(allocation, starter=starter)
     if not others:
         return Layout(allocation, mine, others, None)
-    interfaces = _interfaces()
-    if address in interfaces:
-        address = interfaces[address]
+    found = interfaces()
+    if address in found:
+        address = found[address]
     elif address is None:
-        address = _address(allocation, others)
+        address = address_for(dataclasses.replace(allocation, hosts=others))
     number = _number(address)
-    interface = next((i for i, its in interfaces.items() if its == number), "")
+    interface = next((i for i, its in found.items() if its == number), "")
     return Layout(allocation, mine, others, address, interface)
 
 
-def _interfaces() -> dict[str, str]:
+def _known(host: Host, here: bool) -> Host:
+    """The same with what this host knows of itself."""
+    if not here or host.cores is not None:
+        return host
+    return dataclasses.replace(host, cores=usable_cores())
+
+
+def local_warnings(config: Config) -> list[str]:
+    """What people are told of a cluster on this machine alone: see ``Layout``."""
+    if config.mode == DYNAMIC and not config.reuse_head:
+        return []
+    why = shortage(usable_cores(), config.num_workers, config.num_threads)
+    return [why] if why else []
+
+
+def interfaces() -> dict[str, str]:
     """The first number of each network interface of this host, IPv4 before IPv6."""
     import psutil  # only for several hosts
 
@@ -234,12 +246,16 @@ def _number(name: str) -> str | None:
     return str(found[0][4][0])
 
 
-def _address(allocation: Allocation, others: Sequence[Host]) -> str:
-    """Of this host, as others reach it: that from which one goes to them."""
+def address_for(others: Allocation) -> str:
+    """Of this host, as others reach it: that from which one goes to them.
+
+    Raises:
+        ValueError: it cannot be told.
+    """
     why = "none of their names is known here"
-    for host in others:
+    for host in others.hosts:
         number = _number(host.name.rpartition("@")[2]) or _engines_number(
-            allocation.engine, host.name
+            others.engine, host.name
         )
         if number is None:
             continue
@@ -248,8 +264,8 @@ def _address(allocation: Allocation, others: Sequence[Host]) -> str:
         except OSError as error:
             why = str(error)
     raise ValueError(
-        f"the address of this machine for {shown(h.name for h in others)} cannot be "
-        f"told, since {why}: name it by --address"
+        f"the address of this machine for {shown(h.name for h in others.hosts)} "
+        f"cannot be told, since {why}: name it by --address"
     )
 
 

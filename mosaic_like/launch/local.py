@@ -505,6 +505,11 @@ async def _join(key: Key) -> Head:
     network = network_to(key)
     # From elsewhere it is a directory of our own, for who joins beside us.
     is_own = not key.endpoint.startswith("ipc://")
+    if is_own:
+        from . import versions  # who joins on this machine has the same
+
+        if told := versions.warning(key.versions):
+            print(told, file=sys.stderr)
     directory = RunDirectory.create() if is_own else RunDirectory.join(key.directory)
     head = None
     try:
@@ -550,6 +555,10 @@ async def begin(
         return head
     head, _ = await start(config, made=made, early=early)
     if not config.quiet and _is_terminal():
+        from .layout import local_warnings  # people can wait for it
+
+        for line in local_warnings(config):
+            print(f"mosaic: {line}", file=sys.stderr)
         print(start_line(head), file=sys.stderr)
     return head
 

@@ -37,18 +37,6 @@ _ELSEWHERE = (
 _OF_HOSTS = ("num_workers", "num_threads", "address")
 _JOINING = ("key", "dynamic")
 _OF_NODES = ("num_workers", "num_threads", "log_level", "in_job")
-# Words that will be sub-commands: a program of such a name is run by `mrun -- NAME`.
-LATER = (
-    "config",
-    "dashboard",
-    "logs",
-    "ls",
-    "report",
-    "stack",
-    "timeline",
-    "top",
-    "wait",
-)
 
 _HELP = """Start a cluster, run a program in it, and stop it again.
 
@@ -114,11 +102,8 @@ class _Mrun(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if not ctx.meta.get("program"):
-            if name in self.commands:
-                return super().resolve_command(ctx, args)
-            if name in LATER:
-                raise _not_yet(f"mrun {name}", f"for a program: mrun -- {name}")
+        if name in self.commands and not ctx.meta.get("program"):
+            return super().resolve_command(ctx, args)
         return "run", _run, ["--", *args]
 
     def format_options(
@@ -135,10 +120,6 @@ class _Mrun(click.Group):
         for heading, records in headings.items():
             with formatter.section(heading):
                 formatter.write_dl(records)
-
-
-def _not_yet(what: str, hint: str = "") -> click.UsageError:
-    return click.UsageError(f"{what} is not there yet" + (f"; {hint}" if hint else ""))
 
 
 def _option(*names: str, **more: Any) -> Callable[[Any], Any]:
@@ -189,7 +170,7 @@ def _workers(function: Any) -> Any:
             type=int,
             callback=_at_least_1,
             metavar="N",
-            help="Worker processes [default: usable cores]",
+            help="Worker processes [default: usable cores // threads]",
         ),
     ):
         function = decorate(function)
@@ -228,6 +209,13 @@ def _flag(*names: str, heading: str, help: str) -> Callable[[Any], Any]:
     callback=_directory,
     heading=_LOG,
     help="Add all that workers print and log to DIR, a file for each",
+)
+@_option(
+    "--logs-limit",
+    metavar="SIZE",
+    heading=_LOG,
+    help="Of each of these files; what was before it is kept in one more of that size "
+    "[default: 256 MiB]",
 )
 @_flag("--debug", heading=_LOG, help="The runtime's log: everything")
 @_flag("--perf", heading=_LOG, help="The runtime's log: times too")
@@ -355,6 +343,7 @@ def cli(ctx: click.Context, /, **options: Any) -> int | None:
         "quiet": options["quiet"] or None,
         "pin": options["pin"] or None,
         "logs": options["logs"],
+        "logs_limit": options["logs_limit"],
         "address": options["address"],
         "port": options["port"],
         "insecure": options["insecure"] or None,
@@ -403,9 +392,14 @@ def _cluster(ctx: click.Context) -> tuple[Config, Elsewhere | None]:
     options = ctx.obj
     elsewhere = _elsewhere(ctx.meta["asked"], options)
     if elsewhere is None:
-        return _config(options), None
-    config = _config({**options, **elsewhere.layout.options})
-    for line in elsewhere.layout.warnings:
+        from .layout import local_warnings
+
+        config = _config(options)
+        warnings = local_warnings(config)
+    else:
+        config = _config({**options, **elsewhere.layout.options})
+        warnings = elsewhere.layout.warnings
+    for line in [] if config.quiet else warnings:
         click.echo(f"mosaic: {line}", err=True)
     return config, elsewhere
 
@@ -649,9 +643,13 @@ def script(
 
 @cli.command(short_help="Whether hosts are fit for a cluster.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
+# Where the host that asks this one listens, to see that it can be reached.
+@click.option("--back", metavar="TCP", hidden=True)
 @click.argument("hosts", nargs=-1)
 @click.pass_context
-def doctor(ctx: click.Context, as_json: bool, hosts: tuple[str, ...]) -> int:
+def doctor(
+    ctx: click.Context, as_json: bool, back: str | None, hosts: tuple[str, ...]
+) -> int:
     """Look at what a cluster needs of this host, and of HOSTS, which are asked by ssh.
 
     What is not well is marked and says what to do; the exit code is then 1.
@@ -660,7 +658,8 @@ def doctor(ctx: click.Context, as_json: bool, hosts: tuple[str, ...]) -> int:
 
     asked = ctx.meta["asked"]
     try:
-        return examine(hosts, asked["python"] or sys.executable, as_json=as_json)
+        python = asked["python"] or sys.executable
+        return examine(hosts, python, as_json=as_json, back=back)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 

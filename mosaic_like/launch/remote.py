@@ -27,10 +27,11 @@ from ..errors import ConnectError
 from ..runtimes.job_signals import SIGNALS
 from ..text import printable
 from .engines import STARTERS, slurm, ssh
-from .engines.allocation import counted, node_command
+from .engines.allocation import counted, node_command, shortage
 from .engines.causes import cause
 from .engines.hostlist import shown
 from .program import prepared
+from .versions import SAID
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -47,7 +48,8 @@ TERMINATE_TIMEOUT_S = 3.0
 LAST_WORDS_S = 0.3
 # What runtimes.lone_node says: both are of one version, or the key is refused.
 _JOINED = re.compile(
-    r"mosaic: node:([0-9]+) has joined, with ([0-9]+) workers? of ([0-9]+) threads?"
+    r"mosaic: node:([0-9]+) has joined, with ([0-9]+) workers? of ([0-9]+) threads?, "
+    r"on ([0-9]+) cores?"
 )
 # What launch.joining says.
 _SIGNALLED = re.compile(
@@ -66,16 +68,20 @@ class Arrival:
         node: the index of its node; -1: it has not joined.
         workers: that the node is starting.
         threads: of each.
+        cores: that the node may use.
         cause: why there is no node; empty: there may be one yet.
         missing: what there is to say of workers that have not come.
+        versions: that are not as here, for people.
     """
 
     host: Host
     node: int = -1
     workers: int = 0
     threads: int = 0
+    cores: int = 0
     cause: str = ""
     missing: str = ""
+    versions: str = ""
     lines: deque[str] = dataclasses.field(default_factory=lambda: deque(maxlen=_LINES))
 
     @property
@@ -271,6 +277,20 @@ class Remote:
                 file=sys.stderr,
             )
 
+    @property
+    def warnings(self) -> list[str]:
+        """What people are told of hosts that have joined."""
+        told: dict[str, list[str]] = {}
+        for arrival in self._joined():
+            name = arrival.host.name
+            if arrival.host.cores is None and arrival is not self._here:
+                why = shortage(arrival.cores, arrival.workers, arrival.threads)
+                told.setdefault(why, []).append(name)
+            if arrival.versions:
+                why = f"{arrival.versions}: if values cannot be read, install the same"
+                told.setdefault(why, []).append(name)
+        return [f"{shown(names)}: {why}" for why, names in told.items() if why]
+
     def start_line(self) -> str:
         """What people see when the cluster has started."""
         from .. import __version__
@@ -298,8 +318,12 @@ class Remote:
             return
         found = _JOINED.fullmatch(line) if arrival.node < 0 else None
         if found is not None:
-            arrival.node, arrival.workers, arrival.threads = map(int, found.groups())
+            numbers = [int(number) for number in found.groups()]
+            arrival.node, arrival.workers, arrival.threads, arrival.cores = numbers
             self._settled.set()
+            return
+        if line.startswith(SAID) and arrival.node < 0:
+            arrival.versions = printable(line.removeprefix(SAID))
             return
         got = _SIGNALLED.fullmatch(line)
         if got is not None:

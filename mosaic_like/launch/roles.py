@@ -25,7 +25,7 @@ _HOSTS: Final = (
 )
 _SHAPE: Final = (
     *(*_HOSTS, "local", "dynamic", "reuse_head", "free_head"),
-    *("port", "insecure", "record", "profile", "logs"),
+    *("port", "insecure", "record", "profile", "logs", "logs_limit"),
     *("no_encryption", "pin"),
 )
 _JOINING: Final = ("key", "monitor_address", "monitor_port")

@@ -18,7 +18,7 @@ from ..comms.frames import hide_own
 from ..config import Config
 from ..errors import TaskCancelledError
 from ..runtimes.loops import new_loop
-from . import local
+from . import alone, local
 from .held import Held
 from .interrupts import Interrupts
 
@@ -128,6 +128,8 @@ class _Program:
         session.use(head)
         self.interrupts.head = head
         head.hold.on_deadline = self.interrupts.on_deadline
+        if head.config.checkpoint_directory is not None and not alone.is_wanted():
+            self.interrupts.save_at_deadline(head.save_checkpoints)
         return head
 
     def _made(self, cluster: local.Cluster) -> None:

@@ -18,7 +18,9 @@ _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}")
 _TIME: Final = re.compile(r"([0-9]+):([0-5][0-9]):([0-5][0-9])")
 _MIB: Final = 1 << 20
 _NOTICE_S: Final = 120  # from the signal for on_deadline to the limit of the job
-_FOR_DEADLINE: Final = "# For a program with mosaic.on_deadline; any other ends by it."
+_FOR_DEADLINE: Final = (
+    "# For mosaic.on_deadline or MOSAIC_CHECKPOINT_DIRECTORY; other programs end by it."
+)
 
 
 @dataclasses.dataclass(frozen=True)

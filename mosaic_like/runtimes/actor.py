@@ -22,6 +22,7 @@ from ..core.payloads import Arrived, references
 from ..core.reach import is_near
 from ..core.references import Grants
 from ..core.relays import FEW
+from ..core.senders import Kind, kind_of
 from ..core.worker import WorkerState
 from ..proxies.handles import TesseraHandle
 from ..tasks.host import Learned
@@ -52,6 +53,7 @@ from .streams import Intakes, Producing
 from .transfers import Landing, Transfers
 from .unheard import UnheardFailures
 from .values import Values
+from .watching import Watching
 
 if TYPE_CHECKING:
     import asyncio
@@ -110,6 +112,7 @@ class ActorRuntime(Owning):
         self.observing = Observing(self)
         self.restarts = Restarts(self)
         self.linking = Linking(self)
+        self.watching = Watching(self)
         self.streams = self.placing.streams
         self.create = self.placing.create
         self.storing = Storing(self)
@@ -174,6 +177,7 @@ class ActorRuntime(Owning):
         self.admitting = Admitting(self)
         self.worker.arguments.admit = self.admitting.admit
         self.worker.lifecycle.reserve = self.admitting.reserve
+        self.worker.keeping = self.admitting.keeping
         self.handlers.update(self.handling.table())
 
     # -- taking in what comes ----------------------------------------------------------
@@ -374,7 +378,7 @@ class ActorRuntime(Owning):
         if self.departing is not None:
             self.departing.joined(member.uid, member.incarnation)
         self.placing.place_waiting()
-        if self.functions is not None and member.uid.startswith("worker"):
+        if self.functions is not None and kind_of(member.uid) is Kind.WORKER:
             self.functions.joined(member)
 
     def _own_warehouse(self) -> wire.Member | None:
@@ -390,6 +394,7 @@ class ActorRuntime(Owning):
             self.departing.lost(member.incarnation)
         self.deaths.begin(member)
         self.restarts.lost(member, cause)
+        self.watching.lost(member, cause)
         self.linking.lost(member.incarnation)
         if member is self.warehouse:
             self.copied.clear()

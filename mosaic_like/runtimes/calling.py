@@ -23,6 +23,7 @@ from ..core.sending import COUNTED_BYTES
 from ..core.task import CANCELLED, DONE, PREPARE
 from ..proxies.task import TaskProxy
 from ..proxies.tessera import ordered_only
+from ..text import lines_for_terminal
 from .port import CURRENT
 from .posting import Posting
 
@@ -46,6 +47,7 @@ get_ident = threading.get_ident
 current_task = CURRENT.get
 
 _DIRECT_KINDS = (PLAIN - {bytes}) | {TaskProxy}
+_REASON_CHARACTERS = 1000  # of why a call is cancelled: it stands in texts of errors
 
 
 class Calling(Posting):
@@ -183,7 +185,9 @@ class Calling(Posting):
         """Ask that a call ends; False if it has ended."""
         if call.state >= DONE:
             return False
-        reason = reason.encode("utf-8", "replace").decode()
+        if reason:
+            reason = reason[:_REASON_CHARACTERS].encode("utf-8", "replace").decode()
+            reason = lines_for_terminal(reason)
         if self.on_loop:
             if self._inbox:
                 contextvars.Context().run(self._drain)  # not in the user's
@@ -242,6 +246,11 @@ class Calling(Posting):
         return is_away(call)
 
     # -- Caller: what CallerState asks for ---------------------------------------------
+
+    def stayed(self, uid: int) -> None:
+        call = self.caller.calls.get(uid)
+        if call is not None and call.stream.queue is not None:
+            call.stream.queue.stayed(call)
 
     def settled(self, call: Call) -> None:
         waiters = call.waiters

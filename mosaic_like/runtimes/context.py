@@ -31,8 +31,13 @@ class CurrentTask:
 
     @property
     def name(self) -> str:
-        """Tessera and method."""
-        return f"{self._task.tessera.options.name}.{self._task.method}"
+        """Tessera and method, or function."""
+        return self._task.name
+
+    @property
+    def runtime_id(self) -> str:
+        """Of the worker where it runs, such as ``worker:0:1``."""
+        return str(session.current().uid)
 
     @property
     def cancelled(self) -> bool:

@@ -56,6 +56,7 @@ class Handling:
             wire.Learn: runtime.learned.learn,
             wire.Recall: lambda m, b, s: worker.recalls.asked(m.uids, s),
             wire.Recalled: self.on_recalled,
+            wire.Helped: self.on_helped,
             wire.Waiting: runtime.cycles.on_waiting,
             wire.Circle: runtime.cycles.on_circle,
             wire.ReleaseGrants: lambda m, b, s: holders.release_grants(s, m.grants),
@@ -74,8 +75,8 @@ class Handling:
     def on_create(self, message: wire.Create, buffers: Any, sender: int) -> None:
         self._runtime.worker.lifecycle.check_create(message, sender)
         message.options.name = printable(message.options.name)[:NAME_BYTES]
-        if message.options.unique:
-            self._runtime.names.created(message)
+        if message.options.unique and message.options.supervised is None:
+            self._runtime.names.created(message)  # else its home has the name
         self._runtime.worker.lifecycle.create(message, buffers, sender)
         self._runtime.linking.came(message.tessera)
 
@@ -113,6 +114,11 @@ class Handling:
     def on_recalled(self, message: wire.Recalled, buffers: Any, sender: int) -> None:
         if self._runtime.functions is not None:
             self._runtime.functions.recalled(message, sender)
+
+    def on_helped(self, message: wire.Helped, buffers: Any, sender: int) -> None:
+        runtime = self._runtime
+        if runtime.functions is not None and not runtime.is_lost(message.helper):
+            runtime.functions.helped(message.helper, message.may)
 
     # -- who holds what ----------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from typing import TYPE_CHECKING, Any
@@ -88,7 +89,7 @@ class Head(UserRuntime):
         if self.config.logs is not None:
             from .logs import Logs  # few programs keep them
 
-            self._logs = Logs(self.config.logs)
+            self._logs = Logs(self.config.logs, self.config.logs_limit)
         if self.config.record is not None:
             from ..tasks.recording import Recorder  # few programs are recorded
 
@@ -147,7 +148,7 @@ class Head(UserRuntime):
                 )
                 self.on_lost(lost, (), 0)
         if self.functions is not None:
-            self.functions.lose_all(no_cluster(self.cluster_lost))
+            self.functions.lose_all(functools.partial(no_cluster, self.cluster_lost))
 
     def cancel_all(self, reason: str) -> tuple[int, int]:
         """Cancel every call that has not ended; how many ran, and how many waited."""
@@ -175,6 +176,12 @@ class Head(UserRuntime):
         for call in (*held, *waiting, *running):
             self.caller.cancel(call, reason)
         return len(running), len(held) + len(waiting)
+
+    async def save_checkpoints(self) -> list[str]:
+        """Before the cluster ends too early: what was written down, for people."""
+        from .saving import Saving  # of use to few jobs, and once
+
+        return await Saving(self).all()
 
     # -- what comes --------------------------------------------------------------------
 
@@ -207,7 +214,7 @@ class Head(UserRuntime):
         """Go, while the cluster goes on: what this head holds is released."""
         if not self.cluster_lost and MONITOR_INCARNATION in self.peers.by_incarnation:
             self.monitor.send(wire.Exited(self.uid, self.me.pid, "it has left"))
-        await self.flushed(0.5, "monitor", "worker", "warehouse", "head")
+        await self.flushed(0.5, "monitor", "worker", "helper", "warehouse", "head")
 
     def close(self) -> None:
         self._unwatch_monitor()

@@ -12,6 +12,7 @@ import signal
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import FrameType
 
 # Slurm and LSF send the second if they are told to, Grid Engine the third by -notify.
@@ -21,12 +22,24 @@ SAME_S: Final = 1.0
 
 
 def leave_to_program() -> None:
-    """Have them do nothing in this process; on its main thread.
+    """Have them do nothing in this process; on its main thread."""
+    _take_no_notice(SIGNALS)
 
-    By a handler rather than by ignoring them: what user code starts in a worker would
-    ignore them too.
+
+def leave_to_owner() -> None:
+    """The same for one that is told to leave, by SIGTERM or by who has started it.
+
+    A node that has joined from a job of its own, and its workers, get the others too:
+    from them ``mrun --node`` knows that it is to leave, and its processes are not to
+    end before.
     """
-    for number in SIGNALS:
+    _take_no_notice(number for number in SIGNALS if number != signal.SIGTERM)
+
+
+def _take_no_notice(numbers: Iterable[signal.Signals]) -> None:
+    # By a handler rather than by ignoring them: what user code starts in a worker would
+    # ignore them too.
+    for number in numbers:
         signal.signal(number, _nothing)
 
 

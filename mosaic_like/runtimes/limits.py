@@ -24,6 +24,7 @@ from ..core.limits import (
     interrupt_of,
     reason_of,
 )
+from ..core.senders import Kind, kind_of
 from ..core.task import CANCELLED, DONE, FAILED
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class Limiting:
         """Have the node of a worker do what the worker may be unable to."""
         runtime = self._runtime
         owner = runtime.members.get(call.stream.owner)
-        if owner is None or not owner.uid.startswith("worker:"):
+        if owner is None or kind_of(owner.uid) is not Kind.WORKER:
             return
         node = f"node:{owner.uid.split(':')[1]}"
         for member in runtime.of_kind("node"):
@@ -191,15 +192,14 @@ class Limiting:
         what = "was out of time" if late else "was cancelled"
         if interrupt_of(task) == wire.KILL_WORKER:
             self._runtime.recycle(
-                f"it was ended because {name}.{task.method}, which {what}, had not "
+                f"it was ended because {task.name}, which {what}, had not "
                 f"stopped after {GRACE_S:g} s (interrupt='kill')"
             )
             return
         logger.warning(
-            "%s.%s on %s %s and has not stopped after %g s: %s is busy until it "
+            "%s on %s %s and has not stopped after %g s: %s is busy until it "
             "returns, and later calls of it wait",
-            name,
-            task.method,
+            task.name,
             ids.short(self._runtime.uid),
             what,
             GRACE_S,

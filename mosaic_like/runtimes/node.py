@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import logging
 import math
 import os
 import signal
-import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..comms import messages as wire
@@ -24,12 +24,14 @@ from . import journal, orders, portions
 from .base import JOIN_TIMEOUT_S, Base
 from .booting import open_pidfd
 from .departing import ANSWER_S, HAND_ON_S
+from .helping import Helping
 from .interrupts import SIGNAL
-from .job_signals import leave_to_program
+from .job_signals import leave_to_owner, leave_to_program
 from .loops import new_own_loop, tune_collector
-from .oom import MemoryWatch, near_limit
+from .oom import LOOK_S, Evidence, MemoryKills, near_limit
 from .processes import Child, ForkServer, describe_status, gone_text
 from .raw_output import RawOutput
+from .saying import say
 from .spec import Spec, decode
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 _ENTRIES = {
     "worker": "mosaic_like.runtimes.worker_process:main",
+    "helper": "mosaic_like.runtimes.worker_process:main",
     "warehouse": "mosaic_like.runtimes.warehouse:main",
 }
 # What numeric libraries read when they are imported.
@@ -81,7 +84,7 @@ class Node(Base):
         self._children: dict[str, Child] = {}
         self._outputs: dict[Child, RawOutput] = {}
         self._replacements = Replacements()
-        self._memory: dict[int, MemoryWatch] = {}  # of children, by pid
+        self._memory = MemoryKills()
         self._warehouse_replacements = Replacements()
         self._warehouse = ""  # its uid, when it has been started
         self._lines: list[str] = []
@@ -96,10 +99,12 @@ class Node(Base):
         self.handlers[wire.Stopped] = self._on_stopped
         self.handlers[wire.Interrupt] = self._on_interrupt
         self.handlers[wire.Leaving] = self._on_leaving
+        self._helping = Helping(self)
         self._recycled: dict[int, str] = {}  # why this node has killed them, by pid
         self._leaving: dict[str, bool] = {}  # of its children: another takes its place
         self._is_drained = False  # it leaves when its children have
-        self._terminated = 0  # how often it got SIGTERM
+        self._signals = 0  # how often it got SIGTERM
+        self._told = 0  # how often it was told to leave
 
     async def start(self, owner_pidfd: int) -> None:
         """Join the cluster and start the workers."""
@@ -132,6 +137,11 @@ class Node(Base):
         for index in range(self.config.num_workers):
             self._spawn(f"worker:{self._index}:{index}")
         self.loop.call_later(WAREHOUSE_LATEST_S, self._start_warehouse)
+        self._look_at_memory()
+
+    def start_helper(self, number: int) -> None:
+        """One more worker, for function tasks; it shares the cores of another."""
+        self._spawn(f"helper:{self._index}:{number}")
 
     @property
     def _index(self) -> str:
@@ -172,7 +182,8 @@ class Node(Base):
             name: threads for name in THREAD_VARIABLES if name not in os.environ
         }
         if uid != self._warehouse:
-            index, count = int(uid.split(":")[2]), self.config.num_workers
+            count = self.config.num_workers
+            index = int(uid.split(":")[2]) % count
             if self.config.pin:
                 self._cores = self._cores or portions.cores()
                 spec.cores = list(portions.portion(self._cores, index, count))
@@ -183,7 +194,7 @@ class Node(Base):
         output: RawOutput | None = None
         stdout: int | None = None
         stderr: int | None = None
-        if uid.startswith("worker"):
+        if uid != self._warehouse:
             output = RawOutput(self, uid, spec.directory)
             stdout, stderr = output.pipes()
         try:
@@ -209,7 +220,7 @@ class Node(Base):
                     os.close(end)
 
     def _started(self, child: Child) -> None:
-        self._memory[child.pid] = MemoryWatch(child.pid)
+        self._memory.watch(child.pid)
         if child in self._outputs:
             self._outputs[child].pid = child.pid
 
@@ -224,21 +235,23 @@ class Node(Base):
         how = SERVER_GONE if status is None else describe_status(status)
         if child.failure:
             how = f"could not be forked: {child.failure}"
+        killed = self._killed_for(child)
         how = self._recycled.pop(child.pid, how)
         is_left = uid in self._leaving and status == 0
         takes_place = self._leaving.pop(uid, True)
-        memory = self._memory.pop(child.pid, None)
         directory = self._spec.directory
         remains = b""
-        if self.stopping or is_left or not uid.startswith("worker"):
+        if self.stopping or uid.startswith("warehouse"):
             journal.remove(directory, child.pid)
+        elif is_left:  # counts only if it could not tell the monitor itself
+            left = verdicts.of_leaver(journal.collect(directory, child.pid))
+            remains = verdicts.encode(left)
         else:
             left = journal.collect(directory, child.pid)
-            if memory is not None and status is not None and os.WIFSIGNALED(status):
-                rss_bytes = child.max_rss_bytes
-                if os.WTERMSIG(status) == signal.SIGKILL:
-                    left.memory = memory.evidence(rss_bytes)
-                left.memory = left.memory or near_limit(rss_bytes)
+            if killed.is_certain:
+                left.memory = killed.text
+            elif killed.text:
+                how = f"{how}, {killed.text}"
             remains = verdicts.encode(left)
         orders.forget(orders.path_of(self._spec.directory, child.pid))
         if self.outbox(MONITOR_INCARNATION) is not None:
@@ -249,6 +262,9 @@ class Node(Base):
             return
         if self._is_drained:
             self._check_drained()
+            return
+        if uid.startswith("helper"):
+            self._helping.ended(uid, died=not is_left)
             return
         if is_left or not takes_place:
             if takes_place:
@@ -261,14 +277,29 @@ class Node(Base):
             return
         delay_s = self._replacements.delay_s(self.loop.time())
         if delay_s is None:
-            print(
-                f"mosaic: {short(uid)} ended ({how}) and is not replaced: "
+            say(
+                f"{short(uid)} ended ({how}) and is not replaced: "
                 f"{MOST} workers were in {PERIOD_S:.0f} s; going on with "
-                f"{sum(child != self._warehouse for child in self._children)}",
-                file=sys.stderr,
+                f"{sum(child != self._warehouse for child in self._children)}"
             )
         else:
             self.loop.call_later(delay_s, self._spawn, uid)
+
+    def _killed_for(self, child: Child) -> Evidence:
+        """What speaks for it that a signal ended it for want of memory."""
+        pid, status, found = child.pid, child.status, Evidence()
+        by_others = pid not in self._recycled
+        if status is not None and os.WIFSIGNALED(status) and by_others:
+            if os.WTERMSIG(status) == signal.SIGKILL:
+                found = self._memory.killed(pid, child.max_rss_bytes)
+            near = "" if found.is_certain else near_limit(child.max_rss_bytes)
+            found = Evidence(near, is_certain=True) if near else found
+        self._memory.forget(pid)
+        return found
+
+    def _look_at_memory(self) -> None:
+        self._memory.look()
+        self.loop.call_later(LOOK_S, self._look_at_memory)
 
     def _on_interrupt(self, message: wire.Interrupt, buffers: Any, sender: int) -> None:
         """Its worker does not end a call, and perhaps cannot."""
@@ -290,11 +321,22 @@ class Node(Base):
     # -- leaving -----------------------------------------------------------------------
 
     def terminate(self) -> None:
-        """SIGTERM: leave in order; the second time in a hurry, the third at once."""
-        self._terminated += 1
-        if self._terminated > 2 and self.stopping:
+        """SIGTERM."""
+        self._signals += 1
+        self._told_to_leave(self._signals)
+
+    def _told_to_leave(self, times: int) -> None:
+        """Leave in order; the second time in a hurry, the third at once.
+
+        Args:
+            times: that who says it now has said it; what others have said is the same.
+        """
+        if times <= self._told:
+            return
+        self._told = times
+        if times > 2 and self.stopping:
             self._kill()
-        elif self._terminated > 1 or MONITOR_INCARNATION not in self.members:
+        elif times > 1 or MONITOR_INCARNATION not in self.members:
             self.stop(hurry=True)
         else:
             limit_s = self.config.drain_timeout_s
@@ -310,6 +352,7 @@ class Node(Base):
             self._check_drained()
         elif member is not None and member.uid in self._children:
             self._leaving[member.uid] = message.replace
+            self._helping.gone(member.incarnation)
 
     def _check_drained(self) -> None:
         """End when all that was started here has left."""
@@ -320,7 +363,7 @@ class Node(Base):
             self.stop()
             return
         for line in self._lines:
-            print(f"mosaic: {line}", file=sys.stderr)
+            say(line)
         self.stopping = True
         exited = wire.Exited(self.uid, self.me.pid, "it was drained", b"", wire.LEFT)
         self.monitor.send(exited)
@@ -365,7 +408,8 @@ class Node(Base):
 
     def _stop_child(self, uid: str) -> None:
         child = self._children[uid]
-        for member in (*self.of_kind("worker"), *self.of_kind("warehouse")):
+        children = (self.of_kind(kind) for kind in _ENTRIES)
+        for member in itertools.chain.from_iterable(children):
             outbox = self.outbox(member.incarnation)
             if member.uid == uid and outbox is not None:
                 outbox.send(self._order())
@@ -409,6 +453,7 @@ class Node(Base):
     def member_joined(self, member: wire.Member) -> None:
         if member.incarnation == MONITOR_INCARNATION and is_near(self.me, member):
             self.presence.follow(member, math.inf)  # which is to hear this node
+        self._helping.joined(member)
         if self.stopping and member.uid in self._children:
             outbox = self.outbox(member.incarnation)
             if outbox is not None:
@@ -418,6 +463,9 @@ class Node(Base):
             here = {m.uid for m in self.of_kind("worker")}
             if here.issuperset(self._children):
                 self.loop.call_later(WAREHOUSE_AFTER_S, self._start_warehouse)
+
+    def member_lost(self, member: wire.Member, cause: str) -> None:
+        self._helping.gone(member.incarnation)
 
     def _on_stopped(self, message: wire.Stopped, buffers: Any, sender: int) -> None:
         self._lines += [printable(line) for line in message.lines]
@@ -467,6 +515,7 @@ async def live(
     """
     server = ForkServer.adopt(control)
     node = make(loop, spec, server)
+    leave_to_owner()
     loop.add_signal_handler(signal.SIGTERM, node.terminate)
     try:
         await node.start(owner)
@@ -476,7 +525,7 @@ async def live(
     except asyncio.CancelledError:
         raise SystemExit(1) from None  # the program has died while it was joining
     except ConnectError as error:
-        print(f"mosaic: a node could not join: {error}", file=sys.stderr)
+        say(f"a node could not join: {error}")
         raise SystemExit(1) from None
     finally:
         node.close()

@@ -16,6 +16,7 @@ from ..comms.serialization import Referent
 from ..core.call import Call
 from ..core.parts import Parts
 from ..core.payloads import Arrived
+from ..core.senders import USER, kind_of
 from ..core.task import DONE
 from ..proxies.handles import TesseraHandle
 from ..proxies.task import TaskHandle, TaskProxy
@@ -89,4 +90,4 @@ class PartCalls:
         if call.owner == runtime.incarnation:
             return False
         owner = runtime.members.get(call.owner)
-        return owner is not None and owner.uid.startswith(("worker", "head"))
+        return owner is not None and bool(kind_of(owner.uid) & USER)

@@ -37,6 +37,7 @@ class Landing:
     """A payload whose chunks are coming, as ``Arrived.shared``."""
 
     __slots__ = ("finish", "number", "sender", "waiting", "why")
+    nbytes_copied = 0  # all that came is a copy, and was asked for as such
 
     def __init__(
         self, sender: int, number: int, finish: Callable[[tuple[memoryview, ...]], Any]

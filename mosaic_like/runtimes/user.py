@@ -16,6 +16,7 @@ from ..proxies.warehouse import drop_in, exec_in, get_in, put_in
 from .actor import ActorRuntime
 from .leases import Leases, Loop
 from .quiescence import Quiescence
+from .transforming import Registration, Transforming
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -48,6 +49,7 @@ _PUBLIC = (
     "serve",
     "served",
     "task",
+    "transformer",
     "uid",
     "wait_for_workers",
     "workers",
@@ -103,6 +105,7 @@ class UserRuntime(ActorRuntime):
         super().__init__(*args)
         self.leases = Leases(self._open_workers)
         self._quiescence = Quiescence(self)
+        self._transforming = Transforming(self)
         self._barrier_tasks: list[Callable[[], Awaitable[Any]]] = []
         # What the proxies of a tessera share in this runtime, by its uid.
         self.records: WeakValueDictionary[int, Any] = WeakValueDictionary()
@@ -121,8 +124,10 @@ class UserRuntime(ActorRuntime):
         super().joined_cluster(settings)
         self.handlers[wire.Quiesce] = self._quiescence.on_quiesce
         self.handlers[wire.Quiet] = self._quiescence.on_quiet
+        self.handlers[wire.Transform] = self._transforming.on_transform
 
     def member_joined(self, member: Member) -> None:
+        self._transforming.joined(member)  # before anything else goes there
         super().member_joined(member)
         self.leases.changed()
 
@@ -133,6 +138,7 @@ class UserRuntime(ActorRuntime):
     def member_lost(self, member: Member, cause: str) -> None:
         super().member_lost(member, cause)
         self._quiescence.lost(member)
+        self._transforming.lost(member.incarnation)
         self.leases.changed()
 
     def info_of(self, member: Member) -> WorkerInfo:
@@ -441,6 +447,44 @@ class UserRuntime(ActorRuntime):
     ) -> WarehouseObject[R]:
         """Replace the value under a key by what a function makes of it, atomically."""
         return exec_in(self, key, fn, args, kwargs)
+
+    def transformer(
+        self,
+        encode: Callable[[Any], Any],
+        decode: Callable[[Any], Any],
+        *,
+        where: type | tuple[type, ...] | Callable[[Any], Any],
+    ) -> Registration:
+        """Let values of some kind travel as something else: smaller, or a reference.
+
+        It is used for arguments, results and values that are put, also inside others,
+        in this process and in all workers, until this runtime ends or ``remove()`` of
+        what is returned; that is also a context manager. The newest that is concerned
+        is used, and what it gives is not encoded again.
+
+        Args:
+            encode: gives what travels instead of a value; called where that is sent.
+            decode: gives the value again; called where it is read.
+            where: a class, several, or a function of a value that says whether it is
+                encoded. Numbers, strings, bytes, functions and the builtin containers
+                themselves always go as they are.
+
+        Raises:
+            TypeError: an argument of another kind; or values of that class cannot be
+                encoded.
+            SerializationError: one of the functions cannot travel. What encode raises
+                is a SerializationError of the call, or of the task it is the result of.
+
+        >>> import mosaic_like as mosaic, pathlib
+        >>> @mosaic.task
+        ... def length(path): return len(str(path))
+        >>> async def main(runtime):
+        ...     with runtime.transformer(str, pathlib.Path, where=pathlib.PurePath):
+        ...         return await length.submit(pathlib.Path("a.txt")).result()
+        >>> mosaic.run(main, num_workers=1)
+        5
+        """
+        return self._transforming.add(encode, decode, where)
 
     # -- exclusive workers -------------------------------------------------------------
 

@@ -51,7 +51,7 @@ class Values:
         except (MosaicError, MemoryError, ArgumentFailed, NoSuchOutput):
             raise
         except (Exception, SystemExit) as error:
-            name = f"{task.tessera.options.name}.{task.method}"
+            name = task.name
             raise SerializationError(
                 not_rebuilt(f"an argument of {name}", error)
             ) from error

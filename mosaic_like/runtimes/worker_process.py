@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from .. import session
 from ..config import Config
-from .job_signals import leave_to_program
+from .job_signals import leave_to_owner, leave_to_program
 from .journal import paths
-from .loops import new_own_loop
+from .loops import allow_open_files, new_own_loop
 from .spec import Spec, decode
 from .worker import Worker
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 # The thread that runs user code gives way to the loop's after this long.
 SWITCH_INTERVAL_S = 0.0005
+_OPEN_FILES = 1 << 16  # at most: programs that user code starts get this limit, too
 _PERF = 19
 _LINES = 1  # _IOLBF of Linux
 
@@ -51,12 +52,15 @@ def main(argument: bytes, fds: list[int], control: int | None) -> None:
     config = Config.from_bytes(spec.config)
     if config.in_job:
         leave_to_program()
+    else:
+        leave_to_owner()
     if spec.cores:  # all threads of this process will have them
         with contextlib.suppress(OSError):  # taken from the job meanwhile
             os.sched_setaffinity(0, spec.cores)
     if config.worker_gc_threshold:
         gc.set_threshold(config.worker_gc_threshold, 20, 50)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    allow_open_files(_OPEN_FILES)
     _print_lines()
     with contextlib.suppress(OSError):  # a full disk
         fault = open(paths(spec.directory, os.getpid())[1], "w")  # noqa: SIM115
@@ -114,7 +118,11 @@ def _serve(spec: Spec, start: _Start) -> None:
 
 
 async def _run(loop: asyncio.AbstractEventLoop, spec: Spec, start: _Start) -> None:
-    worker = Worker(loop, spec)
+    make = Worker
+    if spec.uid.startswith("helper"):
+        from .helper import Helper as make  # seldom needed
+
+    worker = make(loop, spec)
     start.worker = worker
     sys.stdout = worker.stdout
     sys.stderr = worker.stderr

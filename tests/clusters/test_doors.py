@@ -40,9 +40,36 @@ mosaic.run(main)
 """
 
 
+# Has one call, which goes on while its worker is told to leave.
+FINISHES = """
+import asyncio, time
+import mosaic_like as mosaic
+
+@mosaic.tessera
+class Slow:
+    def ready(self): pass
+    def run(self): time.sleep(1); return "finished"
+
+async def main(runtime):
+    slow = Slow.remote()
+    await slow.ready()
+    running = slow.run()
+    print("running", flush=True)
+    print(await running.result())
+
+mosaic.run(main)
+"""
+
+
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[Bed]:
     with bed("hosts", "3") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Bed]:
+    with bed("slurm", "2") as made:
         yield made
 
 
@@ -90,12 +117,28 @@ def test_nodes_of_other_hosts_join_and_leave_a_dynamic_cluster(hosts: Bed) -> No
     until(lambda: not hosts.left("host1") and not hosts.left("host2"), 20.0)
 
 
-def test_a_prompt_in_an_allocation_of_slurm_has_its_hosts() -> None:
-    with bed("slurm", "2") as slurm:
-        typed = "len(runtime.workers), len({w.indices[0] for w in runtime.workers})"
-        line = f"echo '{typed}' | {' '.join(MRUN)} -nw 2 -nth 1 repl"
-        salloc = ("salloc", "--quiet", "-N2", "sh", "-c", line)
-        said = slurm.script("slurm", "run", "--", *salloc)
-        assert said.code == 0, said.err
-        assert ">>> (4, 2)" in said.out
-        assert "2 nodes x 2 workers x 1 thread (n[1-2], lo)" in said.err
+def test_a_node_whose_job_is_cancelled_ends_its_calls_first(slurm: Bed) -> None:
+    program = slurm.write("finishes.py", FINISHES)
+    words = [*MRUN, "--dynamic", sys.executable, program]
+    with slurm.start("slurm", "run", "--", *words) as (process, said):
+        until(lambda: "--key - <" in said().err or process.poll() is not None)
+        key = said().err.partition("--key - <")[2].split()[0]
+        line = " ".join([*MRUN, "--node", "--key", key, "-nw", "1"])
+        job = slurm.write("job", f"#!/bin/sh\nexec {line}\n")
+        terminal = beside(slurm, "terminal")
+        sbatch = ("sbatch", "--parsable", "-o", str(slurm.folder / "output"), job)
+        number = terminal.script("slurm", "run", "--", *sbatch).out.strip()
+        until(lambda: "running" in said().out or process.poll() is not None)
+        assert terminal.script("slurm", "run", "--", "scancel", number).code == 0
+        assert process.wait(60) == 0, said().err
+        assert said().out == "running\nfinished\n"
+
+
+def test_a_prompt_in_an_allocation_of_slurm_has_its_hosts(slurm: Bed) -> None:
+    typed = "len(runtime.workers), len({w.indices[0] for w in runtime.workers})"
+    line = f"echo '{typed}' | {' '.join(MRUN)} -nw 2 -nth 1 repl"
+    salloc = ("salloc", "--quiet", "-N2", "sh", "-c", line)
+    said = slurm.script("slurm", "run", "--", *salloc)
+    assert said.code == 0, said.err
+    assert ">>> (4, 2)" in said.out
+    assert "2 nodes x 2 workers x 1 thread (n[1-2], lo)" in said.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import time
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from testbed import ALL, MRUN, Bed, bed, until
+
+import mosaic_like as mosaic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +35,7 @@ class There:
 async def main(runtime):
     those = [There.options(runtime=w).remote() for w in runtime.workers]
     print(*sorted(await mosaic.gather(t.given() for t in those)))
+    open(os.path.join(os.path.dirname(__file__), "ended"), "w").close()
 
 mosaic.run(main)
 """
@@ -39,9 +43,11 @@ SAVES = """
 import asyncio, os, sys, time
 import mosaic_like as mosaic
 
-@mosaic.tessera
+@mosaic.tessera(max_restarts=1)
 class Solver:
     def __init__(self, path): self.path, self.steps = path, 0
+    def __checkpoint__(self): return self.saved(), self.steps
+    def __restore__(self, state): self.steps = state[1]
     def step(self): self.steps += 1; time.sleep(0.05)
     def saved(self): return os.environ["SLURMD_NODENAME"]
     def __close__(self): open(self.path, "a").write("closed\\n")
@@ -85,6 +91,7 @@ def test_a_job_that_is_to_end_saves_and_ends_in_order(
     output, closed = slurm.folder / "output", slurm.folder / "closed"
     for path in (output, closed):
         path.unlink(missing_ok=True)
+    slurm.environ["MOSAIC_CHECKPOINT_DIRECTORY"] = str(slurm.folder)
     program = slurm.write("saves.py", SAVES)
     line = " ".join([*MRUN, "-nw", "1", "-nth", "1", sys.executable, program])
     job = slurm.write("job", f"#!/bin/sh\nexec {line} {closed}\n")
@@ -98,6 +105,11 @@ def test_a_job_that_is_to_end_saves_and_ends_in_order(
     print(f"{state}: gone {time.monotonic() - asked_s:.1f} s after it was asked to")
     text = output.read_text()
     assert "saved n1 n2" in text, text
+    # All of them, also of those that the program has not saved.
+    paths = re.findall(r"read_checkpoint\('(.*)'\) gives its state\n", text)
+    states = sorted(mosaic.read_checkpoint(path) for path in paths)
+    assert [name for name, _ in states] == ["n1", "n2"], text
+    assert all(steps > 0 for _, steps in states)
     assert closed.read_text() == "closed\n" * 2
     log = (slurm.folder / "s" / "log" / "jobs").read_text().splitlines()
     (told,) = (one for one in log if f"JobId={number} " in one)
@@ -146,6 +158,7 @@ def test_mpi_starts_the_nodes(mpiexec: str) -> None:
         words = [*MRUN, "--mpi", "--hosts", "host1,host2", "-nw", "2", "-nth", "1"]
         said = hosts.script("hosts", "run", "--", *words, sys.executable, program)
         assert said.code == 0, said.err
+        hosts.tell(name, said.err)
         named = [each.partition(":")[0] for each in said.out.split()]
         assert named == ["host1", "host1", "host2", "host2"]
         assert "mpi · 2 nodes x 2 workers x 1 thread (host[1-2], eth0)" in said.err

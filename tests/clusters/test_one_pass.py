@@ -37,6 +37,7 @@ async def main(runtime):
     )
     assert set(totals) == {float(sum(range(1 << 20)))}, totals
     print("done")
+    open(os.path.join(os.path.dirname(__file__), "ended"), "w").close()
 
 mosaic.run(main)
 """
@@ -56,6 +57,7 @@ def test_ssh(hosts: Bed) -> None:
     assert said.out.splitlines() == ["hosts host1 host2 host3 host3", "done"]
     assert "ssh · 3 nodes, 4 workers (host[1-3], eth0) · ready in" in said.err
     assert len(said.err.splitlines()) == 1
+    hosts.tell("ssh", said.err)
     assert [hosts.left(name) for name in ("host1", "host2", "host3")] == [[], [], []]
 
 
@@ -70,6 +72,7 @@ def test_slurm() -> None:
         assert said.out.splitlines() == ["hosts n1 n1 n2 n2", "done"]
         assert "2 nodes x 2 workers x 1 thread (n[1-2], lo)" in said.err
         assert len(said.err.splitlines()) == 1
+        slurm.tell("slurm", said.err)
         queue = slurm.script("slurm", "run", "--", "squeue", "--noheader", "--steps")
         assert queue.out == ""
 
@@ -85,6 +88,7 @@ def test_grid_engine(hosts: Bed) -> None:
         said = sge.script("sge", "run", "--", *qsub, str(output), job)
         assert said.code == 0, (said.err, output.read_text())
         lines = output.read_text().splitlines()
+        sge.tell("sge, with the end of the job", lines[0])
         assert lines[-2:] == ["hosts host1 host2 host3", "done"]
         assert "3 nodes x 1 worker x 1 thread (host[1-3], eth0)" in lines[0]
         assert [hosts.left(name) for name in ("host1", "host2")] == [[], []]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -103,6 +104,14 @@ class Bed:
         path.write_text(text)
         path.chmod(0o755)
         return str(path)
+
+    def tell(self, engine: str, text: str) -> None:
+        """Print how long it took: for a program that touches ``ended`` at its end."""
+        ready = re.search(r"ready in ([0-9.]+) s", text)
+        gone_s = time.time() - (self.folder / "ended").stat().st_mtime
+        print(
+            f"{engine}: ready in {ready and ready[1]} s, gone {gone_s:.1f} s after it"
+        )
 
     def left(self, host: str) -> list[str]:
         """Processes of ours on a host."""

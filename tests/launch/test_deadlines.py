@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+from typing import TYPE_CHECKING
 
 import pytest
 from programs import Program
 
 import mosaic_like as mosaic
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # The arguments: what save() does; it asks a worker, which has to be there still.
 SAVES = """
@@ -79,6 +84,73 @@ def test_ctrl_c_does_not_wait_for_the_end_of_saving() -> None:
         program.signal(signal.SIGTERM)  # the limit itself: there are seconds left
         program.signal(signal.SIGINT)
         assert program.code() == 1
+
+
+# One is made by the program, one by a tessera; nobody has asked for on_deadline.
+SOLVES = """
+@mosaic.tessera(max_restarts=1)
+class Solver:
+    def __init__(self): self.steps = 0
+    def step(self): time.sleep(0.01); self.steps += 1
+    def __checkpoint__(self): return self.steps
+    def __restore__(self, steps): self.steps = steps
+
+class Broken(Solver):
+    def __checkpoint__(self): raise OSError("no state")
+
+class Busy(Solver):
+    def step(self): print("begun"); time.sleep(1000)
+
+@mosaic.tessera
+class Maker:
+    async def make(self):
+        self.solver = Solver.remote()
+        await self.solver.step()
+
+async def main(runtime):
+    w0, w1 = runtime.workers
+    maker, solver = Maker.remote(), Solver.options(runtime=w0).remote()
+    broken = Broken.options(runtime=w0).remote()
+    busy = Busy.options(runtime=w1).remote()
+    await mosaic.gather(maker.make(), solver.step(), broken.step())
+    steps = [solver.step() for _ in range(1000)]
+    ready(runtime)
+    if "busy" in sys.argv: await busy.step()
+    await asyncio.Event().wait()
+mosaic.run(main, num_workers=2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "busy"), [(signal.SIGUSR1, ""), (signal.SIGTERM, "busy")]
+)
+def test_what_is_built_again_is_written_down_and_kept_for_the_next_job(
+    number: signal.Signals, busy: str, tmp_path: Path
+) -> None:
+    environ = {**JOB, "MOSAIC_CHECKPOINT_DIRECTORY": str(tmp_path)}
+    if busy:
+        environ["MOSAIC_DRAIN_TIMEOUT_S"] = "1"
+    with Program(SOLVES, busy, **environ) as program:
+        program.ready()
+        if busy:  # else it would be cancelled before it has begun
+            assert program.line().endswith("begun\n")
+        program.signal(number)
+        assert program.code() == 0, program.errors()
+        assert program.left(2.0) == []
+        errors = program.errors()
+    # The constructor's state is one, too: of what was not called.
+    given = re.findall(
+        r"mosaic: (\w+)#1: mosaic\.read_checkpoint\('(.*)'\) gives its state\n", errors
+    )
+    if busy:
+        assert "mosaic: Busy#1: no checkpoint, since a call on it went on for" in errors
+    else:
+        why = "that could not be written down"
+        assert f"mosaic: Broken#1: no checkpoint, since {why}\n" in errors
+        assert sorted(name for name, _ in given) == ["Busy", "Solver", "Solver"]
+        states = sorted(mosaic.read_checkpoint(path) for _, path in given)
+        assert states[:2] == [0, 1]
+        assert 1 <= states[2] < 1000  # before what waited
 
 
 def test_who_cannot_be_told_is_told_so() -> None:

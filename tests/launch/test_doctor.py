@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -61,11 +62,16 @@ def test_this_host_is_looked_at(
     monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 64))
     monkeypatch.setenv("SLURM_JOB_NODELIST", "n[1-3]")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     code, said = run(capsys)
     lines = said.splitlines()
     assert code == 1
     assert any(line.startswith("  ok    python") for line in lines)
     assert "  warn  open files     64 at once: for many workers say" in said
+    assert "  warn  processes      64 at once, with threads: all threads" in said
+    assert "CUDA_VISIBLE_DEVICES=0,1, split over the workers of a host" in said
+    assert "ok    network        " in said
+    assert "lo 127.0.0.1" in said
     assert "slurm 7: 3 hosts (n[1-3])" in said
 
 
@@ -80,6 +86,21 @@ def test_other_hosts_are_compared_with_this_one(
     assert "protocol 0, here" in of["old"]
     assert of["poor"] == "  warn  memory         1 MiB?[2J: buy some"
     assert "not asked: nothing there takes ssh connections" in of["gone"]
+
+
+def test_a_host_from_which_there_is_no_way_back_is_told_of(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        there = run(capsys, "--back", f"tcp://127.0.0.1:{port}")[1]
+    gone = run(capsys, "--back", f"tcp://127.0.0.1:{port}")[1]
+    assert "ok    way back       to 127.0.0.1" in there
+    assert "warn  way back       not to 127.0.0.1: Connection refused: a fire" in gone
+    # Of hosts whose names are known, or not.
+    assert "ok    address        for those hosts: " in run(capsys, "localhost")[1]
+    said = run(capsys, "no-such-host.invalid")[1]
+    assert "warn  address        for those hosts: none: " in said
 
 
 def test_programs_get_the_same_as_json(capsys: pytest.CaptureFixture[str]) -> None:

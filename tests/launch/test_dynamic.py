@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 import mosaic_like as mosaic
@@ -80,6 +82,37 @@ def test_nodes_join_and_leave_at_any_time_and_what_is_made_goes_where_they_are(
         waiting = Place.remote().pid()
         async with node(key):
             assert await asyncio.wait_for(waiting.result(), LIMIT_S) != first
+
+    mosaic.run(main, mode="dynamic", address="127.0.0.1")
+
+
+def test_a_signal_to_all_of_a_nodes_job_has_it_leave_in_order_and_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+
+    @mosaic.tessera
+    class Slow:
+        def ready(self) -> None: ...
+
+        def run(self) -> str:
+            time.sleep(0.7)
+            return "finished"
+
+    async def main(runtime: Any) -> None:
+        key = str(runtime.hold.cluster.key)
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            async with node(key) as process:
+                slow = Slow.remote()
+                await asyncio.wait_for(slow.ready().result(), LIMIT_S)
+                running = slow.run()
+                await asyncio.sleep(0.1)  # it may as well not have begun
+                owner = psutil.Process(process.pid)
+                # As an engine does that cancels a job, or says that its time is over.
+                for each in [owner, *owner.children(recursive=True)]:
+                    each.send_signal(number)
+                assert await asyncio.wait_for(running.result(), LIMIT_S) == "finished"
+                assert await asyncio.to_thread(process.wait, LIMIT_S) == 0
 
     mosaic.run(main, mode="dynamic", address="127.0.0.1")
 

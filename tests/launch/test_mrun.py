@@ -203,7 +203,7 @@ def test_help_says_to_a_newcomer_what_to_type(words: tuple[str, ...]) -> None:
         "Commands:",
         "repl    A Python prompt with a cluster.",
         "Cluster:",
-        "-nw, --nworkers N   Worker processes [default: usable cores]",
+        "-nw, --nworkers N   Worker processes [default: usable cores //",
         "What is said:",
         "More than one host:",
         "--hosts A,B:N      Hosts to reach by ssh; N workers there",

@@ -17,6 +17,7 @@ from mosaic_like.launch.engines.allocation import Allocation, Host
 from mosaic_like.launch.keys import Key
 from mosaic_like.launch.layout import Layout
 from mosaic_like.launch.remote import Remote
+from mosaic_like.launch.versions import SAID
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -28,7 +29,7 @@ KEY = Key("ipc:///x", "00", "/x")
 SSH = """#!/bin/sh
 read key
 case $key in *'"token"'*) ;; *) echo "no key" >&2; exit 1 ;; esac
-joined="mosaic: node:0 has joined, with 2 workers of 1 threads"
+joined="mosaic: node:0 has joined, with 2 workers of 1 threads, on 1 core"
 while [ "$1" != -T ]; do shift; done
 case $2 in
 good) echo "$joined" >&2; exec sleep 1000 ;;
@@ -45,7 +46,7 @@ echo "0: mosaic: on n2" >&2
 echo "1: mosaic: on n1" >&2
 echo "srun: error: n1: task 1: Exited with exit code 127" >&2
 echo "1: sh: exec: /py: not found" >&2
-echo "0: mosaic: node:0 has joined, with 2 workers of 1 threads" >&2
+echo "0: mosaic: node:0 has joined, with 2 workers of 1 threads, on 1 core" >&2
 exec sleep 1000
 """
 
@@ -215,6 +216,28 @@ def test_what_a_host_says_later_is_shown_with_its_name_and_no_control_characters
     out, err = capsys.readouterr()
     assert out == "talks | one\n"
     assert err == "talks | a?[2Jb\n"
+
+
+def test_hosts_of_which_more_is_asked_and_that_have_other_versions_are_named(
+    environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def main() -> Remote:
+        hosts = (Host("a"), Host("b"), Host("c"), Host("d", cores=4))
+        layout = Layout(Allocation(ssh.NAME, hosts), None, hosts, "10.0.0.1")
+        return Remote(layout, "/py", environ, is_strict=False, mask=set())
+
+    remote = asyncio.run(main())
+    for name in ("a", "b", "d"):
+        remote.said(name, f"{SAID}numpy 1.0, in the cluster 2.0")
+    for name, cores in (("a", 2), ("b", 2), ("c", 8), ("d", 1)):
+        node = "mosaic: node:0 has joined, with 2 workers of 3 threads"
+        remote.said(name, f"{node}, on {cores} core{'s' * (cores > 1)}")
+    assert remote.warnings == [
+        "a,b: 2 cores for 2 workers with 3 threads each: they will wait for each other",
+        "a,b,d: numpy 1.0, in the cluster 2.0: if values cannot be read, install the "
+        "same",
+    ]
+    assert capsys.readouterr().err == ""
 
 
 def test_a_signal_that_nodes_got_is_told_and_not_shown(

@@ -14,6 +14,7 @@ import pexpect
 import pytest
 
 import mosaic_like as mosaic
+from mosaic_like.launch.repl import Console
 
 LIMIT_S = 20.0
 IDLE_S = 1.0
@@ -213,6 +214,20 @@ def test_mrun_repl_does_what_a_prompt_should(prompt: Open, tmp_path: Path) -> No
     assert repl.end() == 3
     history = (tmp_path / ".python_history").read_text()
     assert "c = Counter.remote(10)" in history
+
+
+def test_a_traceback_at_the_prompt_does_nothing_to_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("last_type", "last_value", "last_traceback"):
+        monkeypatch.setattr(sys, name, None, raising=False)
+    console = Console({})
+    try:
+        console.push(r'raise ValueError("\x1b[2J\x1b[31mred\rall is well")')
+    finally:
+        console.close()
+    said = capsys.readouterr().err
+    assert said.endswith("ValueError: \x1b[31mredall is well\x1b[0m\n")
 
 
 def test_ctrl_d_ends_mrun_repl_with_0(prompt: Open) -> None:

@@ -23,7 +23,7 @@ WANTED = {
 # On each node.
 #SBATCH --mem=8192M
 #SBATCH --time=1:30:00
-# For a program with mosaic.on_deadline; any other ends by it.
+# For mosaic.on_deadline or MOSAIC_CHECKPOINT_DIRECTORY; other programs end by it.
 ##SBATCH --signal=B:USR1@120
 #SBATCH --output=%x-%j.out
 """,
@@ -38,7 +38,7 @@ WANTED = {
 # For each slot.
 #$ -l h_vmem=512M
 #$ -l h_rt=1:30:00
-# For a program with mosaic.on_deadline; any other ends by it.
+# For mosaic.on_deadline or MOSAIC_CHECKPOINT_DIRECTORY; other programs end by it.
 ##$ -notify
 """,
     "pbs": """#!/bin/bash
@@ -60,7 +60,7 @@ cd "$PBS_O_WORKDIR"
 # For each slot or for each host, in MB or other units: your site says.
 #BSUB -R "rusage[mem=512]"
 #BSUB -W 1:30
-# For a program with mosaic.on_deadline; any other ends by it.
+# For mosaic.on_deadline or MOSAIC_CHECKPOINT_DIRECTORY; other programs end by it.
 ##BSUB -wa USR1 -wt 2
 """,
 }
@@ -91,8 +91,8 @@ def test_the_script_asks_for_what_mrun_is_told(engine: str) -> None:
 
 def test_the_script_of_the_documentation_is_that_which_is_written() -> None:
     page = (Path(__file__).parents[2] / "docs" / "clusters.md").read_text()
-    (shown,) = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
-    _, text = script("slurm", "fwi", "-n", "4", "-nw", "8", "-nth", "4")
+    shown, *_ = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    _, text = script("slurm", "fwi", "-n", "2", "-nw", "2", "-nth", "2")
     here = os.path.dirname(sys.executable)
     assert shown.replace("/home/me/mosaic-env/bin", here) == text
 

@@ -12,7 +12,7 @@ Everything runs on the thread of the loop that the transport was made for, by
 
 from __future__ import annotations
 
-from .network import check_libzmq, new_keys
+from .network import check_libzmq, libzmq_version, new_keys
 from .sockets import ZERO_COPY_BYTES
 from .transport import IPC_PATH_BYTES, ZmqTransport, check_ipc_path
 
@@ -22,5 +22,6 @@ __all__ = (
     "ZmqTransport",
     "check_ipc_path",
     "check_libzmq",
+    "libzmq_version",
     "new_keys",
 )

@@ -24,6 +24,11 @@ _OLDEST_LIBZMQ: Final = (4, 3, 5)  # CVE-2019-13132 and CVE-2019-6250 are of old
 _CROWD_MASK: Final = ENDED_MASK | int(zmq.EVENT_ACCEPTED)
 
 
+def libzmq_version() -> str:
+    """Of the library in use, which is not that of pyzmq."""
+    return zmq.zmq_version()
+
+
 def check_libzmq() -> None:
     """Refuse to be reached over the network with a libzmq that cannot guard it.
 
