@@ -390,6 +390,8 @@ def test_every_message_is_for_somebody() -> None:
     leaving |= {"Inherit", "HeldBy", "Inherited"}
     functions = {"Learn", "Recall", "Recalled"}  # see tasks.host and Recalls
     functions |= {"Ran", "Again", "Ending"}
+    functions |= {"Still", "Helped"}  # see Standstill and Helping
+    functions |= {"Transform"}  # see runtimes.transforming
     restarts = {"Find", "Moved", "Ended", "Closed"}  # see core.restarts
     restarts |= {"Seek", "Resent"}  # see Seeking
     restarts |= {"Save", "Saved"}  # see Saving

@@ -29,7 +29,7 @@ def task(uid: int) -> Task:
             lane=MAIN,
             settled=False,
             tessera=tessera,
-            method="f",
+            name="A#1.f",
             inside=(),
             rare=None,
             cancelled=None,
