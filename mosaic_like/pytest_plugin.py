@@ -6,6 +6,7 @@ the tests of a session share. Nothing else is imported before a test wants one.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -38,7 +39,16 @@ def mosaic_cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
     """A cluster that all tests of the session share; the runtime of this process."""
     import mosaic_like
 
-    given = request.config.getoption("--mosaic-workers")
-    workers = given or int(request.config.getini(_WORKERS))
+    workers = _workers(request.config)
     with mosaic_like.init(num_workers=workers, quiet=True) as runtime:
         yield runtime
+
+
+def _workers(config: pytest.Config) -> int:
+    given = config.getoption("--mosaic-workers")
+    name = _WORKERS if given is None else "--mosaic-workers"
+    text = config.getini(_WORKERS) if given is None else given
+    with contextlib.suppress(ValueError):
+        if int(text) > 0:
+            return int(text)
+    raise pytest.UsageError(f"{name}: found {text!r}, expected at least 1 worker")

@@ -146,11 +146,13 @@ class Dependencies:
             effects = self.submit(other)
         return effects + self._cascade([uid])
 
-    def know(self, uid: int, other: int, any_end: bool = False) -> None:
+    def know(self, uid: int, other: int, any_end: bool = False) -> list[Effect]:
         """One that was sent, and has perhaps ended, was waiting for another."""
-        if not self._path(other, uid):
-            self.members[uid].needs.setdefault(other, any_end)
-            self.members[other].blocks[uid] = None
+        if self._path(other, uid):
+            return []
+        self.members[uid].needs.setdefault(other, any_end)
+        self.members[other].blocks[uid] = None
+        return self._cascade([uid])
 
     def forget(self, uid: int, held: Container[int] = ()) -> None:
         """Nobody holds it: it stays only as long as what needed it is held.
@@ -202,7 +204,8 @@ class Dependencies:
         if member.aborting and state != DONE:
             member.move(ABORT)
             effects.append(Settle(uid, ABORTED, 0))
-        return effects + self._cascade(member.blocks)
+        # Itself as well: what it needs may have been given up before this was told.
+        return effects + self._cascade([uid, *member.blocks])
 
     def value_lost(self, uid: int) -> None:
         """It was done, and its value is lost: it may be retried as if it had failed."""
@@ -240,6 +243,11 @@ class Dependencies:
                 again.append(each)
         rearmed: list[Effect] = [Rearm(each) for each in again]
         return rearmed + self._wanted(again)
+
+    def called_back(self, uid: int) -> list[Effect]:
+        """One that was sent has come back before it began: it waits here again."""
+        self.members[uid].sent = False
+        return self._wanted([uid])
 
     # -- what follows ------------------------------------------------------------------
 

@@ -52,8 +52,8 @@ class CallFuture(BlockingFuture):
 class Executor(concurrent.futures.Executor):
     """Runs functions in the workers of a cluster; see ``concurrent.futures``.
 
-    Futures among the arguments of ``submit`` stand for their values: the call starts
-    when they are there, and values go from worker to worker.
+    Futures of it among the arguments, at any depth, stand for their values: the call
+    starts when they are there, and values go from worker to worker.
 
     Args:
         max_workers: of a cluster that this starts; if one runs already it is used as
@@ -63,7 +63,7 @@ class Executor(concurrent.futures.Executor):
 
     Raises:
         ValueError: ``max_workers`` is not positive.
-        TypeError: the initializer cannot be called.
+        TypeError: ``max_workers`` is no int, or the initializer cannot be called.
         ConnectError: the cluster did not start.
 
     >>> import mosaic_like as mosaic
@@ -80,8 +80,13 @@ class Executor(concurrent.futures.Executor):
         initializer: Callable[..., Any] | None = None,
         initargs: tuple[Any, ...] = (),
     ) -> None:
-        if max_workers is not None and max_workers <= 0:
-            raise ValueError("max_workers must be greater than 0")
+        if max_workers is not None:
+            if isinstance(max_workers, bool) or not isinstance(max_workers, int):
+                raise TypeError(
+                    f"Executor(max_workers={max_workers!r}): expected int or None"
+                )
+            if max_workers <= 0:
+                raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         options = {} if max_workers is None else {"num_workers": max_workers}
@@ -107,9 +112,7 @@ class Executor(concurrent.futures.Executor):
             SerializationError: the function or an argument cannot travel.
         """
         self._check()
-        values = [_proxied(arg) for arg in args]
-        named = {name: _proxied(value) for name, value in kwargs.items()}
-        proxy = self._call._submit((fn, *values), named, 2)
+        proxy = self._call._submit((fn, *args), kwargs, 2)
         future = CallFuture(proxy)
         with self._lock:
             self._pending.add(future)
@@ -234,8 +237,3 @@ class Executor(concurrent.futures.Executor):
         from .joblib_backend import register
 
         register()
-
-
-def _proxied(value: Any) -> Any:
-    """A future of ours as what stands for its value in another call."""
-    return value._task if isinstance(value, CallFuture) else value

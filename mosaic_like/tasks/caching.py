@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import datetime
 import enum
-import inspect
 import os
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 from .digest import Unhashable, digest_of
 
 if TYPE_CHECKING:
+    import inspect
     from collections.abc import Callable, Iterable, Mapping
 
 MOST_ENTRIES = 10_000  # values that one process keeps alive for its tasks
@@ -161,7 +161,7 @@ class InputHash:
         """The same, for who has no context; ``refused`` is told why there is none."""
         digests = []
         try:
-            digests.append(digest_of(inspect.unwrap(function)))
+            digests.append(digest_of(function))
         except Unhashable as error:
             refused(f"its code: {error}")
             return None
@@ -205,9 +205,12 @@ def input_hash(
     them: the order of a dict or set does not, arrays do by their bytes, tasks by the
     run that made their value. An argument that has no content, such as a lock, means
     that the call is not cached, with one warning. Of the function the bytecode, the
-    constants, names, defaults and closure count, not its file and line; functions that
-    it calls count by their names alone: give the task another ``version`` when these
-    have changed.
+    constants, names, defaults and closure count, not its file and line. Functions that
+    it calls, and global variables that it reads, count by their names alone: give the
+    task another ``version`` when these have changed, or pass them as arguments. Classes
+    of ``__main__``, notebooks and functions count by their bases, methods, properties
+    and attributes; define such a class anew rather than change it, as the workers keep
+    it as it was when it was first sent.
 
     Args:
         context: of the call, if this is called by a ``cache_key`` of your own.

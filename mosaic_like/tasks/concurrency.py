@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from .digest import digest_of
 
 if TYPE_CHECKING:
     import inspect
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
 SCOPES = RUNNING, SUBMITTED = ("running", "submitted")
 CONFLICTS = WAIT, DROP, REUSE, ERROR = ("wait", "drop", "reuse", "error")
@@ -81,7 +81,7 @@ class Concurrency:
                     f"parameters such as ({key!r},), a function, or None"
                 )
         elif key is not None and not callable(key):
-            names = tuple(key)
+            names = tuple(key) if isinstance(key, Iterable) else ()
             if not names or not all(isinstance(name, str) for name in names):
                 raise TypeError(
                     f"Concurrency(key={key!r}): expected names of parameters, "

@@ -35,11 +35,12 @@ from ..proxies.records import About, parents_of
 from ..proxies.task import TaskProxy
 from ..sizes import size_text
 from .prepared import Prepared
+from .takers import needs_of, sent_takers
 from .unsent import unsent_error
 from .worn import Worn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from ..core.dependencies import Effect
     from ..core.dispatch import FunctionQueue
@@ -82,7 +83,7 @@ class Connections:
         prepared.hold()
         options = task._options
         after = {t if isinstance(t, TaskProxy) else t._task for t in options.after}
-        for proxy, any_end in _needs(prepared.payload):
+        for proxy, any_end in needs_of(prepared.payload):
             self._need(uid, proxy, any_end, proxy in after)
 
     def failed(self, queue: FunctionQueue, entry: Entry) -> None:
@@ -98,8 +99,8 @@ class Connections:
     def _keep(self, kept: Prepared | Entry, queue: FunctionQueue) -> None:
         uid = self._enlist(kept.call)
         self._kept[uid], self._queues[uid] = kept, queue
-        for proxy, any_end in _needs(kept.payload):
-            self.state.know(uid, self._enlist(proxy._call), any_end)
+        for proxy, any_end in needs_of(kept.payload):
+            self._do(self.state.know(uid, self._enlist(proxy._call), any_end))
 
     def _enlist(self, call: Call) -> int:
         """It is a member from now on."""
@@ -111,7 +112,7 @@ class Connections:
         member = self.state.members.get(uid)
         if member is None:
             member = self.state.add(uid, call.name, call.state)
-            member.reason = rare(call).reason
+            member.reason = call.reason
         if call.state < DONE:
             self._watch(uid, call)
         return uid
@@ -261,7 +262,32 @@ class Connections:
                 self._kept[uid] = kept.entry(proxies)
         for each in reversed(again):
             if each.state > DONE:  # it may go again with one that it needs
-                self._do(self.state.retry(each.first_uid))
+                effects = self.state.retry(each.first_uid)
+                self._call_back(e.uid for e in effects if type(e) is Rearm)
+                self._do(effects)
+
+    def _call_back(self, uids: Iterable[int]) -> None:
+        """What was sent to take values that are to be made again waits for these.
+
+        Where it is it would end as those had ended, whose news may be on its way.
+        """
+        # One that takes a value that was lost may have it, and run.
+        ended = [uid for uid in uids if self.calls[uid].reason != LOST]
+        runtime = self._runtime
+        for queue, owner, entry in sent_takers(self._functions.queues, ended):
+            call = entry.call
+            # Those with a policy or a place of their own would have to be asked again.
+            is_plain = call.rare is None or call.rare.guard is None
+            is_plain = is_plain and call.uid not in queue.places
+            if call.hold != HELD or not is_plain or runtime.limiting.is_ending(call):
+                continue
+            self.failed(queue, entry)
+            uid = call.first_uid
+            runtime.release(call)  # while it is known where
+            queue.handed_back(owner, call.uid)
+            runtime.caller.calls.pop(call.uid, None)
+            self._renew(uid)
+            self._do(self.state.called_back(uid))
 
     def abort(self, call: Call) -> None:
         """Give a task up for good, with what needs it.
@@ -341,7 +367,7 @@ class Connections:
         if self.calls.get(uid) is not call or member is None:
             return
         if member.state != call.state:  # or it was ended by what stands below
-            self._do(self.state.ended(uid, call.state, rare(call).reason))
+            self._do(self.state.ended(uid, call.state, call.reason))
         if call.state == DONE:
             if type(self._kept.get(uid)) is not Worn:
                 self._kept.pop(uid, None)  # with its arguments
@@ -391,28 +417,36 @@ class Connections:
         kept = self._kept[uid]
         assert not isinstance(kept, Worn), "made whole by _revive"
         item = rare(call)
-        item.first_uid = uid
+        runtime.unheard_failures.again(call)
+        runtime.observing.keep(call)
         runtime.release(call)  # the end that it had
-        call.hold = HELD
-        call.uid = next(runtime.uids)
-        call.stream = self._queues[uid].unplaced
         call.state, call.result, call.settled_s = PENDING, None, 0.0
         item.earlier, item.attempt = item.earlier + item.attempt, 1
         item.reason = "retry"
         item.running_s = item.told = item.error = item.value = None
         item.cached = item.fetched = item.unheard = False
-        if kept.extra is not None:  # which holds what was said of the attempt before
-            extra = msgspec.structs.replace(kept.extra, attempt=0)
-            if isinstance(kept, Prepared):
-                kept.extra = extra
-            else:
-                self._kept[uid] = kept._replace(extra=extra)
-        self._queues[uid].hold(call, None)
-        watched = item.watched
-        if watched is not None:
-            runtime.when_settled(call, lambda: watched.look(call))
+        self._renew(uid)
+        runtime.when_settled(call, lambda: item.watched.look(call))
         self._tell(call, kept.payload)
         self._watch(uid, call)
+
+    def _renew(self, uid: int) -> None:
+        """It is to be sent, under another uid, and is held back until then."""
+        call, kept = self.calls[uid], self._kept[uid]
+        assert not isinstance(kept, Worn), "made whole by _revive"
+        item, queue = rare(call), self._queues[uid]
+        item.first_uid = uid
+        call.hold, call.stream = HELD, queue.unplaced
+        before, call.uid = call.uid, next(self._runtime.uids)
+        self._runtime.observing.renamed(call, before)
+        # It may hold what was said of the attempt before.
+        extra = kept.extra or wire.Extra()
+        extra = msgspec.structs.replace(extra, attempt=0, retried=(uid, item.earlier))
+        if isinstance(kept, Prepared):
+            kept.extra = extra
+        else:
+            self._kept[uid] = kept._replace(extra=extra)
+        queue.hold(call, None)
 
     def _tell(self, call: Call, payload: Any) -> None:
         """It has moved: for records, and those who want to hear of it."""
@@ -445,15 +479,3 @@ class Connections:
             rare(call).reason = "upstream" if because else None
             rare(call).unheard = False
             self._tell(call, b"")
-
-
-def _needs(payload: Any) -> Iterator[tuple[TaskProxy[Any], bool]]:
-    """The tasks among arguments whose ends are waited for, and if any end will do."""
-    for handle in getattr(payload, "handles", ()):
-        proxy = getattr(handle, "proxy", None)
-        if type(proxy) is not TaskProxy:  # it was put into the warehouse
-            continue
-        if handle.kind != wire.QUOTED:
-            yield proxy, handle.kind == wire.ALLOWED
-        elif proxy._call.state == PREPARE:  # it has no place yet where to ask for it
-            yield proxy, True

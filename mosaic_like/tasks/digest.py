@@ -4,12 +4,16 @@ Equal values have equal digests where Python says how they are equal: the order 
 dict or set does not count, nor which parts are one object. Arrays count by their type,
 shape and bytes; other objects by what pickling would take of them. Functions and
 classes count by their code: not by file and line, so that moving one changes nothing.
-Tasks count by an identity that the caller gives. Nothing here knows of caches.
+Classes that others find by name count by that alone; of all others the bases, methods,
+properties and class attributes count, as they are now. Of what a function reads from
+its module only the names count, not what stands there. Tasks count by an identity that
+the caller gives. Nothing here knows of caches.
 """
 
 from __future__ import annotations
 
 import copyreg
+import functools
 import hashlib
 import sys
 from types import (
@@ -17,7 +21,9 @@ from types import (
     CellType,
     CodeType,
     FunctionType,
+    GetSetDescriptorType,
     MappingProxyType,
+    MemberDescriptorType,
     MethodType,
     ModuleType,
 )
@@ -33,6 +39,19 @@ DIGEST_BYTES = 16
 _DEEPEST = 400  # containers inside each other; each takes two frames
 _EXACT = (int, str, bool, type(None), type(Ellipsis), type(NotImplemented))
 _BUFFERS = (bytes, bytearray, memoryview)
+# Of a class: where it stands, what is said of it, and what the interpreter keeps there.
+_NO_CONTENT = frozenset(
+    {
+        "__abstractmethods__",
+        "__annotations__",
+        "__doc__",
+        "__firstlineno__",
+        "__module__",
+        "__qualname__",
+        "__static_attributes__",
+        "_abc_impl",
+    }
+)
 
 
 class Unhashable(TypeError):
@@ -63,18 +82,28 @@ def digest_of(value: Any, identity: Callable[[Any], Any] | None = None) -> str:
     return walk.hash.hexdigest()
 
 
+class _Around:
+    """What the walks of one value share."""
+
+    __slots__ = ("classes", "highest", "inside")
+
+    def __init__(self) -> None:
+        # What the value at hand is in, by id, with its depth: a cycle ends there.
+        self.inside: dict[int, int] = {}
+        self.highest = 0  # depth of the outermost that a cycle has led back to
+        # Classes, which each of their instances mentions, and their digests, by id.
+        self.classes: dict[int, tuple[type, bytes]] = {}
+
+
 class _Walk:
     """Puts a value into a hash, part by part, with a mark before each."""
 
     def __init__(
-        self,
-        identity: Callable[[Any], Any] | None,
-        inside: dict[int, int] | None = None,
+        self, identity: Callable[[Any], Any] | None, around: _Around | None = None
     ) -> None:
         self.hash = hashlib.blake2b(digest_size=DIGEST_BYTES)
         self._identity = identity
-        # What this value is in, by id, with its depth: a cycle ends there.
-        self._inside = {} if inside is None else inside
+        self._around = _Around() if around is None else around
 
     def mark(self, kind: str, *what: Any) -> None:
         """What comes, and how much of it: no two walks look alike by chance."""
@@ -96,13 +125,16 @@ class _Walk:
             self._add_container(value, kind)
 
     def _add_container(self, value: Any, kind: type) -> None:
-        known = self._inside.get(id(value))
+        around = self._around
+        inside = around.inside
+        known = inside.get(id(value))
         if known is not None:
-            self.mark("above", len(self._inside) - known)
+            around.highest = min(around.highest, known)
+            self.mark("above", len(inside) - known)
             return
-        if len(self._inside) > _DEEPEST:
+        if len(inside) > _DEEPEST:
             raise Unhashable("it is nested too deeply")
-        self._inside[id(value)] = len(self._inside)
+        inside[id(value)] = len(inside)
         try:
             if kind is list or kind is tuple:
                 self.mark(kind.__name__, len(value))
@@ -115,7 +147,7 @@ class _Walk:
             else:
                 self._add_object(value, kind)
         finally:
-            del self._inside[id(value)]
+            del inside[id(value)]
 
     def _add_unordered(self, kind: str, items: Iterable[Any]) -> None:
         found = sorted(map(self._part, items))
@@ -124,7 +156,7 @@ class _Walk:
             self.hash.update(digest)
 
     def _part(self, value: Any) -> bytes:
-        part = _Walk(self._identity, self._inside)
+        part = _Walk(self._identity, self._around)
         part.add(value)
         return part.hash.digest()
 
@@ -182,13 +214,21 @@ class _Walk:
 
     def _add_class(self, cls: type) -> None:
         self.mark("class", cls.__module__, cls.__qualname__)
-        if not is_importable(cls):
-            methods = {
-                name: value
-                for name, value in vars(cls).items()
-                if isinstance(value, FunctionType | staticmethod | classmethod)
-            }
-            self.add({n: getattr(m, "__func__", m) for n, m in methods.items()})
+        if is_importable(cls):
+            return
+        around = self._around
+        _, digest = around.classes.get(id(cls), (cls, b""))
+        if not digest:
+            depth = around.inside[id(cls)]
+            before, around.highest = around.highest, depth
+            try:
+                digest = self._part(_content(cls))
+            except Unhashable as error:
+                raise Unhashable(f"the class {cls.__qualname__}: {error}") from None
+            if around.highest == depth:  # else it is another one in another place
+                around.classes[id(cls)] = cls, digest
+            around.highest = min(before, around.highest)
+        self.hash.update(digest)
 
     def _add_array(self, value: Any) -> bool:
         numpy = sys.modules.get("numpy")  # who has an array has imported it
@@ -217,6 +257,9 @@ class _Walk:
             raise Unhashable(f"a {kind.__qualname__}: {error}") from None
         if isinstance(reduced, str):
             self.mark("global", getattr(value, "__module__", ""), reduced)
+            wrapped = getattr(value, "__wrapped__", None)  # as lru_cache has it
+            if wrapped is not None:
+                self.add(wrapped)
             return
         make, args, *rest = reduced
         self.mark("object", len(reduced))
@@ -226,3 +269,25 @@ class _Walk:
             if index and part is not None and index < 3:  # items of a list or dict
                 part = list(part) if index == 1 else dict(part)
             self.add(part)
+
+
+def _content(cls: type) -> list[Any]:
+    """What there is to a class, in builtin containers."""
+    attributes = {
+        name: (type(value).__name__, _undecorated(value))
+        for name, value in vars(cls).items()
+        if name not in _NO_CONTENT
+        and not isinstance(value, GetSetDescriptorType | MemberDescriptorType)
+    }
+    return [type(cls), list(cls.__bases__), attributes]
+
+
+def _undecorated(value: Any) -> Any:
+    """The functions of what a class makes of them."""
+    if isinstance(value, staticmethod | classmethod):
+        return value.__func__
+    if isinstance(value, property):
+        return [value.fget, value.fset, value.fdel]
+    if isinstance(value, functools.cached_property):
+        return value.func
+    return value

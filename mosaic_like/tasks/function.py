@@ -332,6 +332,8 @@ class Task(Generic[P, R_co]):
         call, extra = runtime.prepare(target, self._code.method, extra, depth + 1)
         if plan is None and self.is_renamed:
             rare(call).about = About(self.name, (), parents_of(payload))
+        if plan is not None and plan.stored is not None:
+            rare(call).stored = plan.stored
         prepared = Prepared(functions, self, args, kwargs, call, payload, extra, plan)
         prepared.owner = owner
         return prepared

@@ -106,7 +106,11 @@ class Guard:
         if call.state >= DONE:
             return  # cancelled before
         item = rare(call)
-        item.about = About(plan.run_name, plan.tags, parents_of(self._prepared.payload))
+        item.about = About(
+            plan.run_name or self._prepared.task.name,
+            plan.tags,
+            parents_of(self._prepared.payload),
+        )
         call.state = PENDING
         if plan.options.on_state:
             self._prepared.ask_for_news()
@@ -240,6 +244,7 @@ class Guard:
         def give() -> None:
             if self._is_open:
                 rare(self._call).origin = _origin(followed)
+                rare(self._call).stored = rare(followed).stored
                 self._prepared.end_as(followed, reason)
 
         runtime.when_settled(followed, ended)

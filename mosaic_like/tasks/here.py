@@ -49,6 +49,7 @@ class ValuesHere:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
+        self.unique = secrets.token_hex(8)  # of the function, and of no other ever
         self._caches: dict[str, Cache] = {}
 
     def of(self, task: Task[..., Any]) -> Cache:

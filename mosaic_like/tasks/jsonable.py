@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib
 import json
 import os
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
+from .backoff import ExponentialBackoff, exponential_backoff
+from .caching import InputHash, input_hash
 from .code import located
+from .concurrency import Concurrency
 from .function import Task, task
 from .options import OF_CALLS
+from .storage import DirectoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 _REFERENCE = "$ref"  # in place of a function or class: where it is found
+_MADE = "$made"  # in place of what is made anew: by what, and from which arguments
+# What is plain data in a shape of its own: what makes it, and the arguments for that.
+_PARTS: Mapping[type, tuple[Callable[..., Any], tuple[str, ...]]] = MappingProxyType(
+    {
+        Concurrency: (
+            Concurrency,
+            ("limit", "key", "scope", "on_conflict", "strict"),
+        ),
+        DirectoryStore: (DirectoryStore, ("path",)),
+        ExponentialBackoff: (exponential_backoff, ("base", "factor", "maximum")),
+        InputHash: (input_hash, ("ignore",)),
+        datetime.timedelta: (
+            datetime.timedelta,
+            ("days", "seconds", "microseconds"),
+        ),
+    }
+)
+_MAKERS = MappingProxyType({maker.__name__: maker for maker, _ in _PARTS.values()})
 
 
 def to_json(made: Task[..., Any]) -> str:
@@ -54,6 +81,10 @@ def _plain(name: str, value: Any) -> Any:
         return sorted(_plain(name, item) for item in value)
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if type(value) in _PARTS:
+        maker, parts = _PARTS[type(value)]
+        given = {part: _plain(name, getattr(value, part)) for part in parts}
+        return {_MADE: maker.__name__, **given}
     found = located(value) if callable(value) else None
     if found is None:
         raise ValueError(
@@ -66,6 +97,9 @@ def _plain(name: str, value: Any) -> Any:
 def _whole(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(map(_whole, value))
+    if isinstance(value, dict) and _MADE in value:
+        given = {name: _whole(part) for name, part in value.items() if name != _MADE}
+        return _MAKERS[value[_MADE]](**given)
     if isinstance(value, dict):
         return _found(value[_REFERENCE])
     return value

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import string
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from ..core.placement import STRATEGIES
 from ..proxies.limits import interrupt_of, timeout_of
 from ..proxies.outputs import TaskDone, TaskOutput
 from ..proxies.retries import check_retries, max_retries_of
 from ..proxies.task import TaskProxy
+from ..proxies.tessera import TesseraProxy
 from .caching import expiration_of, key_function
 from .concurrency import Concurrency, tags_of
 from .storage import serializer_of, store_of
@@ -94,6 +97,7 @@ _FIELDS = dataclasses.fields(TaskOptions)
 NAMES: tuple[str, ...] = tuple(field.name for field in _FIELDS)
 _DEFAULTS: Mapping[str, Any] = MappingProxyType({f.name: f.default for f in _FIELDS})
 OF_CALLS = frozenset({"after", "delay", "batch_size"})
+_WORKER = re.compile(r"worker:\d+:\d+")
 _RETRIES = ("retry_on", "retry_if", "retry_delay", "retry_jitter")
 
 
@@ -234,6 +238,24 @@ def _run_name(name: str, value: Any) -> Any:
     raise _wrong(name, value, "a format string or a function of the parameters")
 
 
+def _runtime(name: str, value: Any) -> Any:
+    """A place as ``runtime=`` takes it; whether it is there shows at each call."""
+    if isinstance(value, str):
+        if value not in STRATEGIES and not _WORKER.fullmatch(value):
+            known = ", ".join(map(repr, STRATEGIES))
+            raise ValueError(
+                f"option {name!r}: found {value!r}, expected the uid of a worker, such "
+                f"as 'worker:0:1', or the name of a strategy ({known})"
+            )
+    elif not isinstance(value, TesseraProxy) and not isinstance(
+        getattr(value, "indices", None), tuple
+    ):
+        raise _wrong(
+            name, value, "one of runtime.workers, the uid of one, or a tessera"
+        )
+    return value
+
+
 def _after(name: str, value: Any) -> tuple[Any, ...]:
     tasks = value if isinstance(value, tuple | list | set | frozenset) else (value,)
     for task in tasks:
@@ -276,6 +298,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = MappingProxyType(
         "serializer": _checked(serializer_of),
         "concurrency": _concurrency,
         "cancel_if": _callable,
+        "runtime": _runtime,
         "log_prints": _bool,
         "on_done": _hooks,
         "on_failed": _hooks,

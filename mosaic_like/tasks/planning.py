@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import inspect
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .. import session
+from ..proxies.outputs import TaskOutput
 from ..proxies.task import TaskProxy
 from .attempt import HIDDEN, KeptHere
 from .caching import InputHash, checked_key, expiration_of, key_function, refreshes
 from .code import located
-from .concurrency import current_tags, slots_of_tags
+from .concurrency import REUSE, current_tags, slots_of_tags
 from .digest import digest_of
 from .naming import run_name_of
 from .storage import Kept, key_from, serializer_of, store_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ..comms.messages import Slot
     from .function import Task
@@ -39,21 +41,66 @@ class TaskContext:
     that submits.
     """
 
-    __slots__ = ("attempt", "info", "parameters", "runtime_id", "task")
+    __slots__ = ("_identity", "attempt", "info", "parameters", "runtime_id", "task")
 
     def __init__(
-        self, task: Task[..., Any], parameters: Mapping[str, Any], runtime_id: str
+        self,
+        task: Task[..., Any],
+        parameters: Mapping[str, Any],
+        runtime_id: str,
+        identity: Callable[[Any], Any],
     ) -> None:
+        self._identity = identity
         self.task = task
         self.parameters = parameters
         self.info = {"name": task.name, "key": task.key, "version": task.version or ""}
         self.attempt = 1
         self.runtime_id = runtime_id
 
-    @staticmethod
-    def identity(value: Any) -> Any:
-        """What stands for a task among the arguments: the run that makes its value."""
-        return identity(value)
+    def identity(self, value: Any) -> Any:
+        """What stands for a task among the arguments, for ``digest_of``."""
+        return self._identity(value)
+
+
+class Stored(NamedTuple):
+    """What the value of a call is in any run of any program: by task and key.
+
+    Only of calls whose values a store keeps for good: others may have another value
+    under the same key when they run again.
+    """
+
+    name: str
+    is_refreshed: bool  # what was made of the value that it had before is out of date
+
+
+class InStore:
+    """What stands for the proxies among the arguments of a call that a store keeps.
+
+    Uids come round again in the next program: there, only what a store keeps is known
+    by what it is, and all else by this run of the cluster. In this process it still
+    counts which run made a value.
+    """
+
+    __slots__ = ("is_refreshed", "runs")
+
+    def __init__(self) -> None:
+        self.runs: list[Any] = []
+        self.is_refreshed = False
+
+    def __call__(self, value: Any) -> Any:
+        run = identity(value)
+        self.runs.append(run)
+        stored = _stored(value)
+        if stored is None:
+            return session.current().run_id, run
+        self.is_refreshed |= stored.is_refreshed
+        if isinstance(value, TaskOutput):
+            return stored.name, value._key
+        return stored.name
+
+    def key_here(self, key: str) -> str:
+        """The key among the values of this process."""
+        return digest_of((key, self.runs)) if self.runs else key
 
 
 class Plan:
@@ -69,6 +116,7 @@ class Plan:
         "parameters",
         "run_name",
         "slot",
+        "stored",
         "tags",
     )
 
@@ -82,6 +130,7 @@ class Plan:
         self.parameters: Mapping[str, Any] = {}
         self.run_name: str | None = None
         self.slot: Slot | None = None
+        self.stored: Stored | None = None
         self.tags: frozenset[str] = frozenset()
 
     def begin(self, prepared: Prepared, proxy: TaskProxy[Any] | None) -> None:
@@ -138,25 +187,47 @@ class Planner:
                 )
             elif task.is_renamed:
                 plan.run_name = task.name
+            in_store = None if self._store is None else InStore()
+            key: str | None = None
             if self._key is not None:
-                plan.key = self._key_of(task, plan, runtime_id)
+                key = self._key_of(task, plan, runtime_id, in_store or identity)
                 plan.is_refreshed = refreshes(options.refresh_cache)
+            plan.key = key
+            if in_store is not None and key is not None:
+                plan.key = in_store.key_here(key)
             if options.concurrency is not None:
                 plan.slot = options.concurrency.slot(
                     task.key, plan.parameters, identity
                 )
-            if self._store is not None:
-                plan.here = self._kept(task, plan)
+            if in_store is not None:
+                name = None if key is None else digest_of((namespace(task), key))
+                is_refreshed = plan.is_refreshed or in_store.is_refreshed
+                plan.here = self._kept(task, plan, name, not is_refreshed)
+                if name is not None and self._lasts:
+                    plan.stored = Stored(name, is_refreshed)
         except Exception as error:
             plan.error = error
         return plan
 
-    def _key_of(self, task: Task[..., Any], plan: Plan, runtime_id: str) -> str | None:
+    @property
+    def _lasts(self) -> bool:
+        """Whether a key is of one value, also when its call runs again."""
+        rule = self._options.concurrency
+        is_others = rule is not None and rule.on_conflict == REUSE
+        return self._expiration_s is None and not is_others
+
+    def _key_of(
+        self,
+        task: Task[..., Any],
+        plan: Plan,
+        runtime_id: str,
+        identity: Callable[[Any], Any],
+    ) -> str | None:
         if type(self._key) is InputHash:
             return self._key.key(
                 task.fn, plan.parameters, identity, lambda why: self._warn(task, why)
             )
-        context = TaskContext(task, plan.parameters, runtime_id)
+        context = TaskContext(task, plan.parameters, runtime_id, identity)
         key = self._key(context, plan.parameters)
         if inspect.isawaitable(key):
             key.close()  # type: ignore[attr-defined]  # a coroutine
@@ -173,24 +244,32 @@ class Planner:
                 why,
             )
 
-    def _kept(self, task: Task[..., Any], plan: Plan) -> KeptHere | None:
+    def _kept(
+        self, task: Task[..., Any], plan: Plan, name: str | None, may_read: bool
+    ) -> KeptHere | None:
+        """Where its value is kept.
+
+        Args:
+            name: by which it is known in any run; None: by none.
+            may_read: one that is there under that name will do.
+        """
         options = self._options
         assert self._store is not None, "asked by plan"
         key: str | None = None
-        is_cached = self._key is not None and plan.key is not None
         if options.store_key is not None:
             info = {"name": task.name, "key": task.key, "version": task.version or ""}
             info["run_name"] = plan.run_name or task.name
             key = key_from(options.store_key, _named(plan.parameters), info)
-        elif is_cached:
-            key = digest_of((namespace(task), plan.key))
+        elif name is not None:
+            key = name
         elif self._key is not None:
             return None  # it is not cached this time, and nothing is asked for but that
         if key is not None and hasattr(self._store, "file"):
             self._store.file(key)  # raises for a key that leads out of the directory
-        may_read = is_cached and not plan.is_refreshed
-        kept = Kept(self._store, key, self._serializer)
-        return KeptHere(kept, self._expiration_s, may_read)
+        # Others may have the same store_key, but a name is of one call alone.
+        owner = None if key == name else name
+        kept = Kept(self._store, key, self._serializer, owner)
+        return KeptHere(kept, self._expiration_s, may_read and name is not None)
 
 
 def keeps_values(options: TaskOptions) -> bool:
@@ -225,7 +304,7 @@ def _code_of(task: Task[..., Any]) -> str:
     try:
         return digest_of(task.fn)
     except TypeError:
-        return str(id(task.fn))  # nothing by which another process could know it
+        return task._values_here.unique  # no other process could know it
 
 
 def identity(value: Any) -> Any:
@@ -246,6 +325,15 @@ def identity(value: Any) -> Any:
         handle.uid,
         [part for part in about if isinstance(part, int | str)],
     )
+
+
+def _stored(value: Any) -> Stored | None:
+    """Of a task, or a part of one; a mark such as ``quote`` is not its value."""
+    task = value._task if isinstance(value, TaskOutput) else value
+    if not isinstance(task, TaskProxy) or task._call.rare is None:
+        return None
+    found: Stored | None = task._call.rare.stored
+    return found
 
 
 def _named(parameters: Mapping[str, Any]) -> dict[str, Any]:

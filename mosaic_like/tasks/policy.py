@@ -14,6 +14,7 @@ from .code import Code
 from .concurrency import Concurrency
 from .naming import check_run_name
 from .planning import Planner, keeps_values
+from .storage import check_store_key
 
 if TYPE_CHECKING:
     from .options import TaskOptions
@@ -89,6 +90,8 @@ def check_against(options: TaskOptions, fn: Any) -> None:
         return  # of C code, perhaps
     name = str(options.name or getattr(fn, "__name__", type(fn).__name__))
     check_run_name(options.run_name, name, signature)
+    if options.store_key is not None:
+        check_store_key(options.store_key, options.store, signature.parameters)
     check = getattr(options.cache_key, "check", None)
     if check is not None:
         check(name, signature)

@@ -9,6 +9,7 @@ values are kept, and when, is not known here.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import pickle
@@ -17,11 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ..errors import SerializationError
+from .digest import DIGEST_BYTES, digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _LONGEST_NAME = 255  # bytes, of one part of a path
+OF_CALL = ("name", "key", "version", "run_name")  # what ``{info[...]}`` has
 
 
 @runtime_checkable
@@ -203,14 +206,24 @@ class Kept:
         store: where.
         key: under which; None: to be set where the call runs, before it is used.
         serializer: as which bytes.
+        owner: of all calls that have this key, the one whose value is to be read;
+            None: there is no other. It is kept beside the value, with a digest of
+            the value's bytes: so whoever writes between the two spoils nothing.
     """
 
-    __slots__ = ("key", "serializer", "store")
+    __slots__ = ("key", "owner", "serializer", "store")
 
-    def __init__(self, store: Store, key: str | None, serializer: Serializer) -> None:
+    def __init__(
+        self,
+        store: Store,
+        key: str | None,
+        serializer: Serializer,
+        owner: str | None = None,
+    ) -> None:
         self.store = store
         self.key = key
         self.serializer = serializer
+        self.owner = owner
 
     @property
     def _name(self) -> str:
@@ -222,7 +235,7 @@ class Kept:
 
         Raises:
             SerializationError: the serializer cannot say it.
-            Exception: what the store raises.
+            Exception: what the store raises, with its name and the task's.
         """
         try:
             data = self.serializer.dumps(value)
@@ -233,7 +246,31 @@ class Kept:
                 f"serializer={kind!r} raised {type(error).__name__}: {error}; return "
                 "what it can say, or give the task another serializer"
             ) from error
-        self.store.put(self._name, data)
+        try:
+            self.store.put(self._name, data)
+            if self.owner is not None:
+                self.store.put(self._beside, self._mark(data))
+        except Exception as error:
+            text = (
+                f"the value of {name} cannot be kept in store={self.store!r}, as "
+                f"{self._name!r}"
+            )
+            hint = "let the workers write there, or give the task another store"
+            if isinstance(error, OSError) and error.strerror:
+                text = f"{text}: {error.strerror}; {hint}"
+                raise OSError(error.errno, text, error.filename) from error
+            error.add_note(f"  {text}; {hint}")
+            raise
+
+    @property
+    def _beside(self) -> str:
+        """The key of what tells whose value it is: hidden, and never too long."""
+        where, slash, name = self._name.rpartition("/")
+        return f"{where}{slash}.{digest_of(name)}.of"
+
+    def _mark(self, data: bytes) -> bytes:
+        digest = hashlib.blake2b(data, digest_size=DIGEST_BYTES).hexdigest()
+        return f"{self.owner} {digest}".encode()
 
     def is_there(self, now_s: float, expiration_s: float | None) -> bool:
         """Whether a value is there and not too old; what cannot be asked is not."""
@@ -250,8 +287,15 @@ class Kept:
         return now_s < stored_s + expiration_s
 
     def read(self) -> Any:
-        """The value; it raises whatever store and serializer raise."""
-        return self.serializer.loads(self.store.get(self._name))
+        """The value; it raises whatever store and serializer raise.
+
+        Raises:
+            LookupError: it is of another call.
+        """
+        data = self.store.get(self._name)
+        if self.owner is not None and self.store.get(self._beside) != self._mark(data):
+            raise LookupError(f"{self._name!r} has the value of another call")
+        return self.serializer.loads(data)
 
 
 class _Attributes(dict[str, Any]):
@@ -276,8 +320,44 @@ def key_from(
         return template.format(
             parameters=_Attributes(parameters), info=_Attributes(info)
         )
+    except ValueError as error:
+        raise ValueError(f"option 'store_key': {template!r}: {error}") from None
     except (LookupError, AttributeError) as error:
         raise ValueError(
             f"option 'store_key': {template!r} mentions {error}; there are "
             f"parameters[{', '.join(parameters)}] and info[{', '.join(info)}]"
         ) from None
+
+
+class _Anything:
+    """Stands for a value that is not known yet: it is there, and so are its parts."""
+
+    def __getattr__(self, name: str) -> _Anything:
+        return self
+
+    def __getitem__(self, key: Any) -> _Anything:
+        return self
+
+    def __format__(self, spec: str) -> str:
+        return "x"
+
+    def __repr__(self) -> str:
+        return "x"
+
+
+def check_store_key(template: str, store: Any, parameters: Iterable[str]) -> None:
+    """Raise for what no call can have as its key, whatever its arguments are.
+
+    Args:
+        template: the option ``store_key``.
+        store: the option ``store``.
+        parameters: their names.
+
+    Raises:
+        ValueError: it mentions what is not there, or leads out of the directory.
+    """
+    anything = _Anything()
+    known = dict.fromkeys(parameters, anything)
+    key = key_from(template, known, dict.fromkeys(OF_CALL, anything))
+    if isinstance(store, DirectoryStore):
+        store.file(key)

@@ -68,6 +68,7 @@ class Functions:
     def __init__(self, runtime: Any) -> None:
         self.runtime = runtime
         self.guards: Any = None  # of calls with a policy: guarding.Guards
+        self.serving: Any = None  # of tasks that are called by name: serving.Serving
         caller = runtime.caller
         self.queues = (
             FunctionQueue(self, caller, "task"),
@@ -274,6 +275,8 @@ class Functions:
                 if window.owner == member.incarnation:
                     del self._handles[window], self._keys[window]
                     queue.close(window)
+        if self.serving is not None:
+            self.serving.look()
 
     # -- Dispatching -------------------------------------------------------------------
 
@@ -402,7 +405,7 @@ class Functions:
         policy = RetryPolicy(load_retries(extra.retry))
         error = deaths.error(entry.call, *cause)
         call = entry.call
-        failed = FailedAttempt(task_name(call.uid), call.name, attempt, retries)
+        failed = FailedAttempt(task_name(call.first_uid), call.name, attempt, retries)
         if not (policy.concerns(error) and ask_here(policy, error, failed)):
             return None
         rare(entry.call).attempt = attempt + 1

@@ -196,8 +196,9 @@ def visualize(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Graph:
         args, kwargs: of it.
 
     Raises:
-        TypeError: the code wants to know more of a stand-in than there is: whether it
-            is true, its length, its items. Give the task that it is of a ``viz_value``.
+        TypeError: ``fn`` cannot be called; or the code wants to know more of a stand-in
+            than there is: whether it is true, its length, its items. Give the task that
+            it is of a ``viz_value``.
         RuntimeError: it awaits something that is no task.
 
     >>> import mosaic_like as mosaic
@@ -210,6 +211,7 @@ def visualize(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Graph:
     >>> mosaic.visualize(pipeline)
     <Graph of 3 tasks, 2 edges>
     """
+    _check_function(fn)
     drawing = Drawing()
     token = DRAWING.set(drawing)
     try:
@@ -219,6 +221,12 @@ def visualize(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Graph:
     finally:
         DRAWING.reset(token)
     return Graph(drawing.nodes, drawing.edges)
+
+
+def _check_function(fn: Any) -> None:
+    if not callable(fn):
+        hint = "the tasks that there are are drawn by mosaic.Graph.of(*tasks)"
+        raise TypeError(f"visualize() takes a function to draw, not {fn!r}; {hint}")
 
 
 def _finish(coroutine: Any) -> None:

@@ -168,6 +168,40 @@ def test_a_sent_task_is_aborted_when_it_has_been_stopped() -> None:
     assert found.ended(1, CANCELLED) == [Settle(1, ABORTED, 0), Settle(2, ABORTED, 1)]
 
 
+def test_what_was_sent_is_given_up_with_what_it_needs_whoever_ends_first() -> None:
+    for is_first in (True, False):
+        found = Dependencies()
+        found.add(1, "load", PENDING)
+        found.abort(1)
+        found.add(2, "fit", PENDING)
+        assert found.know(2, 1) == []
+        given_up = [Settle(1, ABORTED, 0), Settle(2, ABORTED, 1)]
+        if is_first:
+            assert found.ended(2, CANCELLED, UPSTREAM) == []
+            assert found.ended(1, CANCELLED) == given_up
+        else:
+            assert found.ended(1, CANCELLED) == given_up[:1]
+            assert found.ended(2, CANCELLED, UPSTREAM) == given_up[1:]
+
+
+def test_what_is_called_back_goes_again_when_what_it_needs_has_ended() -> None:
+    found = chain("load")
+    found.submit(1)
+    found.ended(1, FAILED)
+    found.add(2, "fit", PENDING)
+    assert found.know(2, 1) == []
+    assert found.retry(1) == [Rearm(1), Send(1)]
+    assert found.called_back(2) == [Wait(2)]
+    assert found.ended(1, DONE) == [Send(2)]
+
+
+def test_what_is_known_late_to_need_an_aborted_task_is_given_up() -> None:
+    found = chain("load")
+    found.abort(1)
+    found.add(2, "fit", CANCELLED)
+    assert found.know(2, 1) == [Settle(2, ABORTED, 1)]
+
+
 def test_a_sent_task_that_ended_well_before_it_could_be_stopped_is_done() -> None:
     found = chain("load", "tidy")
     found.submit(2)

@@ -6,10 +6,8 @@ import configparser
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import pytest
+import pytest
 
 PLUGIN = "mosaic_like.pytest_plugin"
 
@@ -45,6 +43,22 @@ def test_the_plugin_has_a_cluster_and_the_inline_mode(
         "-p", PLUGIN, "--mosaic-workers", "1", "-q", timeout=50
     )
     result.assert_outcomes(passed=4)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (("--mosaic-workers", "0"), "--mosaic-workers: found 0, expected at least 1"),
+        (("-o", "mosaic_workers=two"), "mosaic_workers: found 'two', expected"),
+    ],
+)
+def test_a_cluster_of_no_workers_is_refused(
+    pytester: pytest.Pytester, given: tuple[str, str], text: str
+) -> None:
+    pytester.makepyfile("def test_one(mosaic_cluster): ...")
+    result = pytester.runpytest_subprocess("-p", PLUGIN, *given, "-q", timeout=50)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([f"*{text}*"])
 
 
 def test_pytest_loads_the_plugin_which_imports_nothing_else() -> None:

@@ -137,6 +137,25 @@ def test_futures_stand_for_their_values_as_arguments(
     assert executor.submit(pow, 2, exp=nine).result(WAIT_S) == 512
 
 
+def test_futures_stand_for_their_values_at_any_depth(
+    executor: mosaic.Executor,
+) -> None:
+    three, four = executor.submit(square, 3), executor.submit(square, 4)
+    task: Any = mosaic.task(square)
+    assert executor.submit(sum, [three, four]).result(WAIT_S) == 25
+    assert executor.submit(dict, found={"in": (three,)}).result(WAIT_S) == {
+        "found": {"in": (9,)}
+    }
+    assert list(executor.map(pow, [three, four], [1, 1], timeout=WAIT_S)) == [9, 16]
+    assert task.submit(three).get(WAIT_S) == 81
+    assert executor.submit(sum, [task.submit(2).as_future(), 1]).result(WAIT_S) == 5
+
+
+def test_the_error_of_a_wait_has_its_time_rounded(executor: mosaic.Executor) -> None:
+    with pytest.raises(TimeoutError, match=r"has not ended in 0\.\d{1,3} s; it"):
+        next(executor.map(time.sleep, [1], timeout=0.1234567))
+
+
 def test_callbacks_may_submit(executor: mosaic.Executor) -> None:
     chained: concurrent.futures.Future[Any] = concurrent.futures.Future()
 
@@ -228,6 +247,8 @@ def test_shutdown_cancels_what_has_not_started(
 
 
 def test_options_are_checked() -> None:
+    with pytest.raises(TypeError, match=r"Executor\(max_workers='3'\): expected int"):
+        mosaic.Executor("3")  # type: ignore[arg-type]  # which is what is wrong
     with pytest.raises(ValueError, match="max_workers must be greater than 0"):
         mosaic.Executor(0)
     with pytest.raises(TypeError, match="initializer must be a callable"):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -235,6 +237,35 @@ def test_retry_of_tasks_that_were_submitted_takes_dependents_along(
     cluster(main)
 
 
+@mosaic.task
+def revealed() -> None:
+    task = mosaic.current_task()
+    raise ValueError(task.uid, task.attempt)
+
+
+def test_a_retried_task_has_its_uid_inside_and_its_attempts_count_on(
+    cluster: RunIn,
+) -> None:
+    async def main(runtime: Any) -> None:
+        plain = revealed.submit()
+        twice = revealed.options(max_retries=1).task()
+        for count in (1, 2, 3):
+            for task, attempt in ((plain, count), (twice, 2 * count)):
+                error = await raises(task)
+                assert error.args == (task.uid, attempt)
+                assert f"task {task.uid} · attempt {attempt}" in error.__notes__[0]
+                assert task.attempt == task.info.attempt == attempt
+                assert task.info.task_id == task.uid
+                ends = [t.state for t in task.history if t.state == "failed"]
+                assert len(ends) == count
+                assert [t.reason for t in task.history].count("retry") >= count - 1
+                task.retry()
+        await raises(plain)
+        await raises(twice)
+
+    cluster(main)
+
+
 def test_a_cancelled_task_can_be_retried(cluster: RunIn) -> None:
     async def main(runtime: Any) -> None:
         first = double.task(1)
@@ -245,6 +276,118 @@ def test_a_cancelled_task_can_be_retried(cluster: RunIn) -> None:
         assert standing(last) == [("cancelled", "upstream")]
         first.retry()
         assert await last.result() == 4
+
+    cluster(main)
+
+
+@mosaic.task
+def opened(path: str) -> str:
+    """The text of a file, as soon as it is there."""
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    return read(path)
+
+
+def test_what_was_submitted_follows_a_cancelled_task_that_is_retried(
+    cluster: RunIn, tmp_path: Path
+) -> None:
+    async def main(runtime: Any) -> None:
+        path = tmp_path / "there"
+        load = opened.submit(str(path))
+        clean = strip.submit(load)
+        last = told.submit([clean])
+        ordered = double.options(after=[load]).submit(4)
+        cached = size.submit(load)
+        load.cancel("not yet")
+        await raises(load)
+        late = strip.submit(load)
+        followers = clean, last, ordered, cached, late
+        for one in followers:
+            assert isinstance(await raises(one), mosaic.TaskCancelledError)
+            assert standing(one) == [("cancelled", "upstream")]
+        assert standing(load) == [("cancelled", "not yet")]
+        path.write_text(str(path))
+        load.retry()
+        found = await mosaic.gather(*followers)
+        assert found == [str(path), "list", 8, len(str(path)), str(path)]
+
+    cluster(main)
+
+
+def test_what_has_not_heard_of_the_end_of_what_it_takes_waits_for_the_next(
+    cluster: RunIn, tmp_path: Path
+) -> None:
+    async def main(runtime: Any) -> None:
+        path = tmp_path / "there"
+        load = opened.submit(str(path))
+        clean = strip.submit(load)
+        last = told.options(timeout=60).submit([clean])
+        awaited = asyncio.ensure_future(last.result())
+        load.cancel("not yet")
+        await raises(load)
+        path.write_text("a")
+        load.retry()  # the news of how these end may be on its way
+        with contextlib.suppress(mosaic.TaskCancelledError):
+            assert await awaited == "list"
+        assert await mosaic.gather(clean, last) == [str(path.read_text()), "list"]
+        delayed = double.options(delay=60).submit(1)
+        after = double.submit(delayed)
+        for text in ("first", "second"):
+            delayed.cancel(text)
+            if text == "first":
+                delayed.retry()
+        await raises(after)
+        assert standing(delayed, after) == [
+            ("cancelled", "second"),
+            ("cancelled", "upstream"),
+        ]
+
+    cluster(main)
+
+
+def test_who_waits_for_a_task_that_is_retried_at_once_waits_on(
+    cluster: RunIn, tmp_path: Path
+) -> None:
+    async def main(runtime: Any) -> None:
+        path = tmp_path / "raw"
+        load = read.submit(str(path))
+
+        async def repair() -> None:
+            await raises(load)
+            path.write_text("a")
+            load.retry()
+
+        async def value() -> str:
+            await load
+            return await load.result()
+
+        ways = value, load.result, load.exception
+        _, *found = await asyncio.gather(repair(), *(way() for way in ways))
+        assert found == ["a", "a", None]
+
+    cluster(main)
+
+
+def test_what_was_submitted_is_given_up_with_an_aborted_task(
+    cluster: RunIn, tmp_path: Path
+) -> None:
+    async def main(runtime: Any) -> None:
+        load = opened.submit(str(tmp_path / "never"))
+        clean = strip.submit(load)
+        last = told.submit([clean])
+        load.cancel("first")
+        for one in (load, clean, last):
+            await raises(one)
+        load.abort()
+        late = strip.submit(load)
+        stopped = forever.submit()
+        of_it = told.submit(stopped)
+        stopped.abort()
+        for one in (late, of_it):
+            assert isinstance(await raises(one), mosaic.TaskAbortedError)
+        upstream = ("aborted", "upstream")
+        assert standing(load, clean, last, late) == [("aborted", None), *3 * [upstream]]
+        assert standing(stopped, of_it) == [("aborted", None), upstream]
 
     cluster(main)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import inspect
 from typing import Any
 
@@ -174,6 +175,24 @@ def test_another_code_gives_another_key() -> None:
 
     parameters = {"x": 1, "y": 1}
     assert InputHash().key(plus, parameters) != InputHash().key(_plus, parameters)
+
+
+def test_decorators_count_as_code() -> None:
+    def times(n: int) -> Any:
+        @functools.wraps(_plus)
+        def decorated(x: int, y: int = 1) -> int:
+            return n * _plus(x, y)
+
+        return decorated
+
+    def keys(*functions: Any) -> list[str | None]:
+        return [InputHash().key(function, {"x": 1}) for function in functions]
+
+    one, same, other = keys(times(1), times(1), times(2))
+    assert one == same != other
+    cached = functools.lru_cache
+    one, same, other = keys(cached(times(1)), cached(times(1)), cached(times(2)))
+    assert one == same != other
 
 
 @pytest.mark.parametrize("bad", ["inptus", ""])

@@ -67,6 +67,7 @@ def test_an_unknown_key_is_refused_at_decoration() -> None:
         ({"key": "account"}, ValueError),
         ({"key": ()}, TypeError),
         ({"key": (1,)}, TypeError),
+        ({"key": 3}, TypeError),
         ({"scope": "forever"}, ValueError),
         ({"on_conflict": "retry"}, ValueError),
         ({"strict": True}, ValueError),

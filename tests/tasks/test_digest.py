@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import datetime
+import enum
+import functools
 import subprocess
 import sys
 import threading
@@ -138,6 +141,107 @@ def test_closures_count_by_what_is_in_them() -> None:
 
     assert digest_of(adder(1)) == digest_of(adder(1))
     assert digest_of(adder(1)) != digest_of(adder(2))
+
+
+def _with_attribute(v: Any) -> type:
+    class Params:
+        lr = v
+
+    return Params
+
+
+def _with_property(v: Any) -> type:
+    class Params:
+        @property
+        def lr(self) -> Any:
+            return v
+
+    return Params
+
+
+def _with_cached_property(v: Any) -> type:
+    class Params:
+        @functools.cached_property
+        def lr(self) -> Any:
+            return v
+
+    return Params
+
+
+def _with_base(v: Any) -> type:
+    class Inner(_with_attribute(v)):  # type: ignore[misc]  # a class made here
+        pass
+
+    return Inner
+
+
+def _dataclass(v: Any) -> type:
+    @dataclasses.dataclass
+    class Params:
+        lr: float = v
+        more: list[int] = dataclasses.field(default_factory=list)
+
+    return Params
+
+
+def _enum(v: Any) -> type:
+    class Kind(enum.Enum):
+        ONE = v
+
+    return Kind
+
+
+def _abstract(v: Any) -> type:
+    class Params(abc.ABC):  # noqa: B024 -- what matters is what ABC keeps there
+        __slots__ = ("x",)
+        lr = v
+
+    return Params
+
+
+def _in_a_cycle(v: Any) -> type:
+    class One:
+        lr = v
+
+    class Two:
+        one = One
+
+    One.two, One.me = Two, One()  # type: ignore[attr-defined]  # as it may be
+    return One
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        _with_attribute,
+        _with_property,
+        _with_cached_property,
+        _with_base,
+        _dataclass,
+        _enum,
+        _abstract,
+        _in_a_cycle,
+    ],
+)
+def test_all_of_a_class_that_travels_by_value_counts(make: Any) -> None:
+    assert digest_of(make(1)) == digest_of(make(1))
+    assert digest_of(make(1)) != digest_of(make(2))
+    if make is not _enum:
+        one, same, other = (make(v).__new__(make(v)) for v in (1, 1, 2))
+        assert digest_of(one) == digest_of(same) != digest_of(other)
+
+
+def test_a_class_has_one_digest_wherever_it_is_mentioned() -> None:
+    def kinds() -> list[type]:
+        return [_in_a_cycle(1), _with_base(2), _dataclass(3)]
+
+    one, two = kinds(), kinds()
+    assert digest_of([one, set(one), one[0]]) == digest_of([two, set(two), two[0]])
+
+
+def test_a_lock_of_a_class_is_refused_with_the_name_of_the_class() -> None:
+    with pytest.raises(Unhashable, match=r"the class .*Params: a lock"):
+        digest_of(_with_attribute(threading.Lock()))
 
 
 def test_a_function_that_calls_itself_has_a_digest() -> None:

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
+import mosaic_like as mosaic
 from mosaic_like.core.task import TaskState
 from mosaic_like.tasks.graph import Edge, Graph, Node
 from mosaic_like.tasks.svg import shortened, text_width
@@ -109,3 +110,8 @@ def test_a_graph_that_cannot_be_is_refused() -> None:
         Graph([a], [Edge("a", "c")])
     with pytest.raises(ValueError, match="same key"):
         Graph([a, a])
+
+
+def test_only_a_function_can_be_drawn() -> None:
+    with pytest.raises(TypeError, match="takes a function to draw, not 3"):
+        mosaic.visualize(3)  # type: ignore[arg-type]  # which is what is wrong

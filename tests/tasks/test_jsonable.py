@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+from typing import Any
 
 import pytest
 import served_tasks
@@ -61,3 +63,32 @@ def test_from_json_checks_options_as_the_decorator_does() -> None:
     text = '{"task": "served_tasks:plain", "options": {"max_retries": -1}}'
     with pytest.raises(ValueError, match="max_retries"):
         mosaic.Task.from_json(text)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"store": "somewhere", "serializer": "json", "store_key": "{parameters[x]}"},
+        {"concurrency": mosaic.Concurrency(2, key=("x",), on_conflict="drop")},
+        {"concurrency": mosaic.Concurrency(key=served_tasks.account)},
+        {"retry_delay": mosaic.exponential_backoff(0.5, maximum=3)},
+        {"cache_expiration": datetime.timedelta(days=3, microseconds=1)},
+        {"cache_key": mosaic.input_hash(ignore=("x",))},
+    ],
+)
+def test_options_that_are_plain_data_in_a_shape_of_ours_come_back(
+    options: dict[str, Any],
+) -> None:
+    task = served_tasks.double.options(**options)
+    text = task.to_json()
+    again = mosaic.Task.from_json(text)
+    assert again.to_json() == text
+    for name in options:
+        assert repr(getattr(again._options, name)) == repr(getattr(task._options, name))
+
+
+def test_from_json_of_a_shape_that_is_not_ours_is_a_value_error() -> None:
+    for option in ({"$made": "eval", "x": 1}, {"$made": "Concurrency", "no": 1}):
+        text = json.dumps({"task": "served_tasks:plain", "options": {"store": option}})
+        with pytest.raises(ValueError, match="to_json"):
+            mosaic.Task.from_json(text)

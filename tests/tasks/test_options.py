@@ -94,3 +94,34 @@ def test_a_task_travels_by_its_name_or_with_its_function() -> None:
     assert pickle.loads(pickle.dumps(UNSET)) is UNSET
     other = pickle.loads(pickle.dumps(mosaic.task(len, name="size", timeout=3)))
     assert (other.name, other._options.timeout, other([1, 2])) == ("size", 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "text"),
+    [
+        ({"runtime": 3}, TypeError, "'runtime': found 3, expected one of"),
+        ({"runtime": "nope"}, ValueError, "'worker:0:1', or the name of a strategy"),
+        ({"store_key": "{nope}"}, ValueError, "mentions 'nope'; there are"),
+        ({"store_key": "{parameters[y]}"}, ValueError, "mentions 'y'"),
+        ({"store_key": "../x"}, ValueError, "store_key '../x': expected the name"),
+        ({"store_key": "{info.name}/../{info[key]}"}, ValueError, "neither empty"),
+        ({"store_key": "{"}, ValueError, "option 'store_key': '{': "),
+    ],
+)
+def test_a_place_or_key_that_can_never_be_is_told_at_decoration(
+    options: dict[str, Any], kind: type[Exception], text: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        mosaic.task(store="somewhere", **options)(work.fn)
+    assert text in str(caught.value)
+
+
+def test_places_and_keys_that_may_be_are_taken() -> None:
+    for place in ("worker:0:1", "least-loaded"):
+        assert work.options(runtime=place)._options.runtime == place
+    for key in (
+        "a/{parameters[x]!r:>4}",
+        "{parameters.x.y[z]:{info.name}}",
+        "{info[key]}",
+    ):
+        assert work.options(store="s", store_key=key)._options.store_key == key

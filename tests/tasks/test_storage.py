@@ -158,6 +158,53 @@ def test_a_value_that_cannot_be_read_is_a_miss(serializer: Any) -> None:
         assert here.read() is MISSING
 
 
+@pytest.mark.parametrize("key", ["k", "a/b", "x" * 255])
+def test_a_value_of_another_call_under_the_same_key_is_a_miss(
+    tmp_path: Path, key: str
+) -> None:
+    store = DirectoryStore(tmp_path)
+
+    def kept(owner: str | None) -> Kept:
+        return Kept(store, key, JsonSerializer(), owner)
+
+    def read(owner: str) -> Any:
+        return KeptHere(kept(owner), None, may_read=True).read()
+
+    kept("one").write(1, "f")
+    assert store.get(key) == b"1", "what is beside a value is not in it"
+    assert (read("one"), read("two")) == (1, MISSING)
+    kept("two").write(2, "f")
+    assert (read("one"), read("two")) == (MISSING, 2)
+    kept(None).write(3, "f")
+    assert read("two") is MISSING, "whoever wrote has not said whose it is"
+
+
+def test_a_value_that_another_wrote_in_between_is_a_miss() -> None:
+    shelf = Shelf()
+    kept = Kept(shelf, "k", JsonSerializer(), "one")
+    kept.write(1, "f")
+    shelf["k"] = b"2"  # and whose it is comes next
+    with pytest.raises(LookupError, match="another call"):
+        kept.read()
+
+
+@pytest.mark.parametrize("error", [OSError(13, "no"), RuntimeError("no")])
+def test_a_store_that_cannot_be_written_is_named_with_the_task(
+    error: Exception,
+) -> None:
+    class Full(Shelf):
+        def put(self, key: str, data: bytes) -> None:
+            raise error
+
+        def __repr__(self) -> str:
+            return "<the full shelf>"
+
+    with pytest.raises(type(error)) as caught:
+        Kept(Full(), "k", JsonSerializer()).write(1, "load")
+    text = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
+    assert "value of load cannot be kept in store=<the full shelf>" in text
+
+
 def test_a_store_that_cannot_be_asked_has_nothing() -> None:
     class Broken(Shelf):
         def __contains__(self, key: object) -> bool:
