@@ -20,6 +20,7 @@ import pytest
 import mosaic_like as mosaic
 from mosaic_like.comms.messages import PROTOCOL, Hello, Member
 from mosaic_like.core.monitor import MonitorState
+from mosaic_like.core.node import MOST, Replacements
 from mosaic_like.core.verdicts import decode, encode
 from mosaic_like.runtimes import draining
 from mosaic_like.runtimes.base import PYTHON
@@ -286,6 +287,17 @@ async def of_draining(runtime: Any) -> dict[str, str]:
     return texts
 
 
+def of_many_deaths() -> dict[str, str]:
+    """What a node says of the sixth, 2 s after the first."""
+    replacements = Replacements()
+    for _ in range(MOST):
+        replacements.delay_s(0.0)
+    assert replacements.delay_s(2.0) is None
+    after_s = replacements.later_s(2.0)
+    text = replacements.postponed("w0:0", "killed by SIGKILL", after_s)
+    return {"Workers died too often": f"mosaic: {text}"}
+
+
 def of_versions() -> dict[str, str]:
     state = MonitorState(PYTHON, b"")
 
@@ -488,6 +500,7 @@ def collected(tmp_path: Path) -> dict[str, str]:
     """Every text, brought about."""
     texts = {**of_versions(), **of_programs(), **of_the_monitor(tmp_path)}
     texts.update(of_a_drained_node())
+    texts.update(of_many_deaths())
     texts.update(of_restarts(tmp_path))
     texts.update(of_what_is_not_built_again(tmp_path))
     texts.update(of_a_node(tmp_path))

@@ -33,6 +33,8 @@ def check_extra(extra: Extra, frames: int) -> None:
         raise ProtocolError(f"{frames} buffers came, expected {extra.buffers}")
     if extra.size < 0:
         raise ProtocolError(f"a value of {extra.size} bytes")
+    if extra.retried is not None and min(extra.retried) < 0:
+        raise ProtocolError(f"it is said to be {extra.retried}, which nothing can be")
     segments = 0
     for reference in extra.references:
         kind, uid, owner = reference.kind, reference.uid, reference.owner

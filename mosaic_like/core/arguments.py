@@ -211,12 +211,18 @@ class Arguments:
     def _upstream(self, task: Task, argument: Task | Call) -> None:
         task.tessera.remove(task)
         if argument.state == CANCELLED:
+            self._worker.telling.tell(task.caller, cancelled_upstream(task), None)
             self._worker.settle(task, CANCEL_EVENT, wire.CANCELLED, argument)
         else:
             # What was to be kept failed: that is the failure itself, to be told.
             kept = task.tessera is self._worker.shelf
             reason = wire.ERROR if kept else wire.UPSTREAM
             self._worker.settle(task, UPSTREAM_EVENT, reason, argument)
+
+
+def cancelled_upstream(task: Task) -> wire.Ending:
+    """What its caller is told before a call is cancelled as an argument of it was."""
+    return wire.Ending(task.uid, CANCELLED, wire.REASONS[wire.UPSTREAM])
 
 
 def _on_main(task: Task) -> bool:

@@ -139,6 +139,7 @@ class Rare:
         "proxies",
         "reason",
         "running_s",
+        "stored",
         "told",
         "unheard",
         "value",
@@ -153,6 +154,7 @@ class Rare:
         self.told: tuple[int, str] | None = None  # a state, and the reason if it is so
         self.about: Any = None  # what a task's policy says of it: proxies.records.About
         self.origin = 0  # uid of the call that made its value, if that is another's
+        self.stored: Any = None  # what its value is in any run: tasks.planning.Stored
         self.guard: Any = None  # of a function task: asked before each further attempt
         self.watched: Any = None  # what keeps all that is heard of it, if anything does
         self.error: BaseException | None = None  # rebuilt

@@ -138,6 +138,10 @@ class Pursuit:
         """It was asked to end, and neither has nor goes on."""
         return uid in self._asked
 
+    def why(self, uid: int) -> str:
+        """For what it was asked to end."""
+        return self._asked[uid][1]
+
     def begin(self, uid: int, why: str, now_s: float) -> None:
         """It was asked to end, now; asked again, nothing changes."""
         if uid not in self._asked:

@@ -10,18 +10,46 @@ FIRST_DELAY_S = 0.05  # doubled with each further one in the period
 
 
 class Replacements:
-    """Counts the replacements of the last minute."""
+    """Counts the replacements of the last minute.
 
-    def __init__(self) -> None:
-        self._times: deque[float] = deque()
+    Args:
+        period_s: what a minute is.
+    """
+
+    def __init__(self, period_s: float = PERIOD_S) -> None:
+        self._period_s = period_s
+        self._times: deque[float] = deque()  # those of the last may be to come
 
     def delay_s(self, now_s: float) -> float | None:
         """After how many seconds to replace a worker that died now; None: do not."""
         times = self._times
-        while times and now_s - times[0] > PERIOD_S:
+        while times and now_s - times[0] > self._period_s:
             times.popleft()
         if len(times) >= MOST:
             return None
         times.append(now_s)
         first: float = FIRST_DELAY_S * 2 ** (len(times) - 1)
         return first
+
+    def later_s(self, now_s: float) -> float:
+        """After how many seconds to replace one for which ``delay_s`` gave None.
+
+        That is when there have been fewer in the minute before; it counts from then on.
+        """
+        at_s = self._times[-MOST] + self._period_s
+        self._times.append(at_s)
+        return max(at_s - now_s, 0.0)
+
+    def postponed(self, label: str, how: str, after_s: float) -> str:
+        """That a worker is replaced so late, for people.
+
+        Args:
+            label: of the worker.
+            how: its process has ended.
+            after_s: seconds until it is replaced.
+        """
+        return (
+            f"{label} ended ({how}) and is replaced in {after_s:.0f} s only, since "
+            f"{MOST} workers were in {self._period_s:.0f} s: see what ended them; what "
+            "finds no other worker waits until then"
+        )

@@ -187,6 +187,18 @@ class Task(msgspec.Struct, gc=False, eq=False):
         return self.state >= DONE
 
     @property
+    def first_uid(self) -> int:
+        """The uid that people know: another is used after each ``retry()``."""
+        extra = self.extra
+        return self.uid if extra is None or extra.retried is None else extra.retried[0]
+
+    @property
+    def earlier(self) -> int:
+        """Attempts before it was retried."""
+        extra = self.extra
+        return 0 if extra is None or extra.retried is None else extra.retried[1]
+
+    @property
     def kind(self) -> int:
         """What it asks of its tessera, as in ``Extra``."""
         extra = self.extra

@@ -163,11 +163,13 @@ class Watched:
         for then in self._then:
             then(call, transition)
 
-    def ran(self, message: Ran) -> None:
-        """An attempt has ended."""
+    def ran(self, message: Ran, earlier: int) -> None:
+        """An attempt has ended; ``earlier``: how many there were before a retry()."""
         if len(message.times) == len(_MOMENTS):
             times = dict(zip(_MOMENTS, message.times, strict=True))
-            info = ExecutionInfo(message.host, attempt=message.attempt, **times)
+            info = ExecutionInfo(
+                message.host, attempt=earlier + message.attempt, **times
+            )
             self.attempts.append(info)
 
 
@@ -181,7 +183,7 @@ def info_of(runtime: Any, call: Call) -> TaskInfo:
     if call.state > DONE and type(call.result) is bytes:
         error = load_error(call.result, runtime.serializer)
     return TaskInfo(
-        task_id=task_name(call.uid),
+        task_id=task_name(call.first_uid),
         name=about.run_name or call.name,
         parent_task_ids=list(about.parents),
         submit_time=call.submitted_s,

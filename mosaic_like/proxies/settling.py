@@ -11,6 +11,7 @@ import concurrent.futures
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..comms.gathering import Referent
 from ..core.task import CANCELLED, DONE, PREPARE
 from .lending import Waiters
 from .runtime import check_open
@@ -79,13 +80,19 @@ def future_of(
     return future
 
 
-class BlockingFuture(concurrent.futures.Future[Any]):
-    """Lets the waiting of a plain method go through ``get``."""
+class BlockingFuture(Referent, concurrent.futures.Future[Any]):
+    """Lets the waiting of a plain method go through ``get``.
+
+    As an argument, at any depth, it stands for the value of its task, as that does.
+    """
 
     def __init__(self, task: TaskProxy[Any]) -> None:
         super().__init__()
         self._task = task
         self._waiters: list[Any] = Waiters(task)
+
+    def __reference__(self) -> tuple[Any, tuple[Any, ...]]:
+        return self._task.__reference__()
 
     def result(self, timeout: float | None = None) -> Any:
         if not self.done() and self._task._runtime.waits_on_main():

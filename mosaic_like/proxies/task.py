@@ -19,7 +19,7 @@ from ..comms.frames import UNSEEN, hide_own
 from ..comms.messages import RESULT_CALL, TASK, Extra
 from ..comms.serialization import Referent
 from ..core.payloads import Arrived
-from ..core.task import CANCELLED, DONE, PREPARE, STATES, TaskState
+from ..core.task import CANCELLED, DONE, PENDING, PREPARE, STATES, TaskState
 from ..ids import short, task_name
 from .outputs import Outputs, TaskDone
 from .refusing import NotAValue
@@ -40,6 +40,7 @@ R_co = TypeVar("R_co", covariant=True)
 # not wanted yet.
 PREPARING: contextvars.ContextVar[bool]
 PREPARING = contextvars.ContextVar("PREPARING", default=False)
+NO_WORKER = "no worker"  # why a task is pending that no worker has yet
 _FORGOT = (
     "this is a Task ({}), not its value; write 'await ….result()' to get the value{}"
 )
@@ -51,6 +52,21 @@ class Transition(NamedTuple):
     time_s: float  # seconds since the epoch
     state: TaskState
     reason: str | None
+
+
+def moves_of(call: Call) -> list[Transition]:
+    """The moves of a call that nobody has watched, as far as they are known."""
+    first = TaskState.PREPARE if call.state == PREPARE else TaskState.PENDING
+    moves = [Transition(call.submitted_s, first, None)]
+    if call.rare is not None and call.rare.lost_s:
+        moves.append(Transition(call.rare.lost_s, TaskState.PENDING, "lost"))
+    if call.rare is not None and call.rare.running_s:
+        moves.append(Transition(call.rare.running_s, TaskState.RUNNING, None))
+    if call.state >= DONE:
+        moves.append(
+            Transition(call.settled_s or time.time(), STATES[call.state], call.reason)
+        )
+    return moves
 
 
 class TaskHandle:
@@ -123,6 +139,8 @@ class TaskProxy(NotAValue, Referent, msgspec.Struct, Generic[R_co], gc=False, eq
             if call.state < DONE:
                 yield from ended(self._runtime, call).__await__()
             if call.state != DONE:
+                if call.state < DONE:  # retried, before this went on
+                    return (yield from self.__await__())
                 raise self._runtime.error_of(call)
             return self
         except BaseException as error:
@@ -147,6 +165,8 @@ class TaskProxy(NotAValue, Referent, msgspec.Struct, Generic[R_co], gc=False, eq
             if call.state == DONE and type(call.result) is Arrived:
                 await fetched(runtime, call)
             if call.state != DONE:
+                if call.state < DONE:  # retried, before this went on
+                    return await self.result()
                 raise runtime.error_of(call)
             value: R_co = runtime.value_of(call)
             return value
@@ -159,7 +179,7 @@ class TaskProxy(NotAValue, Referent, msgspec.Struct, Generic[R_co], gc=False, eq
     async def exception(self) -> BaseException | None:
         """The error that it ended with; None if it has a value."""
         call = self._call
-        if call.state < DONE:
+        while call.state < DONE:  # it may be retried, before this goes on
             await ended(self._runtime, call)
         return None if call.state == DONE else self._runtime.error_of(call)
 
@@ -179,6 +199,8 @@ class TaskProxy(NotAValue, Referent, msgspec.Struct, Generic[R_co], gc=False, eq
                 self._runtime.want(call)
             self._runtime.block(call, timeout)
             if call.state != DONE:
+                if call.state < DONE:  # retried, before this went on
+                    return self.wait(timeout)
                 raise self._runtime.error_of(call)
         return self
 
@@ -202,6 +224,8 @@ class TaskProxy(NotAValue, Referent, msgspec.Struct, Generic[R_co], gc=False, eq
                 runtime.want(call)
             runtime.block(call, timeout, value=True)
             if call.state != DONE:
+                if call.state < DONE:  # retried, before this went on
+                    return self.get(timeout)
                 raise runtime.error_of(call)
             value: R_co = runtime.value_of(call)
             return value
@@ -425,7 +449,9 @@ class TaskProxy(NotAValue, Referent, msgspec.Struct, Generic[R_co], gc=False, eq
     @property
     def reason(self) -> str | None:
         """Why it is in its state."""
-        return self._call.reason
+        call = self._call
+        waits = call.state == PENDING and not call.owner and call.reason is None
+        return NO_WORKER if waits and not self._runtime.workers else call.reason
 
     @property
     def attempt(self) -> int:
@@ -439,19 +465,7 @@ class TaskProxy(NotAValue, Referent, msgspec.Struct, Generic[R_co], gc=False, eq
         call = self._call
         if call.rare is not None and call.rare.watched is not None:
             return tuple(call.rare.watched.transitions)
-        first = TaskState.PREPARE if call.state == PREPARE else TaskState.PENDING
-        moves = [Transition(call.submitted_s, first, None)]
-        if call.rare is not None and call.rare.lost_s:
-            moves.append(Transition(call.rare.lost_s, TaskState.PENDING, "lost"))
-        if call.rare is not None and call.rare.running_s:
-            moves.append(Transition(call.rare.running_s, TaskState.RUNNING, None))
-        if call.state >= DONE:
-            moves.append(
-                Transition(
-                    call.settled_s or time.time(), STATES[call.state], self.reason
-                )
-            )
-        return tuple(moves)
+        return tuple(moves_of(call))
 
     @property
     def info(self) -> TaskInfo:
@@ -488,6 +502,8 @@ class TaskProxy(NotAValue, Referent, msgspec.Struct, Generic[R_co], gc=False, eq
         if rare is not None and rare.reason is not None:
             which = f" {rare.attempt - 1}" if rare.attempt > 1 else ""
             return f"<Task {self.name} · pending, {rare.reason}{which}{at}>"
+        if self.reason == NO_WORKER:
+            return f"<Task {self.name} · pending, {NO_WORKER}>"
         return f"<Task {self.name} · pending{at}>"
 
     # -- mistakes ----------------------------------------------------------------------

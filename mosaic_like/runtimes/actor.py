@@ -393,6 +393,7 @@ class ActorRuntime(Owning):
         if self.departing is not None:
             self.departing.lost(member.incarnation)
         self.deaths.begin(member)
+        self.deaths.end_asked(member, cause)
         self.restarts.lost(member, cause)
         self.watching.lost(member, cause)
         self.linking.lost(member.incarnation)

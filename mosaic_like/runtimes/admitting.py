@@ -87,7 +87,7 @@ class Admitting:
                 f"an argument of {size_text(nbytes)} that would be copied here is "
                 "larger than all the memory that values may take on this host, "
                 f"{size_text(limit)} (option memory=): raise it, or pass it in parts",
-                task_name(task.uid),
+                task_name(task.first_uid),
             )
             task.tessera.remove(task)
             runtime.worker.refuse(task, error, wire.MEMORY)

@@ -27,7 +27,7 @@ class Around:
     @property
     def uid(self) -> str:
         """Of the call that runs here."""
-        return task_name(self._task().uid)
+        return task_name(self._task().first_uid)
 
     @property
     def name(self) -> str:

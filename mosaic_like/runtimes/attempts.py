@@ -38,6 +38,10 @@ class Attempts:
         first = 1 if task.extra is None else max(task.extra.attempt, 1)
         return self._begun.get(task.uid, first)
 
+    def shown(self, task: Task) -> int:
+        """The same for people, who count on after ``retry()``."""
+        return self.of(task) + task.earlier
+
     def begin(self, task: Task, attempt: int) -> None:
         """It is this one from here on.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import os
 import secrets
@@ -161,6 +162,11 @@ class Base:
             ) from None
         finally:
             self._welcome = None
+
+    @property
+    def run_id(self) -> str:
+        """Of this run of the cluster: the same in all its members, never again."""
+        return hashlib.blake2b(self._monitor_token, digest_size=16).hexdigest()
 
     def _connection_broken(self, peer: Peer, cause: str) -> None:
         """It is made again, unless nobody will ever take it."""

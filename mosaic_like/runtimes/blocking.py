@@ -82,7 +82,8 @@ class Blocking:
         else:
             in_time = event.wait(timeout)
         if not in_time:
-            raise TimeoutError(f"{name} has not ended in {timeout} s; it goes on")
+            time_s = round(timeout or 0.0, 3)
+            raise TimeoutError(f"{name} has not ended in {time_s:g} s; it goes on")
 
     def block_until(
         self, condition: Callable[[], bool], call: Call, timeout: float | None

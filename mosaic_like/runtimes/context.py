@@ -27,7 +27,7 @@ class CurrentTask:
     @property
     def uid(self) -> str:
         """Unique in the cluster; the caller's ``task.uid`` is the same."""
-        return ids.task_name(self._task.uid)
+        return ids.task_name(self._task.first_uid)
 
     @property
     def name(self) -> str:
@@ -48,7 +48,7 @@ class CurrentTask:
     def attempt(self) -> int:
         """1 at the first try."""
         runtime: Any = session.current()
-        attempt: int = runtime.executor.attempts.of(self._task)
+        attempt: int = runtime.executor.attempts.shown(self._task)
         return attempt
 
     def __reduce_ex__(self, protocol: Any) -> Any:

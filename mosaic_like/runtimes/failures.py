@@ -52,8 +52,8 @@ class Failures:
         """What user code has raised, with a note that says where."""
         runtime = self._runtime
         where = f"{ids.short(runtime.uid)} ({runtime.me.host}, pid {runtime.me.pid})"
-        note = f"  in {task.name} on {where} · task {ids.task_name(task.uid)}"
-        note += f" · attempt {runtime.executor.attempts.of(task)}"
+        note = f"  in {task.name} on {where} · task {ids.task_name(task.first_uid)}"
+        note += f" · attempt {runtime.executor.attempts.shown(task)}"
         if isinstance(error, ValueError) and "read-only" in str(error):
             note += f"\n  {_READ_ONLY}"
         return dump_error(error, self._serializer, note=note)
@@ -70,7 +70,7 @@ class Failures:
         when = "while it ran" if started else f"before it started{self._again(task)}"
         error = TaskCancelledError(
             f"{task.name} was cancelled {when}{why}",
-            ids.task_name(task.uid),
+            ids.task_name(task.first_uid),
             self._verdict(task, started),
         )
         return dump_error(error, self._serializer)
@@ -85,40 +85,52 @@ class Failures:
             error = TaskTimeoutError(
                 f"{call.name} was not sent{again} in time ({reason}): its tessera has "
                 "no place yet, or too much is on its way to it",
-                ids.task_name(call.uid),
+                ids.task_name(call.first_uid),
                 verdict,
             )
             return dump_error(error, self._serializer)
         why = f": {reason}" if reason else ""
         error = TaskCancelledError(
             f"{call.name} was cancelled before it started{again}{why}",
-            ids.task_name(call.uid),
+            ids.task_name(call.first_uid),
             verdict,
         )
         return dump_error(error, self._serializer)
 
     def given_up(self, call: Call, why: str) -> bytes:
         """A call was asked to end, and its owner does not say that it has."""
-        name, uid = call.name, ids.task_name(call.uid)
         where = ids.short(self._runtime.uid_of(call.owner)) or "its runtime"
         silent = (
             f"{where} does not answer: it is frozen, or something there holds its loop "
             "or its interpreter"
         )
-        error: BaseException
-        if type(why) is Late:
-            text = f"{name} did not end in time ({why}), and {silent}"
-            error = TaskTimeoutError(text, uid, Verdict.MAYBE_RAN)
-        else:
-            text = f"{name} was cancelled{': ' if why else ''}{why}; {silent}"
-            error = TaskCancelledError(text, uid, Verdict.MAYBE_RAN)
+        error = self._unanswered(call, why, silent, Verdict.MAYBE_RAN)
         return dump_error(error, self._serializer)
+
+    def lost_ending(
+        self, call: Call, why: str, lost: RuntimeDisconnectedError
+    ) -> bytes:
+        """A call was asked to end, and its runtime is lost before it said so."""
+        error = self._unanswered(call, why, str(lost), lost.verdict)
+        for note in getattr(lost, "__notes__", ()):
+            error.add_note(note)
+        return dump_error(error, self._serializer)
+
+    def _unanswered(
+        self, call: Call, why: str, instead: str, verdict: Verdict
+    ) -> BaseException:
+        name, uid = call.name, ids.task_name(call.first_uid)
+        if type(why) is Late:
+            text = f"{name} did not end in time ({why}), and {instead}"
+            return TaskTimeoutError(text, uid, verdict)
+        text = f"{name} was cancelled{': ' if why else ''}{why}; {instead}"
+        return TaskCancelledError(text, uid, verdict)
 
     def _late(
         self, task: Task, why: Late, started: bool, what: str = "was stopped"
     ) -> BaseException:
         """The time of a call is over at its owner."""
-        name, uid = task.name, ids.task_name(task.uid)
+        name, uid = task.name, ids.task_name(task.first_uid)
         if not started:
             return TaskTimeoutError(
                 f"{name} was not started{self._again(task)} in time ({why}): what was "
@@ -193,7 +205,7 @@ class Failures:
         return dump_error(error, self._serializer)
 
     def _upstream(self, task: Task, reason: int, argument: Task | Call) -> bytes:
-        name, uid = task.name, ids.task_name(task.uid)
+        name, uid = task.name, ids.task_name(task.first_uid)
         cause = Cause(error_of(argument))
         error: BaseException
         if reason == wire.CANCELLED:
@@ -210,7 +222,7 @@ class Failures:
 
     def _refused(self, task: Task, reason: int, why: Any) -> BaseException:
         runtime = self._runtime
-        name, uid = task.name, ids.task_name(task.uid)
+        name, uid = task.name, ids.task_name(task.first_uid)
         started = task.state == RUNNING
         goes_on = task.uid in runtime.worker.stopping.abandoned
         if type(why) is Late:

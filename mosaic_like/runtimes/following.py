@@ -51,7 +51,10 @@ class Kept:
     As long as there are any it holds a handle: the tessera may not be freed before.
     """
 
-    __slots__ = ("_anchor", "_calls", "_handles", "_peer", "_stream", "_sweep", "sent")
+    __slots__ = (
+        *("_anchor", "_calls", "_handles", "_peer", "_stream", "_sweep"),
+        *("idempotent", "sent"),
+    )
 
     def __init__(
         self,
@@ -59,7 +62,10 @@ class Kept:
         stream: Stream,
         calls: Mapping[int, Call],
         handles: weakref.WeakSet[SupervisedHandle],
+        *,
+        idempotent: bool = False,
     ) -> None:
+        self.idempotent = idempotent
         self._peer = peer
         self._stream = weakref.ref(stream)  # which has this
         self._calls = calls
@@ -185,7 +191,8 @@ class Following:
     def place(self, followed: Followed, stream: Stream, peer: Peer) -> None:
         """A life has its place: what goes there is kept."""
         calls = self._runtime.caller.calls
-        kept = Kept(peer, stream, calls, followed.handles)
+        idempotent = followed.idempotent
+        kept = Kept(peer, stream, calls, followed.handles, idempotent=idempotent)
         self._runtime.caller.placed(stream, kept)
         self.seeking.placed(stream)
 
@@ -239,14 +246,18 @@ class Following:
             old.outbox.take()
         for call in [c for c in runtime.caller.calls.values() if c.stream is old]:
             if call.method != CONSTRUCTOR:
+                is_ending = runtime.limiting.is_ending(call)
+                what = "" if is_ending else "; make it again if that does no harm"
                 error = RuntimeDisconnectedError(
-                    f"{call.name} may have run: {why}; make it again if that does no "
-                    "harm",
+                    f"{call.name} may have run: {why}{what}",
                     at.uid,
                     Verdict.MAYBE_RAN,
                     why,
                 )
-                runtime.caller.lose(call, error)
+                if is_ending:
+                    runtime.limiting.lost(call, error)
+                else:
+                    runtime.caller.lose(call, error)
 
     def _renew(self, followed: Followed) -> Stream:
         """Another stream, without a place, takes the place of that of a life."""
@@ -273,15 +284,13 @@ class Following:
     ) -> bool:
         """Whether a call that was sent goes again; else it has ended."""
         runtime = self._runtime
-        is_ending = runtime.limiting.is_ending(call)
-        verdict = runtime.deaths.verdict(call, cause)
-        if verdict is Verdict.NOT_STARTED and not is_ending:
+        if runtime.deaths.verdict(call, cause) is Verdict.NOT_STARTED:
             return True
         error = runtime.deaths.error(call, *cause)
         item = rare(call)
         if runtime.deaths.ran(call, cause[0]):
             item.deaths = (*item.deaths, f"{ids.short(cause[0].uid)} ({error.cause})")
-        if is_ending or not self._may_run_again(followed, call, extra, error):
+        if not self._may_run_again(followed, call, extra, error):
             runtime.caller.lose(call, error)
             return False
         if len(item.deaths) >= _MOST_DEATHS:
@@ -364,11 +373,13 @@ def _for_next(
 
 def advice(call: Call) -> str:
     """What to do about a call that is lost with its worker."""
-    if isinstance(call.stream.outbox, Kept):
+    kept = call.stream.outbox
+    if isinstance(kept, Kept):
+        is_said = kept.idempotent or (call.rare is not None and call.rare.idempotent)
         return (
             f"{call.stream.label} is built again while it has restarts left, but this "
-            "call is not made again: make it again if that does no harm, or let "
-            "idempotent=True do so"
+            "call is not made again: make it again if that does no harm"
+            f"{'' if is_said else ', or let idempotent=True do so'}"
         )
     if call.stream.queue is not None:
         return "Run it again: by task.retry(), max_retries=, or submit it once more"

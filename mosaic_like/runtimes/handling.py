@@ -104,7 +104,7 @@ class Handling:
         call = self._runtime.caller.calls.get(message.uid)
         item = None if call is None else call.rare
         if item is not None and item.watched is not None:
-            item.watched.ran(message)
+            item.watched.ran(message, item.earlier)
 
     def on_ending(self, message: wire.Ending, buffers: Any, sender: int) -> None:
         call = self._runtime.caller.calls.get(message.uid)

@@ -39,14 +39,20 @@ class Helping:
 
     def joined(self, member: wire.Member) -> None:
         """Somebody has joined."""
-        kind, *indices = member.uid.split(":")
         if not kind_of(member.uid) & USER:
             return
         self._state.joined(member.incarnation, self._node.loop.time())
-        if kind in ("worker", "helper") and indices[0] == self._node.uid.split(":")[1]:
-            number = int(indices[1]) if kind == "helper" else None
+        if self._is_of_this_node(member):
+            kind, _, index = member.uid.split(":")
+            number = int(index) if kind == "helper" else None
             self._state.watch(member.incarnation, number)
             self._go_on()
+
+    def _is_of_this_node(self, member: wire.Member) -> bool:
+        """A worker or helper, also one that leaves: it runs what it has to its end."""
+        kind, *indices = member.uid.split(":")
+        ours = self._node.uid.split(":")[1]
+        return kind in ("worker", "helper") and indices[0] == ours
 
     def gone(self, incarnation: int) -> None:
         """It is lost, or will leave."""
@@ -73,9 +79,12 @@ class Helping:
         if for_s is not None and not (for_s >= 0 and math.isfinite(for_s)):
             raise ProtocolError(f"a call that began {for_s} s ago")
         since_s = None if for_s is None else self._node.loop.time() - for_s
-        if not self._state.told(sender, since_s, message.behind):
+        if self._state.told(sender, since_s, message.behind):
+            self._go_on()
+            return
+        member = self._node.members.get(sender)
+        if member is None or not self._is_of_this_node(member):
             raise ProtocolError("it is no worker of this node")
-        self._go_on()
 
     def _go_on(self) -> None:
         node = self._node

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from ..core.call import Call
     from ..core.task import Task
+    from ..errors import RuntimeDisconnectedError
     from .actor import ActorRuntime
 
 logger = logging.getLogger(__name__)
@@ -89,6 +90,12 @@ class Limiting:
         """Its owner was asked to end it, and has not said that it has."""
         return call.uid in self._pursuit
 
+    def lost(self, call: Call, error: RuntimeDisconnectedError) -> None:
+        """One that is ending is lost with its owner: its end is what was asked for."""
+        why = self._pursuit.why(call.uid)
+        self._pursuit.ended(call.uid)
+        self._give_up(call, why, self._runtime.failures.lost_ending(call, why, error))
+
     def begun(self, call: Call, attempt: int, delay_s: float | None = None) -> None:
         """The owner says that another attempt has begun, or waits."""
         if attempt > 1:
@@ -119,9 +126,11 @@ class Limiting:
             return
         interrupt = None if call.rare is None else call.rare.interrupt
         self._send_to_node(call, why, kill=interrupt == wire.KILL_WORKER)
+        self._give_up(call, why, self._runtime.failures.given_up(call, why))
+
+    def _give_up(self, call: Call, why: str, error: bytes) -> None:
         reason = reason_of(why)
         state = CANCELLED if reason == wire.CANCELLED else FAILED
-        error = self._runtime.failures.given_up(call, why)
         self._runtime.caller.give_up(call, state, reason, error)
 
     def _send_to_node(self, call: Call, why: str, *, kill: bool) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..comms import messages as wire
 from ..config import DYNAMIC, Config
 from ..core import verdicts
-from ..core.node import MOST, PERIOD_S, Replacements
+from ..core.node import PERIOD_S, Replacements
 from ..core.reach import is_near
 from ..environment import FULL_TRACEBACK
 from ..errors import ConnectError, MosaicError
@@ -61,6 +61,7 @@ HURRY_S = 4.5  # for all of it, when the program has died
 ENDING_S = 0.5  # from a worker's last word to its end
 LEAVING_S = HAND_ON_S + 2 * ANSWER_S  # the same of one that leaves the others
 JOIN_GRACE_S = 1.0
+LATE_S = 1.0  # after which a worker is replaced, for people to be told
 OUTPUT_S = 10.0  # that what a dead worker had started may still print
 SERVER_GONE = "its parent, the fork server, has ended, and it was killed"
 # The warehouse is forked when the workers are there, and a moment later, in which the
@@ -83,7 +84,7 @@ class Node(Base):
         self._server = server
         self._children: dict[str, Child] = {}
         self._outputs: dict[Child, RawOutput] = {}
-        self._replacements = Replacements()
+        self._replacements = Replacements(PERIOD_S)
         self._memory = MemoryKills()
         self._warehouse_replacements = Replacements()
         self._warehouse = ""  # its uid, when it has been started
@@ -277,13 +278,10 @@ class Node(Base):
             return
         delay_s = self._replacements.delay_s(self.loop.time())
         if delay_s is None:
-            say(
-                f"{short(uid)} ended ({how}) and is not replaced: "
-                f"{MOST} workers were in {PERIOD_S:.0f} s; going on with "
-                f"{sum(child != self._warehouse for child in self._children)}"
-            )
-        else:
-            self.loop.call_later(delay_s, self._spawn, uid)
+            delay_s = self._replacements.later_s(self.loop.time())
+            if delay_s >= LATE_S:
+                say(self._replacements.postponed(short(uid), how, delay_s))
+        self.loop.call_later(delay_s, self._spawn, uid)
 
     def _killed_for(self, child: Child) -> Evidence:
         """What speaks for it that a signal ended it for want of memory."""

@@ -108,6 +108,22 @@ class Observing:
 
         return info_of(self._runtime, call)
 
+    def keep(self, call: Call) -> None:
+        """It is retried: what is known of its moves so far stays known."""
+        from ..proxies.records import Watched
+        from ..proxies.task import moves_of
+
+        item = rare(call)
+        if item.watched is None:
+            item.watched = Watched()
+            item.watched.transitions = moves_of(call)
+
+    def renamed(self, call: Call, before: int) -> None:
+        """It goes on under another uid."""
+        found = self._open.pop(before, None)
+        if found is not None:
+            self._open[call.uid] = found
+
     def watch(self, call: Call, then: Callable[..., Any]) -> None:
         """Call ``then(info, transition)`` on the loop for each move from now on."""
         from ..tasks.hooks import call_hooks

@@ -13,6 +13,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
+from ..core.arguments import cancelled_upstream
 from ..core.limits import Late
 from ..core.task import CLOSE_METHOD, CONSTRUCTOR, START, STARTED, Task
 from ..core.tessera import MAIN
@@ -113,6 +114,8 @@ class PlainCalls:
         if is_stop(task, error):
             return self._raised(task, error)
         if isinstance(error, ArgumentFailed):
+            if error.reason == wire.CANCELLED:
+                self._port.tell(task, cancelled_upstream(task))
             failure = self._port.failure(task, error.reason, error.argument)
             return Raised(error.reason, failure)
         return cannot_travel(self._port, task, error) or self._raised(task, error)

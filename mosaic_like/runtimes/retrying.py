@@ -118,8 +118,8 @@ class Retries:
                 return False
             later = Later(attempt + 1, policy, error)
             if policy.condition is not None:
-                name = task.name
-                failed = FailedAttempt(ids.task_name(task.uid), name, attempt, retries)
+                uid = ids.task_name(task.first_uid)
+                failed = FailedAttempt(uid, task.name, attempt, retries)
                 answer = policy.condition(error, failed)
                 if inspect.isawaitable(answer):
                     later.question, later.error = answer, error
@@ -256,9 +256,9 @@ def _forget(question: Any) -> None:
 
 
 def _as_late(task: Task, attempt: int) -> TaskTimeoutError:
-    name, uid = task.tessera.options.name, ids.task_name(task.uid)
+    name, uid = task.tessera.options.name, ids.task_name(task.first_uid)
     return TaskTimeoutError(
-        f"attempt {attempt} of {name}.{task.method} did not end in time "
+        f"attempt {attempt + task.earlier} of {name}.{task.method} did not end in time "
         f"({task.cancelled})",
         uid,
         Verdict.MAYBE_RAN,

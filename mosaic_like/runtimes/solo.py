@@ -239,7 +239,8 @@ class Solo(_OnStepped, UserRuntime):
         if not ended():
             self.when_settled(call, self.wake_main)
             if not self._turn_until(ended, timeout):
-                raise TimeoutError(f"{call.name} has not ended in {timeout} s")
+                time_s = round(timeout or 0.0, 3)
+                raise TimeoutError(f"{call.name} has not ended in {time_s:g} s")
 
     def _wait_until(
         self, condition: Callable[[], bool], call: Call, timeout: float | None

@@ -101,6 +101,12 @@ class UnheardFailures:
         if len(self._heard) > _MOST_HEARD:
             del self._heard[next(iter(self._heard))]
 
+    def again(self, call: Call) -> None:
+        """It is retried: how it ended before, and who had heard of it, is forgotten."""
+        name = ids.task_name(call.first_uid)
+        for known in (self._soon, self._unsaid, self._blamed, self._heard):
+            known.pop(name, None)
+
     def complain(self, call: Call) -> None:
         """A failure that nobody has asked for."""
         if call.rare is not None:
@@ -110,7 +116,7 @@ class UnheardFailures:
         if _is_upstream(call):
             self._unheard_too(fault_of(call.result))
             return  # the call at fault says it
-        name = ids.task_name(call.uid)
+        name = ids.task_name(call.first_uid)
         if name in self._heard:
             return
         if name in self._blamed:

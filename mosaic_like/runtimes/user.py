@@ -388,8 +388,9 @@ class UserRuntime(ActorRuntime):
     async def serve(self, *tasks: Task[..., Any]) -> None:
         """Let other programs of the cluster call tasks by their keys.
 
-        They join by ``mosaic.connect`` and say ``runtime.task("module:name")``. A task
-        is served until the cluster ends; serving one of the same key replaces it.
+        They join by ``mosaic.connect`` and say ``runtime.task("module:name")``. Serving
+        one of the same key replaces it. One worker has copies of all that is served;
+        when it dies, the programs that serve do so again, as long as they are there.
 
         Raises:
             TypeError: not a task.
@@ -409,7 +410,10 @@ class UserRuntime(ActorRuntime):
         await serve(tasks)
 
     async def served(self) -> list[str]:
-        """The keys of the tasks that are served in this cluster, in order."""
+        """The keys of the tasks that are served in this cluster, in order.
+
+        When the worker that knew them has just died, this waits up to 5 s for one.
+        """
         from ..tasks.serving import served
 
         return await served()
@@ -418,6 +422,7 @@ class UserRuntime(ActorRuntime):
         """A task that is served in this cluster, by its key.
 
         Raises:
+            TypeError: it is no string.
             ValueError: that is no key of a task. Whether it is served shows when a call
                 of it is awaited.
         """

@@ -376,13 +376,17 @@ class Worker(UserRuntime):
                 f"{short(self.uid)} is being drained, and its calls had "
                 f"{self._leave_s:g} s to end"
             )
-        # What is built again elsewhere goes on from here.
-        saved = self.checkpoints.take_all(self.worker.tesserae.values())
-        deadline_s = self.loop.time() + CLOSE_TIMEOUT_S
-        await self.until(lambda: all(task.settled for task in saved), deadline_s)
         departing.close()
         tesserae = list(self.worker.tesserae.values())
         busy = await self._end_calls(tesserae)
+        # What is built again elsewhere goes on from here, and not from before: then a
+        # checkpoint would wait for the call that runs, and let those behind it go on.
+        saved = self.checkpoints.take_all(tesserae)
+        if saved:
+            deadline_s = self.loop.time() + CLOSE_TIMEOUT_S
+            await self.until(lambda: all(task.settled for task in saved), deadline_s)
+            # Calls that could not be interrupted may have ended, checkpoints may not.
+            busy = await self._end_calls(tesserae)
         started = self.executor.journal.remains()  # what closes takes its marks away
         lines = await self._close(tesserae, busy)
         heir = await departing.hand_on()
@@ -435,7 +439,8 @@ class Worker(UserRuntime):
 
     async def _end_calls(self, tesserae: list[Tessera]) -> dict[int, str]:
         """Cancel what waits and runs; those that go on, by uid, and lines about it."""
-        for task in list(self.worker.tasks.values()):
+        # Backwards, since the thread of plain methods goes on taking the first.
+        for task in reversed(list(self.worker.tasks.values())):
             if not task.settled and task.tessera.closing is not task:
                 self.worker.stopping.cancel(task.uid, self._ending)
         busy = {}

@@ -34,6 +34,7 @@ def test_what_the_serializer_makes_is_taken() -> None:
         (Extra(buffers=1), "0 buffers came, expected 1"),
         (Extra(buffers=-1), "expected -1"),
         (Extra(size=-5), "-5 bytes"),
+        (Extra(retried=(-1, 1)), "nothing can be"),
         (Extra([Reference(5, 1, 2)]), "nothing can be"),
         (Extra([Reference(TASK, -1, 2)]), "nothing can be"),
         (Extra([Reference(TASK, 1, 0)]), "nothing can be"),

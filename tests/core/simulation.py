@@ -183,6 +183,7 @@ class Runtime:
             wire.Release: worker.release,
             wire.Cancel: lambda m, b, s: worker.stopping.cancel(m.uid, m.reason, s),
             wire.Running: lambda m, b, s: None,
+            wire.Ending: lambda m, b, s: None,
             wire.Subscribe: lambda m, b, s: worker.telling.subscribe(m.uid, s),
             wire.Fetch: lambda m, b, s: worker.telling.fetch(m.uid, s),
             wire.ReleaseGrants: lambda m, b, s: holders.release_grants(s, m.grants),

@@ -10,7 +10,7 @@ from typing import Any
 from mosaic_like.comms.messages import STREAM, Extra, Submit
 from mosaic_like.core.call import Call, Stream, rare
 from mosaic_like.core.restarts import Follower
-from mosaic_like.runtimes.following import Followed, Following, Kept
+from mosaic_like.runtimes.following import Followed, Following, Kept, advice
 
 
 class Wire:
@@ -127,3 +127,14 @@ def test_that_a_call_ran_before_is_known_until_it_has_ended() -> None:
     runtime: Any = SimpleNamespace(caller=SimpleNamespace(calls=line.calls))
     Following(runtime).forget_ended(followed)
     assert followed.ran == {2: b"the second"}
+
+
+def test_nobody_is_told_to_say_what_has_been_said() -> None:
+    line = Line()
+    line.send(1)
+    line.send(2)
+    rare(line.calls[2]).idempotent = True
+    assert advice(line.calls[1]).endswith("no harm, or let idempotent=True do so")
+    assert advice(line.calls[2]).endswith("make it again if that does no harm")
+    line.kept.idempotent = True
+    assert advice(line.calls[1]) == advice(line.calls[2])

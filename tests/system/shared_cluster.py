@@ -44,7 +44,11 @@ async def warm_up(runtime: Any) -> None:
             await asyncio.sleep(0.005)
 
 
-def add_node(runtime: Any, on_exited: Callable[[Child], None] | None = None) -> Child:
+def add_node(
+    runtime: Any,
+    on_exited: Callable[[Child], None] | None = None,
+    entry: str = "mosaic_like.runtimes.node:main",
+) -> Child:
     """Start another node on this machine, as another host would."""
     cluster = runtime.hold.cluster
     spec = Spec(
@@ -56,7 +60,7 @@ def add_node(runtime: Any, on_exited: Callable[[Child], None] | None = None) -> 
         cwd=os.getcwd(),
     )
     child: Child = cluster._server.spawn(
-        "mosaic_like.runtimes.node:main",
+        entry,
         spec.encode(),
         attach=True,
         owner_pidfd=True,

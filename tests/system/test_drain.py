@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import gc
 import multiprocessing
@@ -17,7 +18,7 @@ import pytest
 from shared_cluster import add_node
 
 import mosaic_like as mosaic
-from mosaic_like.runtimes import departing, worker
+from mosaic_like.runtimes import departing, executor, worker
 from mosaic_like.runtimes.departing import Departing
 
 LARGE = 150_000  # characters: more than travels with the news of the end
@@ -327,6 +328,63 @@ def test_what_has_not_ended_in_time_is_cancelled(tmp_path: Path) -> None:
         assert closed(tmp_path, leaver.pid) == 1
 
     run(main, 2)
+
+
+class Counting(Closing):
+    """Its state goes with it."""
+
+    count = 0
+
+    def add(self, k: int) -> int:
+        self.count += k
+        return self.count
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def add_slowly(self, k: int, seconds: float) -> None:
+        """Cannot be interrupted."""
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s:
+            with contextlib.suppress(BaseException):
+                time.sleep(0.01)
+        self.count += k
+
+    def __checkpoint__(self) -> int:
+        return self.count
+
+    def __restore__(self, count: int) -> None:
+        self.count = count
+
+
+def test_a_checkpoint_does_not_wait_for_calls_whose_time_is_over(
+    tmp_path: Path,
+) -> None:
+    async def main(runtime: Any) -> None:
+        first, second, third = runtime.workers
+        one, stubborn = (
+            mosaic.remote(Counting, runtime=where, max_restarts=1)(str(tmp_path))
+            for where in (first, second)
+        )
+        assert await one.add(5).result() == 5
+        await stubborn
+        # Both would end before a checkpoint is waited for no longer.
+        calls = [one.sleep(executor.CLOSE_TIMEOUT_S / 2), one.add(1), one.add(1)]
+        calls += [stubborn.add_slowly(7, runtime.config.stop_timeout_s + 1)]
+        calls += [stubborn.add(1), stubborn.add(1)]
+        drains = [runtime.drain(where, timeout=0.2) for where in (first, second)]
+        for error in await asyncio.gather(*drains, return_exceptions=True):
+            assert isinstance(error, TimeoutError)
+            assert "3 calls that had not ended" in str(error)
+        for call in calls:
+            with pytest.raises(mosaic.TaskCancelledError, match="being drained"):
+                await call
+        assert await one.add(0).result() == 5
+        assert await stubborn.add(0).result() == 7  # it could be had in time
+        assert await stubborn.pid().result() == third.pid
+        assert closed(tmp_path, first.pid) == closed(tmp_path, second.pid) == 1
+
+    run(main, 3)
 
 
 def test_what_cannot_be_drained_is_refused_at_once(tmp_path: Path) -> None:

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import mosaic_like as mosaic
-from mosaic_like import PoisonedCall, RuntimeDisconnectedError, TaskState, WorkerDied
+from mosaic_like import (
+    PoisonedCall,
+    RuntimeDisconnectedError,
+    TaskCancelledError,
+    TaskState,
+    TaskTimeoutError,
+    WorkerDied,
+)
+from mosaic_like.core import limits
 from mosaic_like.errors import Verdict
 
 if TYPE_CHECKING:
@@ -374,10 +382,11 @@ def test_counts_stay_right_over_a_move(tmp_path: Path) -> None:
 def test_a_constructor_that_a_death_broke_off_runs_again(tmp_path: Path) -> None:
     async def main(runtime: Any) -> None:
         assert lines(tmp_path / "built") == 0
-        fragile = Fragile.remote(str(tmp_path / "built"), 1)
+        # The second time its construction is younger than the calls that wait for it.
+        fragile = Fragile.remote(str(tmp_path / "built"), 2)
         calls = [fragile.value() for _ in range(3)]
         await fragile
-        assert await mosaic.gather(calls) == [2, 2, 2]
+        assert await mosaic.gather(calls) == [3, 3, 3]
         # And one that raises, the next time, ends it.
         broken = Broken.remote(str(tmp_path / "broken"))
         await broken
@@ -531,6 +540,38 @@ def test_what_waits_for_the_next_life_can_be_cancelled(tmp_path: Path) -> None:
         assert caught.value.verdict is Verdict.NOT_STARTED
         assert await running.result() == 2
         assert await notebook.read().result() == [0, 2]
+
+    run(main, 1)
+
+
+def test_what_was_cancelled_is_cancelled_although_its_worker_died_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "PATIENCE_S", LIMIT_S)  # until the head goes on alone
+
+    async def main(runtime: Any) -> None:
+        again = Overlapping.options(max_restarts=3, idempotent=True).remote()
+        both = Overlapping.remote(), again
+        unwanted = [each.wait() for each in both]
+        await mosaic.gather(each.count() for each in both)
+        (worker,) = runtime.workers
+        os.kill(worker.pid, signal.SIGSTOP)
+        late = [each.wait.options(timeout=0.1)() for each in both]
+        for call in unwanted:
+            call.cancel("it is not needed")
+        await until(lambda: all(runtime.limiting.is_ending(c._call) for c in late))
+        os.kill(worker.pid, signal.SIGKILL)
+        for call in unwanted:
+            with pytest.raises(TaskCancelledError, match="was cancelled: it is") as why:
+                await call
+            assert "is lost: killed by SIGKILL while it ran Over" in str(why.value)
+            assert str(why.value).endswith(".wait may have run")
+            assert why.value.verdict is Verdict.MAYBE_RAN
+            assert call.cancelled()
+            assert call.reason == "it is not needed"
+        for call in late:
+            with pytest.raises(TaskTimeoutError, match=r"in time .*1\), and .*SIGKILL"):
+                await call
 
     run(main, 1)
 

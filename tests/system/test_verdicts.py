@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import mosaic_like as mosaic
-from mosaic_like.errors import Verdict, WorkerDied, WorkerOutOfMemory
+from mosaic_like.errors import (
+    TaskCancelledError,
+    Verdict,
+    WorkerDied,
+    WorkerOutOfMemory,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -106,13 +111,27 @@ def test_each_call_of_a_killed_worker_says_whether_it_ran(tmp_path: Path) -> Non
             await unbuilt
         assert caught.value.verdict is NOT
 
+        # After one was cancelled in the queue, it is told no less.
+        worker = runtime.workers[-1]
+        mortal = mosaic.remote(Mortal, runtime=worker)()
+        first = mortal.kill(str(tmp_path / "first"))
+        second = mortal.ping()
+        await there(tmp_path / "first")
+        second.cancel()
+        with pytest.raises(TaskCancelledError):
+            await second
+        first.cancel()
+        error = await lost(mortal.exit(3))
+        assert "exit status 3 while it ran Mortal#4.exit;" in str(error)
+        await runtime.wait_for_workers(2, 10)
+
         # A crash: the stack of the thread at fault, too.
         worker = runtime.workers[-1]
         mortal = mosaic.remote(Mortal, runtime=worker)()
         await mortal
         error = await lost(mortal.read_nothing())
         assert error.verdict is MAYBE
-        assert "killed by SIGSEGV while it ran Mortal#4.read_nothing" in str(error)
+        assert "killed by SIGSEGV while it ran Mortal#5.read_nothing" in str(error)
         assert "Segmentation fault" in notes(error)
         assert "in read_nothing" in notes(error)
         assert "watchdog" not in notes(error)
@@ -121,7 +140,7 @@ def test_each_call_of_a_killed_worker_says_whether_it_ran(tmp_path: Path) -> Non
         await runtime.wait_for_workers(2, 10)
         mortal = mosaic.remote(Mortal, runtime=runtime.workers[0])()
         error = await lost(mortal.exit(3))
-        assert "exit status 3 while it ran Mortal#5.exit" in str(error)
+        assert "exit status 3 while it ran Mortal#6.exit" in str(error)
 
         # A coroutine, and a call that another runtime has made.
         await runtime.wait_for_workers(2, 10)
@@ -134,10 +153,10 @@ def test_each_call_of_a_killed_worker_says_whether_it_ran(tmp_path: Path) -> Non
         os.kill(first.pid, signal.SIGKILL)
         error = await lost(mine)
         assert error.verdict is NOT
-        assert "while it ran a method of Mortal#6" in str(error)
+        assert "while it ran a method of Mortal#7" in str(error)
         error = await lost(asked)
         assert error.verdict is MAYBE
-        assert "while it ran Mortal#6.sleeps" in str(error)
+        assert "while it ran Mortal#7.sleeps" in str(error)
 
     run(main)
 

@@ -106,3 +106,5 @@ class Extra(msgspec.Struct, array_like=True, gc=False):
     outputs: Sequence[tuple[int, int | str]] = ()
     told: bool = False  # its caller wants to hear when attempts begin, and of each
     attempt: int = 1  # the first that is made of it where it is sent
+    # Of what its user has retried: the uid that people know, and the attempts before.
+    retried: tuple[int, int] | None = None
