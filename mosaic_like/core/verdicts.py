@@ -21,7 +21,7 @@ from ..errors import Verdict
 from ..ids import maker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
 
 class Mark(msgspec.Struct, array_like=True, gc=False, frozen=True):
@@ -104,16 +104,22 @@ class Verdicts:
         me: incarnation of the caller.
         calls: its calls there that have not ended, as tessera and uid, in the order in
             which they were made.
+        building: uids of those of them that build a tessera.
     """
 
     def __init__(
-        self, remains: Remains, me: int, calls: Iterable[tuple[int, int]]
+        self,
+        remains: Remains,
+        me: int,
+        calls: Iterable[tuple[int, int]],
+        building: Container[int] = (),
     ) -> None:
         self._complete = remains.complete
         self._marks = {m.tessera: m for m in remains.marks if m.caller == me}
         self._there = {m.tessera for m in remains.marks}
         self._gone = dict(remains.gone)
         self._running = set(remains.running)
+        self._building = building
         # Threads of a program may make calls at once, whose uids are then not in the
         # order of the stream: of what started before a call nothing is concluded there.
         self._confused: set[int] = set()
@@ -131,6 +137,10 @@ class Verdicts:
         if mark is None:
             return self._unmarked(tessera)
         if uid > mark.started:
+            return Verdict.NOT_STARTED
+        if mark.started in self._building and uid != mark.started:
+            # Where a tessera is built again that has a larger uid than the calls that
+            # moved: they start when it has ended, and the mark is set back first.
             return Verdict.NOT_STARTED
         if uid == mark.finished:
             return Verdict.RAN_RESULT_LOST

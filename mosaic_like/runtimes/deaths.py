@@ -12,6 +12,7 @@ from .. import ids
 from ..core.call import RELEASED, Call
 from ..core.payloads import Arrived
 from ..core.senders import Kind, kind_of
+from ..core.task import CONSTRUCTOR
 from ..core.verdicts import Remains, Verdicts, decode
 from ..errors import (
     MonitorLost,
@@ -91,25 +92,30 @@ class Deaths:
             death.remains,
             runtime.incarnation,
             ((call.stream.tessera, call.uid) for call in calls),
+            {call.uid for call in calls if call.method == CONSTRUCTOR},
         )
-        by_uid = {call.uid: call for call in calls}
-        running = []
-        for mark in death.remains.marks:
-            if mark.runs:
-                call = by_uid.get(mark.running)
-                running.append(
-                    f"a method of {printable(mark.label)}"
-                    if call is None
-                    else call.name
-                )
-        # Of those of other callers it is not known what they are.
-        beside = set(death.remains.running)
-        running += [call.name for call in calls if call.uid in beside]
+        verdicts, mine = death.verdicts, {call.uid for call in calls}
+        running = [c.name for c in calls if verdicts.ran(c.stream.tessera, c.uid)]
+        # Of those of other callers it is not known what they are, nor, where it is not
+        # certain that they ran, whether they have been told of their end.
+        running += [
+            f"a method of {printable(mark.label)}"
+            for mark in death.remains.marks
+            if mark.runs and mark.running not in mine
+        ]
         if running:
             more = len(running) - _MOST_RUNNING
             death.running = " while it ran " + ", ".join(running[:_MOST_RUNNING])
             if more > 0:
                 death.running += f" and {more} more"
+
+    def end_asked(self, member: Member, how: str) -> None:
+        """First of all end those that their callers did not want any more."""
+        runtime = self._runtime
+        for call in list(runtime.caller.calls.values()):
+            is_there = call.stream.owner == member.incarnation
+            if is_there and runtime.limiting.is_ending(call):
+                runtime.limiting.lost(call, self._error(call, member, how, ""))
 
     def end(self, member: Member) -> None:
         """All are lost that were there: only the texts are kept."""
@@ -120,6 +126,11 @@ class Deaths:
 
     def error(self, call: Call, member: Member, how: str) -> RuntimeDisconnectedError:
         """What the caller of a lost call gets."""
+        return self._error(call, member, how, f". {advice(call)}")
+
+    def _error(
+        self, call: Call, member: Member, how: str, end: str
+    ) -> RuntimeDisconnectedError:
         if self.all_lost:
             return MonitorLost(
                 f"{call.name} got no answer: {self.all_lost}, and its cluster ended "
@@ -151,13 +162,13 @@ class Deaths:
         where = f"{ids.short(member.uid)} ({member.host}, pid {member.pid})"
         if member.incarnation in self._runtime.leavers.left:
             return RuntimeDisconnectedError(
-                f"{where} has left the cluster: {how}; {said}. {advice(call)}",
+                f"{where} has left the cluster: {how}; {said}{end}",
                 member.uid,
                 verdict,
                 how,
             )
         error = kind(
-            f"{where} is lost: {how}{ran}; {said}. {advice(call)}",
+            f"{where} is lost: {how}{ran}; {said}{end}",
             member.uid,
             verdict,
             how,

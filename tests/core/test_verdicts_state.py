@@ -81,6 +81,20 @@ def test_calls_whose_order_is_not_that_of_their_uids_are_not_said_to_have_run() 
     assert judge(mark(12, 12), [11, 10, 12, 13]) == [MAYBE, MAYBE, RAN, NOT]
 
 
+def test_no_call_has_run_while_its_tessera_is_built_again() -> None:
+    def verdicts(known: Mark, building: set[int]) -> list[Verdict]:
+        calls = [(T, uid(n)) for n in (10, 11, 20, 21)]
+        judged = Verdicts(Remains([known], [], True), ME, calls, building)
+        return [judged.of(*call) for call in calls]
+
+    # 20 builds it; one that moved may have been cancelled before.
+    for known in (mark(20, 0), mark(20, 0, True)):
+        assert verdicts(known, {uid(20)}) == [NOT, NOT, MAYBE, NOT]
+    assert verdicts(mark(20, 0), set()) == [RAN, RAN, MAYBE, NOT]
+    # It has been built, and the mark set back.
+    assert verdicts(mark(10, 20), {uid(20)})[:2] == [MAYBE, NOT]
+
+
 def test_without_a_mark_it_counts_whether_there_may_have_been_one() -> None:
     assert judge(None, [10]) == [NOT]
     assert judge(None, [10], complete=False) == [MAYBE]

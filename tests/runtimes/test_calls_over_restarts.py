@@ -28,9 +28,14 @@ from mosaic_like.core.caller import CallerState
 from mosaic_like.core.groups import Restart
 from mosaic_like.core.held import HeldCalls
 from mosaic_like.core.restarts import Intensity
-from mosaic_like.core.task import CONSTRUCTOR, DONE
+from mosaic_like.core.task import CANCELLED, CONSTRUCTOR, DONE
 from mosaic_like.core.verdicts import Mark, Remains, encode
-from mosaic_like.errors import PoisonedCall, TaskCancelledError, Verdict
+from mosaic_like.errors import (
+    PoisonedCall,
+    RuntimeDisconnectedError,
+    TaskCancelledError,
+    Verdict,
+)
 from mosaic_like.runtimes.deaths import Deaths
 from mosaic_like.runtimes.failures import Failures
 from mosaic_like.runtimes.restarting import Restarts
@@ -113,7 +118,7 @@ class Runtime:
         self.worker = SimpleNamespace(kept={}, holders=holders, tesserae={})
         self.leavers = SimpleNamespace(left={}, leaving={}, open=list)
         self.config = SimpleNamespace(checkpoint_directory=None)
-        self.limiting = SimpleNamespace(is_ending=lambda call: call.uid in self.asked)
+        self.limiting = SimpleNamespace(is_ending=self.is_ending, lost=self.lost_ending)
         self.names = SimpleNamespace(owned=nothing, ended=nothing)
         self.linking = SimpleNamespace(failed=nothing, closed=nothing)
         self.grants = SimpleNamespace(made=lambda uid, owner: uid)
@@ -202,6 +207,7 @@ class Runtime:
         del self.members[incarnation]
         self.causes[incarnation] = member, cause
         self.deaths.begin(member)
+        self.deaths.end_asked(member, cause)
         self.restarts.lost(member, cause)
         for stream in list(self.placing.streams.values()):
             if stream.owner == incarnation and stream.error is None:
@@ -230,6 +236,13 @@ class Runtime:
     def cancel(self, call: Call) -> None:
         self.asked.add(call.uid)
         self.caller.cancel(call, "")
+
+    def is_ending(self, call: Call) -> bool:
+        return call.uid in self.asked
+
+    def lost_ending(self, call: Call, error: Any) -> None:
+        data = self.failures.lost_ending(call, "", error)
+        self.caller.give_up(call, CANCELLED, wire.CANCELLED, data)
 
 
 class Life:
@@ -260,7 +273,8 @@ class Worker:
 
     def receive(self, message: Any, sender: int) -> None:
         if isinstance(message, wire.Create):
-            self.lives[message.tessera] = Life(message)
+            self.lives[message.tessera] = built = Life(message)
+            built.marks[sender] = [message.uid, 0, 0]
             early, self.early = self.early, []
             for caller, submit in early:
                 self.receive(submit, caller)
@@ -330,6 +344,9 @@ class Worker:
         if life.construction is not None:
             home = ids.maker(life.supervised.uid)
             self.send(home, wire.Done(life.construction, b"N"))
+            if life.supervised.life:  # as `Journal.built_again`
+                life.marks[home][0] = 0
+            life.marks[home][1] = life.construction
             life.construction = None
         elif life.running is not None:
             caller, message = life.running
@@ -541,6 +558,8 @@ def check(world: World) -> None:
             assert call.uid in world.finished, error
         elif isinstance(error, PoisonedCall):
             assert world.deaths[call.uid] == 2
+        if call.uid in world.runtimes[ids.maker(call.uid)].asked:
+            assert not isinstance(error, RuntimeDisconnectedError), error
     for call in world.calls:
         if not (call.rare and call.rare.idempotent):
             assert started[call.uid] <= 1
