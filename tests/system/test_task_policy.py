@@ -428,7 +428,9 @@ def test_persist_without_a_cache_and_with_json(cluster: RunIn, tmp_path: Path) -
         task = kept.submit([1, "ü"])
         named = kept.options(store_key="n.json").submit({"a": 1})
         await mosaic.gather(task, named)
-        outside = kept.options(store_key="../{parameters[value]}").submit("x")
+        with pytest.raises(ValueError, match="store_key"):
+            kept.options(store_key="../{parameters[value]}")
+        outside = kept.options(store_key="{parameters[value]}").submit("../x")
         unsaid = kept.submit({1})
         errors = await ended(outside, unsaid)
         return task.uid, [type(e) for e in errors], unsaid.reason
