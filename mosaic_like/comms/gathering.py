@@ -271,19 +271,24 @@ class Gatherer:
         self.views: list[memoryview] = []
         self.copies: list[Any] = []
 
-    def only_bytes(self) -> bool:
-        return not (self.kept or self.definitions or self.views)
+    def finish(self, data: bytes) -> bytes | Payload:
+        """What a value of this pickle has become: that alone, or with what goes beside.
 
-    def set_apart(self, data: bytes) -> bytes:
-        """What stands for a pickle that is large itself: it travels as buffers do.
-
-        So it is shared, spilled, counted and sent in chunks as they are.
+        A pickle that is large itself travels as buffers do: it is shared, spilled,
+        counted and sent in chunks as they are.
         """
+        if len(data) >= SEGMENT_BYTES:
+            data = self._set_apart(data)
+        if not (self.kept or self.definitions or self.views):
+            return data
+        return self._take(data)
+
+    def _set_apart(self, data: bytes) -> bytes:
         # First, since what stands for it is read before what is in it.
         self.views.insert(0, memoryview(data))
         return _STANDING[not (self.kept or self.definitions)]
 
-    def take(self, data: bytes) -> Payload:
+    def _take(self, data: bytes) -> Payload:
         """The payload, and a clean state for the next value."""
         handles = tuple(self.kept)
         shared = self._store()

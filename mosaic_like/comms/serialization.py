@@ -31,7 +31,6 @@ from . import gathering
 from .definitions import MAIN_MODULES, Definitions, is_importable
 from .gathering import (
     LARGE_BYTES,
-    SEGMENT_BYTES,
     Bulk,
     Gatherer,
     Handle,
@@ -315,9 +314,7 @@ class Serializer:
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()
         pickler.clear_memo()
-        if len(data) >= SEGMENT_BYTES:
-            data = pickler.set_apart(data)
-        result = data if pickler.only_bytes() else pickler.take(data)
+        result = pickler.finish(data)
         self._free.append(pickler)
         return result
 
@@ -333,10 +330,7 @@ class Serializer:
         if self.transforming is not None:
             pickler.transform = self.transforming()
         pickler.dump(value)
-        data = file.getvalue()
-        if len(data) >= SEGMENT_BYTES:
-            data = pickler.set_apart(data)
-        return data if pickler.only_bytes() else pickler.take(data)
+        return pickler.finish(file.getvalue())
 
     def _find_arrays(self) -> None:
         # numpy itself imports its masked arrays only when they are first used.

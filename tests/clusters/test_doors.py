@@ -7,15 +7,12 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from testbed import ALL, MRUN, Bed, bed, until
+from testbed import LONG, MRUN, Bed, bed, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(not ALL, reason="takes minutes: make ci-cluster"),
-]
+pytestmark = LONG
 
 # Says who is there whenever that changes, and where what is made then goes.
 PROGRAM = """

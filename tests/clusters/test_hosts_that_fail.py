@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from testbed import ALL, CHECKOUT, MRUN, Bed, Said, bed
+from testbed import CHECKOUT, LONG, MRUN, Bed, Said, bed
 
 from mosaic_like.comms.messages import PROTOCOL
 from mosaic_like.comms.zeromq import new_keys
@@ -17,10 +17,7 @@ from mosaic_like.comms.zeromq import new_keys
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(not ALL, reason="takes minutes: make ci-cluster"),
-]
+pytestmark = LONG
 
 COUNT = """
 import mosaic_like as mosaic

@@ -9,17 +9,14 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from testbed import ALL, MRUN, Bed, bed, until
+from testbed import LONG, MRUN, Bed, bed, until
 
 import mosaic_like as mosaic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(not ALL, reason="takes minutes: make ci-cluster"),
-]
+pytestmark = LONG
 
 GIVEN = """
 import os

@@ -11,15 +11,12 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from testbed import ALL, MRUN, Bed, Said, bed, until
+from testbed import LONG, MRUN, Bed, Said, bed, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(not ALL, reason="takes minutes: make ci-cluster"),
-]
+pytestmark = LONG
 
 # Calls a tessera on each worker again and again, and says how it went. Beside it, once
 # per worker: a tessera with restarts, and a function task that takes a while.

@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from testbed import ALL, CHECKOUT, Bed, Said, bed
+from testbed import CHECKOUT, LONG, Bed, Said, bed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(not ALL, reason="takes minutes: make ci-cluster"),
-]
+pytestmark = LONG
 
 FWI = """
 import mosaic_like as mosaic

@@ -30,6 +30,10 @@ DOWN_S = 60.0
 COMMAND_S = 90.0
 MRUN = [sys.executable, "-m", "mosaic_like"]
 ALL = bool(os.environ.get("MOSAIC_TEST_CLUSTERS_ALL"))
+LONG = [  # marks of files that are not for each run of CI
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(not ALL, reason="takes minutes: make ci-cluster"),
+]
 
 
 @dataclass(frozen=True)
