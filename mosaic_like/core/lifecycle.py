@@ -145,7 +145,7 @@ class Lifecycle:
             self._worker.failed(task, ERROR_EVENT, wire.ERROR, error)
             return
         tessera = task.tessera
-        tessera.error = error
+        tessera.fails(error)
         tessera.move("error")
         self._worker.failed(task, ERROR_EVENT, wire.ERROR, error)
         self._end(tessera, error)
@@ -153,7 +153,7 @@ class Lifecycle:
     def never_built(self, tessera: Tessera, error: bytes) -> None:
         """Its construction was cancelled, or lacks an argument that has failed."""
         if tessera.state in (TesseraState.PENDING, TesseraState.CLOSING):
-            tessera.error = error
+            tessera.fails(error)
             tessera.move("error")
             self._end(tessera, error)
 
@@ -182,7 +182,7 @@ class Lifecycle:
             if task is None:
                 worker.tesserae.pop(tessera.uid, None)
             elif tessera.state is TesseraState.FAILED:
-                worker.fail(task, wire.ERROR, tessera.error)
+                worker.never_runs(task)
             else:
                 worker.fail(task, wire.GONE, "it was closed before")
             return

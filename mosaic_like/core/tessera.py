@@ -154,6 +154,11 @@ class Tessera:
             raise InvalidTransitionError(self.state, event)
         self.state = new
 
+    def fails(self, error: bytes) -> None:
+        """Its construction has failed: of that, unless it was ended from outside."""
+        if self.error is None:
+            self.error = error
+
     # -- the mailbox -------------------------------------------------------------------
 
     def enqueue(self, task: Task) -> None:

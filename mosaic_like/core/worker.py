@@ -253,7 +253,7 @@ class WorkerState(Completion):
         if tessera.state is TesseraState.PENDING:
             return False
         if tessera.state is TesseraState.FAILED:
-            self.fail(task, wire.ERROR, tessera.error)
+            self.never_runs(task)
         elif (
             tessera.error is None
             and tessera.options.supervised is not None
@@ -263,6 +263,11 @@ class WorkerState(Completion):
         else:
             self.fail(task, wire.GONE, tessera.error or "it was closed")
         return True
+
+    def never_runs(self, task: Task) -> None:
+        """Fail a call on what was not built: for what ended it, or its constructor."""
+        error = task.tessera.error
+        self.fail(task, wire.GONE if type(error) is str else wire.ERROR, error)
 
     # -- what is held goes ------------------------------------------------------------
 

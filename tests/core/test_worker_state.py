@@ -201,6 +201,12 @@ def test_a_kill_ends_a_construction_that_lacks_an_argument(
     receive(head, 4)
     assert call.call.settled
     assert owner.worker.tesserae[counter.uid].state is TesseraState.FAILED
+    later = add(head, counter)
+    again = head.call(counter, "co", "kill", kind=wire.KILL)
+    world.settle()
+    assert [s for s, _ in ended(later, again)] == [FAILED, FAILED]
+    gone = wire.REASONS[wire.GONE].encode()
+    assert [later.call.result, again.call.result] == [gone, gone]
 
 
 def test_calls_for_a_tessera_that_has_not_come_yet_wait_for_it(

@@ -42,6 +42,26 @@ def test_what_it_is_linked_to_was_killed(cluster: RunIn, tmp_path: Path) -> None
     cluster(main)
 
 
+def test_what_ended_before_it_was_built_says_why(
+    cluster: RunIn, tmp_path: Path
+) -> None:
+    async def main(runtime: Any) -> None:
+        _, two = await pair(runtime)
+        never = two.block(str(tmp_path / "started"))
+        killed, linked = Part.remote(never), Part.remote(never)
+        mosaic.link(killed, linked)
+        await mosaic.kill(killed)
+        with pytest.raises(LookupError, match="it was killed"):
+            await killed.pid().result()
+        await ended(linked)
+        with pytest.raises(LookupError, match="it was linked to"):
+            await linked.pid().result()
+        await mosaic.kill(killed)
+        await mosaic.kill(two)  # which runs on else
+
+    cluster(main)
+
+
 def test_what_was_closed_or_has_failed_in_a_method_ends_nothing(cluster: RunIn) -> None:
     async def main(runtime: Any) -> None:
         one, two = await pair(runtime)
