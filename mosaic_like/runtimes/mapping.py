@@ -6,7 +6,9 @@ descriptor open, as ``mmap.mmap`` does. It is imported with the first large valu
 
 from __future__ import annotations
 
+import _thread
 import ctypes
+import itertools
 import os
 import threading
 import types
@@ -19,7 +21,7 @@ from ..comms.gathering import Mapped
 from .segments import open_place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ..comms.messages import Place
 
@@ -27,6 +29,7 @@ _PROT_READ, _PROT_WRITE, _MAP_SHARED = 1, 2, 1
 _MREMAP_MAYMOVE, _MREMAP_FIXED = 1, 2
 _MADV_POPULATE_READ = 22  # a third of the time of ..._WRITE, and does the same here
 _SHARED_COPY_BYTES = 16 << 20  # from which on a second thread is worth its start
+_PIECE_BYTES = 4 << 20
 _MAP_FAILED = (1 << (8 * ctypes.sizeof(ctypes.c_void_p))) - 1
 
 
@@ -137,34 +140,49 @@ class Mapping:
     def fill(self, offset: int, view: memoryview) -> None:
         """Copy contiguous bytes to memory that was touched before.
 
-        Two threads share a large copy: one does not use up what the memory gives. (64
-        MiB took 9.4 ms with one and 6.9 with two.)
+        Two threads share a large copy, since one does not use up what the memory gives
+        (64 MiB took 9.4 ms with one and 6.9 with two): each takes the next piece, so
+        that a second one that gets no processor costs nothing.
         """
         nbytes = view.nbytes
-        rest = nbytes // 2 if nbytes >= _SHARED_COPY_BYTES else 0
-        copied: list[int] = []  # where a part that is whole begins
-
-        def copy(start: int, stop: int) -> None:
-            # It uses both, so they are kept, whatever ends the thread that began it.
-            to, source = self.address + offset, address_of(view)
-            _system.memmove(to + start, source + start, stop - start)
-            copied.append(start)
-
-        if not rest or len(os.sched_getaffinity(0)) < 2:
-            copy(0, nbytes)
+        if nbytes < _SHARED_COPY_BYTES or len(os.sched_getaffinity(0)) < 2:
+            self._copy(offset, view, iter((0,)), nbytes)
             return
-        other = threading.Thread(target=copy, args=(rest, nbytes), daemon=True)
+        pieces = itertools.count(0, _PIECE_BYTES)  # whose next() is atomic
+        ended = _thread.allocate_lock()
+        ended.acquire()
+        whole: list[bool] = []
+
+        def help_with_it() -> None:
+            try:
+                self._copy(offset, view, pieces, _PIECE_BYTES)
+                whole.append(True)
+            finally:
+                ended.release()
+
         try:
-            other.start()
+            # ``threading`` would wait until it runs.
+            _thread.start_new_thread(help_with_it, ())
         except RuntimeError:  # no more threads are to be had
-            copy(0, nbytes)
-            return
+            ended.release()
+            whole.append(True)
         try:
-            copy(0, rest)
+            self._copy(offset, view, pieces, _PIECE_BYTES)
         finally:
-            other.join()
-        if rest not in copied:  # no memory for what a thread needs, for example
-            copy(rest, nbytes)
+            ended.acquire()
+        if not whole:  # no memory for what a thread needs, for example
+            self._copy(offset, view, iter((0,)), nbytes)
+
+    def _copy(
+        self, offset: int, view: memoryview, starts: Iterator[int], nbytes: int
+    ) -> None:
+        """Copy the pieces of so many bytes that begin there, up to the end."""
+        to, source = self.address + offset, address_of(view)
+        for start in starts:
+            if start >= view.nbytes:
+                return
+            size = min(nbytes, view.nbytes - start)
+            _system.memmove(to + start, source + start, size)
 
     def memory(self) -> memoryview:
         """The bytes; only to be used while the mapping is kept."""

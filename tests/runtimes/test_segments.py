@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import errno
 import gc
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from mosaic_like.runtimes import segments
+from mosaic_like.runtimes import mapping, segments
 from mosaic_like.runtimes.mapping import Maps, Window, address_of, views
 from mosaic_like.runtimes.segments import (
     create,
@@ -30,7 +31,7 @@ from mosaic_like.runtimes.segments import (
 from mosaic_like.runtimes.stock import Stock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 MIB = 1 << 20
 
@@ -319,24 +320,35 @@ def test_what_two_threads_copy_is_whole(
 ) -> None:
     data = np.arange(16 * MIB + 12_345, dtype="u4").view("u1")[3:-2]
     stock._free_bytes = 1 << 30
-    started: list[threading.Thread] = []
-    start = threading.Thread.start
+    begun: list[str] = []
+    start = _thread.start_new_thread
 
-    def noted(thread: threading.Thread) -> None:
-        started.append(thread)
-        if len(started) == 2:
+    def noted(copying: Callable[[], None], arguments: tuple[()]) -> None:
+        begun.append("thread")
+        if len(begun) == 2:
             raise RuntimeError("can't start new thread")
-        start(thread)
+        if len(begun) == 3:
+            copy = mapping._system.memmove
+
+            def without_memory(*arguments: Any) -> None:
+                monkeypatch.setattr(mapping._system, "memmove", copy)
+                raise MemoryError
+
+            monkeypatch.setattr(mapping._system, "memmove", without_memory)
+            with contextlib.suppress(MemoryError):
+                copying()
+            return
+        start(copying, arguments)
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
-    monkeypatch.setattr(threading.Thread, "start", noted)
-    for uid in range(4):  # fresh memory, two threads, none to be had, two again
+    monkeypatch.setattr(_thread, "start_new_thread", noted)
+    # Fresh memory, two threads, none to be had, one that fails, two again.
+    for uid in range(5):
         segment = stock.take(uid, 9, *parts_of(data))
         assert np.array_equal(content(segment, data.nbytes), data)
         stock.returned(uid, 0.0)
         data = data[::-1].copy()
-    assert len(started) == 3
-    assert not any(thread.is_alive() for thread in started)
+    assert len(begun) == 4
 
 
 def test_no_segment_is_used_again_into_which_another_thread_may_still_copy(
@@ -347,18 +359,26 @@ def test_no_segment_is_used_again_into_which_another_thread_may_still_copy(
     stock.take(1, 9, *parts_of(data))
     stock.returned(1, 0.0)
     assert stock.free_bytes == data.nbytes
-    begun: list[threading.Thread] = []
+    released = threading.Event()
 
-    def interrupted(thread: threading.Thread) -> None:
-        begun.append(thread)
-        raise KeyboardInterrupt
+    class Interrupted:
+        """The lock by which the one thread waits for the other."""
+
+        acquired = 0
+
+        def acquire(self) -> None:
+            self.acquired += 1
+            if self.acquired == 2:
+                raise KeyboardInterrupt
+
+        release = staticmethod(released.set)
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
-        patched.setattr(threading.Thread, "join", interrupted)
+        patched.setattr(_thread, "allocate_lock", Interrupted)
         with pytest.raises(KeyboardInterrupt):
             stock.take(2, 9, *parts_of(data))
-    begun[0].join(30)
+    assert released.wait(30)
     assert not stock.free_bytes
     assert not stock.on_loan
 
