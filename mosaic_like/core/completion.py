@@ -1,8 +1,8 @@
 """How calls end at the runtime where they run, and what is done about it there.
 
-    finished, finished_run    user code has returned: the hot path
-    failed                    user code has raised, or was stopped
-    settle, fail, refuse      it ends without that: cancelled, late, lost, refused ...
+    finished, ..._all, ..._run    user code has returned: the hot path
+    failed                        user code has raised, or was stopped
+    settle, fail, refuse          it ends without that: cancelled, late, lost ...
 
 In this order: its tessera goes on, the end is told (``telling``), and what nobody holds
 any more is forgotten. A call that was asked to end may have been told of before its
@@ -104,6 +104,43 @@ class Completion:
             task.buffers = task.arguments = None
         if self._dependents or self._subscribers:
             self.telling.tell_others(task)
+
+    def finished_all(self, ended: list[tuple[Task, bytes]]) -> None:
+        """``finished`` for each of several: what is the same is asked once."""
+        if len(ended) == 1 or self.stopping.asked:
+            for task, value in ended:
+                self.finished(task, value)
+            return
+        dependents, subscribers = self._dependents, self._subscribers
+        caller = ended[0][0].caller
+        dones: list[Done] = []
+        for task, value in ended:
+            state = FINISHED[task.state]
+            tessera = task.tessera
+            is_common = (
+                state >= 0
+                and not (task.released or tessera.queue or dependents or subscribers)
+                and task.buffers is None
+                and len(value) <= TRAVELLING_BYTES
+            )
+            if dones and (task.caller != caller or not is_common):
+                self._tell_ends(caller, dones)
+                dones = []
+            if is_common:
+                caller = task.caller
+                tessera.active -= 1
+                task.state = state
+                task.outcome = outcome = Done(task.uid, value)
+                dones.append(outcome)
+            else:
+                self.finished(task, value)
+        if dones:
+            self._tell_ends(caller, dones)
+
+    def _tell_ends(self, caller: int, dones: list[Done]) -> None:
+        outbox = self._outboxes.get(caller)
+        if outbox is not None:
+            outbox.send_ends(dones)
 
     def keep(self, task: Task, value: Any) -> None:
         """A value, bytes or a payload, that others may ask for later."""

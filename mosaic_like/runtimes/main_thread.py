@@ -99,15 +99,21 @@ class MainThread:
         self._ident = threading.get_ident()
         self._interrupts.install()
         get = self.queue.get
-        run = self.run
+        run_plain = self._plain.run
         deferred = self._deferred
+        stack = self.stack
         stalled = self.stalled
         while True:
             item = deferred.popleft() if deferred else get()
             if item is None:
                 return
             if type(item) is Task:
-                run(item)
+                if stalled or item.arguments is not None:
+                    self.run(item)
+                else:  # what `run` comes to where nothing is below it: the hot path
+                    stack.append(item)
+                    run_plain(item)
+                    stack.pop()
             elif type(item) is list:
                 deferred.extend(item)
             else:

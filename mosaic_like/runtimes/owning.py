@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .streams import Producing
 
 get_ident = threading.get_ident  # looked up for each call
+_TOGETHER = 256  # ends of plain calls: their callers wait for the first of them
 
 
 class Owning(Calling):
@@ -85,13 +86,21 @@ class Owning(Calling):
         self.peers.gathering += 1
         completions = self._completions
         printed = self.talk[0]
+        plain: list[tuple[Task, Any]] = []
         while completions:
-            task, outcome = completions.popleft()
-            if printed:  # before it ended, so this goes first
+            ended = completions.popleft()
+            task, outcome = ended
+            is_plain = type(outcome) is bytes and task.tessera.closing is None
+            if is_plain:
+                plain.append(ended)
+                if completions and len(plain) < _TOGETHER:
+                    continue
+            if printed:  # before they ended, so this goes first
                 self.send_printed()
-            if type(outcome) is bytes and task.tessera.closing is None:
-                self.worker.finished(task, outcome)
-            else:
+            if plain:
+                self.worker.finished_all(plain)
+                plain.clear()
+            if not is_plain:
                 self._ended(task, outcome)
         self._drain_inbox()
         self.peers.gathered()
