@@ -1,6 +1,6 @@
 """How calls end at the runtime where they run, and what is done about it there.
 
-    finished, ..._all, ..._run    user code has returned: the hot path
+    finished, ..._alike, ..._run  user code has returned: the hot path
     failed                        user code has raised, or was stopped
     settle, fail, refuse          it ends without that: cancelled, late, lost ...
 
@@ -21,11 +21,13 @@ from .payloads import references
 from .task import (
     CANCELLED,
     CONSTRUCTOR,
+    DONE,
     ERROR_EVENT,
     FAILED,
     FINISH,
     FINISHED,
     PENDING,
+    RUNNING,
     UPSTREAM_EVENT,
     Task,
 )
@@ -33,6 +35,7 @@ from .telling import TRAVELLING_BYTES
 from .tessera import LOOP
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable, Mapping
 
     from .arguments import Arguments
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from .stopping import Stopping
     from .streams import Producers
     from .telling import Telling
+    from .tessera import Tessera
 
 NONE = b"N"  # None, as the serializer has it
 
@@ -105,42 +109,42 @@ class Completion:
         if self._dependents or self._subscribers:
             self.telling.tell_others(task)
 
-    def finished_all(self, ended: list[tuple[Task, bytes]]) -> None:
-        """``finished`` for each of several: what is the same is asked once."""
-        if len(ended) == 1 or self.stopping.asked:
-            for task, value in ended:
-                self.finished(task, value)
-            return
-        dependents, subscribers = self._dependents, self._subscribers
-        caller = ended[0][0].caller
-        dones: list[Done] = []
-        for task, value in ended:
-            state = FINISHED[task.state]
-            tessera = task.tessera
-            is_common = (
-                state >= 0
-                and not (task.released or tessera.queue or dependents or subscribers)
-                and task.buffers is None
-                and len(value) <= TRAVELLING_BYTES
-            )
-            if dones and (task.caller != caller or not is_common):
-                self._tell_ends(caller, dones)
-                dones = []
-            if is_common:
-                caller = task.caller
-                tessera.active -= 1
-                task.state = state
-                task.outcome = outcome = Done(task.uid, value)
-                dones.append(outcome)
-            else:
-                self.finished(task, value)
-        if dones:
-            self._tell_ends(caller, dones)
+    def finished_alike(self, ended: deque[tuple[Task, Any]], most: int) -> None:
+        """``finished`` for the first ones, as far as they are common: the hot path.
 
-    def _tell_ends(self, caller: int, dones: list[Done]) -> None:
-        outbox = self._outboxes.get(caller)
-        if outbox is not None:
-            outbox.send_ends(dones)
+        Args:
+            ended: in their order, with what user code has returned; emptied so far.
+            most: this many at most.
+        """
+        if self.stopping.asked:
+            return
+        tessera: Tessera | None = None
+        caller = 0
+        run: list[Task] = []
+        for _ in range(most):
+            task, value = ended[0]
+            if (
+                type(value) is not bytes
+                or task.state != RUNNING
+                or task.released
+                or task.extra is not None
+                or task.buffers
+                or len(value) > TRAVELLING_BYTES
+            ):
+                break
+            if task.tessera is not tessera or task.caller != caller:
+                if run:
+                    self.finished_run(run)
+                    run = []
+                tessera, caller = task.tessera, task.caller
+                if tessera.closing is not None:
+                    break
+            ended.popleft()
+            task.outcome = Done(task.uid, value)
+            task.state = DONE
+            run.append(task)
+        if run:
+            self.finished_run(run)
 
     def keep(self, task: Task, value: Any) -> None:
         """A value, bytes or a payload, that others may ask for later."""
@@ -153,14 +157,14 @@ class Completion:
         task = run[0]
         tessera = task.tessera
         tessera.active -= len(run)
-        if tessera.queue:
-            tessera.dispatch()
         outbox = self._outboxes.get(task.caller)
         if outbox is not None:
             outbox.send_ends([task.outcome for task in run])
         if self._dependents or self._subscribers:
             for task in run:
                 self.telling.tell_others(task)
+        if tessera.queue:
+            tessera.dispatch()
 
     def look_for_asked(self) -> None:
         """Calls were asked to end, or none is any more.

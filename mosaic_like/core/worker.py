@@ -184,12 +184,19 @@ class WorkerState(Completion):
             lane == MAIN == tessera.lane
             or (not tessera.active and lane in (MAIN, INLINE))
         )
+        going = lane if at_once and lane is not None else 0
+        handed = at_once and lane == MAIN
         tasks = self.tasks
         run: list[Task] = []
         end = len(batch)
         while True:
             uid = message.uid
-            task = Task(uid, sender, tessera, name, message.data, None, None, QUEUED)
+            # fmt: off
+            task = Task(
+                uid, sender, tessera, name, message.data, None, None, QUEUED,
+                going, None, handed,
+            )
+            # fmt: on
             task.inside = message.inside
             tasks[uid] = task
             run.append(task)
@@ -216,10 +223,7 @@ class WorkerState(Completion):
             for task in run:
                 self.holders.add(task.uid)
         if at_once:
-            assert lane is not None, "asked for"
-            for task in run:
-                task.lane = lane
-            tessera.lane = lane
+            tessera.lane = going
             tessera.active += len(run)
             self._runner.start_run(run)
         else:

@@ -120,10 +120,8 @@ class Executor:
             self._start_elsewhere[lane](task)
 
     def start_run(self, run: list[Task]) -> None:
-        """Run tasks of one caller, tessera and lane, in order."""
+        """Run tasks of one caller, tessera and lane, in order; noted as handed."""
         if run[0].lane == MAIN:
-            for task in run:
-                task.handed = True
             self._queue.put(run if len(run) > 1 else run[0])
         else:
             run_inline(run, CURRENT, self._port.talk, self.plain)

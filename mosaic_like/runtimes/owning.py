@@ -86,21 +86,19 @@ class Owning(Calling):
         self.peers.gathering += 1
         completions = self._completions
         printed = self.talk[0]
-        plain: list[tuple[Task, Any]] = []
         while completions:
-            ended = completions.popleft()
-            task, outcome = ended
-            is_plain = type(outcome) is bytes and task.tessera.closing is None
-            if is_plain:
-                plain.append(ended)
-                if completions and len(plain) < _TOGETHER:
-                    continue
+            count = len(completions)  # those that come now may print before
             if printed:  # before they ended, so this goes first
                 self.send_printed()
-            if plain:
-                self.worker.finished_all(plain)
-                plain.clear()
-            if not is_plain:
+            self.worker.finished_alike(completions, min(count, _TOGETHER))
+            if not completions:
+                break
+            task, outcome = completions.popleft()
+            if printed:
+                self.send_printed()
+            if type(outcome) is bytes and task.tessera.closing is None:
+                self.worker.finished(task, outcome)
+            else:
                 self._ended(task, outcome)
         self._drain_inbox()
         self.peers.gathered()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,15 @@ from hypothesis import strategies as st
 
 from mosaic_like.comms import messages as wire
 from mosaic_like.core.caller import CallerState
-from mosaic_like.core.task import DONE, START, STATES, Task
+from mosaic_like.core.task import (
+    CANCEL_EVENT,
+    DONE,
+    ERROR_EVENT,
+    START,
+    STATES,
+    Task,
+)
+from mosaic_like.core.telling import TRAVELLING_BYTES
 from mosaic_like.core.tessera import INLINE, LOOP, MAIN, THREAD, Tessera
 from mosaic_like.core.worker import WorkerState
 
@@ -152,6 +161,68 @@ def test_a_run_of_calls_is_taken_as_the_calls_one_by_one(
             by_runs(runtimes[0], batch, sender)
             one_by_one(runtimes[1], batch, sender)
         assert runtimes[0].seen() == runtimes[1].seen()
+
+
+ends = st.lists(
+    st.tuples(
+        st.integers(0, 30),
+        st.sampled_from(("small", "small", "small", "large", "failed", "told before")),
+    ),
+    max_size=10,
+)
+
+
+@given(calls=st.lists(calls, max_size=24), ends=ends, is_async=st.booleans())
+def test_ends_that_are_found_together_are_told_as_one_by_one(
+    calls: list[Any], ends: list[tuple[int, str]], is_async: bool
+) -> None:
+    runtimes = Runtime(), Runtime()
+    for runtime in runtimes:
+        for uid in (10, 11, 12):
+            runtime.tessera(uid, is_async=is_async, built=uid < 12)
+        for number, (target, method, _) in enumerate(calls):
+            caller = CALLERS[number % 5 == 0]
+            runtime.worker.submit(
+                wire.Submit(100 + number, target, 0, method, b""), (), caller
+            )
+            runtime.worker.tesserae[target].numbers.clear()
+        ended = found(runtime, ends)
+        if runtime is runtimes[0]:
+            while ended:
+                runtime.worker.finished_alike(ended, len(ended))
+                if ended:
+                    told(runtime, *ended.popleft())
+        else:
+            for task, value in ended:
+                told(runtime, task, value)
+    seen = [list(runtime.seen()) for runtime in runtimes]
+    for one in seen:  # the order of ends is not promised
+        one[-1] = {
+            uid: sorted(sent, key=lambda end: end.uid) for uid, sent in one[-1].items()
+        }
+    assert seen[0] == seen[1]
+
+
+def found(runtime: Runtime, ends: list[tuple[int, str]]) -> deque[tuple[Task, Any]]:
+    """What the loop finds of started calls, as another thread has left it."""
+    ended: deque[tuple[Task, Any]] = deque()
+    for choice, how in ends:
+        if not runtime.started:
+            break
+        task = runtime.started.pop(choice % len(runtime.started))
+        task.move(START)
+        value: Any = b"i" * (3 if how != "large" else TRAVELLING_BYTES + 1)
+        if how == "told before":
+            runtime.worker.settle(task, CANCEL_EVENT, wire.CANCELLED, "a user")
+        ended.append((task, None if how == "failed" else value))
+    return ended
+
+
+def told(runtime: Runtime, task: Task, value: Any) -> None:
+    if value is None:
+        runtime.worker.failed(task, ERROR_EVENT, wire.ERROR, b"no such image")
+    else:
+        runtime.worker.finished(task, value)
 
 
 @pytest.mark.parametrize("waited_for", [False, True])
