@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .archive import Archive
     from .task import Task
     from .tessera import Tessera
 
@@ -27,10 +28,12 @@ class Alone:
         tesserae: dict[int, Tessera],
         tasks: dict[int, Task],
         kept: dict[int, Any],
+        archive: Archive,
     ) -> None:
         self._tesserae = tesserae
         self._tasks = tasks
         self._kept = kept
+        self._archive = archive
 
     def _find(self, uid: int) -> Any:
         tasks, tesserae = self._tasks, self._tesserae
@@ -38,11 +41,12 @@ class Alone:
 
     def __contains__(self, uid: int) -> bool:
         thing = self._find(uid)
-        return thing is not None and not thing.shared
+        return uid in self._archive if thing is None else not thing.shared
 
     def __iter__(self) -> Iterator[int]:
         for things in (self._tasks, self._tesserae, self._kept):
             yield from (uid for uid, thing in things.items() if not thing.shared)
+        yield from self._archive
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -53,6 +57,6 @@ class Alone:
             thing.shared = False
 
     def discard(self, uid: int) -> None:
-        thing = self._find(uid)
+        thing = self._find(uid) or self._archive.take_back(uid)
         if thing is not None:
             thing.shared = True

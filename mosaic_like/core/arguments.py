@@ -43,6 +43,7 @@ class Arguments:
         self._worker = worker
         self._port = worker.port
         self._tasks = worker.tasks
+        self._archive = worker.archive
         self._caller = caller
         # Brings an argument when there is memory for it; see runtimes/admitting.py.
         self.admit: Callable[[Task, Call, Callable[[], None]], None]
@@ -88,7 +89,7 @@ class Arguments:
 
     def _await(self, task: Task, index: int, reference: wire.Reference) -> None:
         if reference.owner == self._port.incarnation:
-            local = self._tasks.get(reference.uid)
+            local = self._tasks.get(reference.uid) or self._archive.get(reference.uid)
             if local is None and self._worker.cannot_come(reference.uid):
                 local = self._worker.given.never(reference.uid)
             if local is not None and local.state >= DONE:

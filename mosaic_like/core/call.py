@@ -139,6 +139,7 @@ class Rare:
         "proxies",
         "reason",
         "running_s",
+        "sought",
         "stored",
         "told",
         "unheard",
@@ -171,6 +172,8 @@ class Rare:
         self.idempotent = False  # it may run again when its worker was lost
         self.deaths: tuple[str, ...] = ()  # of workers that ran it
         self.lost_s = 0.0  # when its worker was lost, and it was to go to another
+        # For how many reasons others may ask for it: it is held until there is none.
+        self.sought = 0
         self.connected = False  # it waits for others, or others wait for it
         self.first_uid = 0  # before it was retried
         self.earlier = 0  # attempts before it was retried

@@ -51,6 +51,16 @@ if TYPE_CHECKING:
 NONE = b"N"  # None, as the serializer has it
 
 
+class BuiltAgain(str):
+    """Why a life ends that another one follows; text for people.
+
+    The home, while it lives, tells the callers which of their calls had started. Those
+    that had not move over: of the ends here that have no value they are not told.
+    """
+
+    __slots__ = ()
+
+
 class Completion:
     """The ends of the calls on one runtime; ``WorkerState`` makes what it refers to."""
 
@@ -268,7 +278,10 @@ class Completion:
             self.producers.forget(task.uid)
         self.arguments.unlocate(task)
         task.buffers = task.arguments = None
-        self.telling.tell(task.caller, outcome, None)
+        if self.lifecycle.is_told_by_home(task, why):
+            self.port.untold(task)
+        else:
+            self.telling.tell(task.caller, outcome, None)
         if self._dependents or self._subscribers:
             self.telling.tell_others(task)
         if task.released:

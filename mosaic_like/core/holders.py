@@ -110,6 +110,7 @@ class HolderTable:
         "_me",
         "alone",
         "inherited",
+        "settled",
         "shared",
     )
 
@@ -125,6 +126,8 @@ class HolderTable:
         self.inherited: dict[int, int] = {}
         # Announced of these, until all has come of who had them: holder, granter, uid.
         self._announced_here: set[tuple[int, int, int]] = set()
+        # Told of each loss of which all have heard.
+        self.settled: Callable[[int], None] = _nobody_told
 
     def __contains__(self, uid: int) -> bool:
         """It was made here and is not free."""
@@ -328,6 +331,7 @@ class HolderTable:
                     for told in self._announced_here
                     if self.inherited.get(told[2], lost) != lost
                 }
+            self.settled(lost)
 
     def _settle_before(self, uid: int, holders: Holders, now: set[int]) -> None:
         """All has come of one that was inherited: also of what was settled before.
@@ -385,3 +389,7 @@ class HolderTable:
         elif holders.only_maker():
             del self.shared[uid]
             self.alone.add(uid)
+
+
+def _nobody_told(lost: int) -> None:
+    """Where nobody waits until a loss is settled."""

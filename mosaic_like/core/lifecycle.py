@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..comms import messages as wire
 from ..errors import ProtocolError
 from ..ids import maker
-from .completion import NONE
+from .completion import NONE, BuiltAgain
 from .task import (
     CANCEL_EVENT,
     CLOSE_METHOD,
@@ -69,13 +69,13 @@ class Lifecycle:
             raise ProtocolError(f"it is built again as {supervised}")
         if message.options.memory < 0:
             raise ProtocolError(f"it reserves {message.options.memory} bytes")
-        tasks, tesserae = self._worker.tasks, self._worker.tesserae
+        find, tesserae = self._worker.find, self._worker.tesserae
         tessera, uid = message.tessera, message.uid
         if (
             tessera == uid
             or tessera in tesserae
-            or uid in tasks
-            or tessera in tasks
+            or find(uid)
+            or find(tessera)
             or uid in tesserae
         ):
             raise ProtocolError("it makes what was made before")
@@ -224,6 +224,25 @@ class Lifecycle:
         if tessera.closing is None and not _is_over(tessera):
             tessera.move("close")
             tessera.close(closing)
+
+    def is_told_by_home(self, task: Task, why: Any) -> bool:
+        """The caller of a call that ends without a value is not told: ``BuiltAgain``.
+
+        Args:
+            task: of the call.
+            why: it ends.
+        """
+        lost = self._worker.lost_makers
+        is_built_again = BuiltAgain in (type(why), type(task.cancelled))
+        return is_built_again and maker(task.tessera.uid) not in lost
+
+    def lost_home(self, incarnation: int) -> None:
+        """The homes of some are lost: what they had to tell is told here."""
+        for task in self._worker.tasks.values():
+            tessera, end = task.tessera, task.outcome
+            is_ended_so = type(tessera.error) is BuiltAgain and type(end) is wire.Failed
+            if is_ended_so and maker(tessera.uid) == incarnation:
+                self._worker.telling.tell(task.caller, end, None)
 
     def _kill(self, tessera: Tessera, killer: Task, why: str) -> None:
         worker = self._worker

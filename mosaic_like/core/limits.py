@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from ..comms import messages as wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from .task import Task
 
@@ -137,6 +137,10 @@ class Pursuit:
     def __contains__(self, uid: int) -> bool:
         """It was asked to end, and neither has nor goes on."""
         return uid in self._asked
+
+    def __iter__(self) -> Iterator[int]:
+        """By uid, in the order in which they were asked."""
+        return iter(self._asked)
 
     def why(self, uid: int) -> str:
         """For what it was asked to end."""

@@ -57,6 +57,9 @@ class Owner(Protocol):
     def limited(self, task: Task) -> bool:
         """Watch the time that a call has; False: it is over already."""
 
+    def untold(self, task: Task) -> None:
+        """It has ended without a value, and its caller is not told."""
+
     def tessera_fails(self, tessera: Tessera) -> None:
         """It is ended, and not in order: ``__close__`` is to run."""
 

@@ -10,7 +10,8 @@ no count changes when it moves. All who have a proxy, the home too, are *followe
     home      Moved ->follower  life n is there; the same again when it is built
               Ended ->follower  there will be no further life
               Retire ->worker   end this life: it is built again with others
-              Retired ->follower   life n ends so: take its calls for lost, and wait
+              Retired ->follower   life n is to end so: send it nothing more
+                                and again, when it has: what of its calls had started
     worker    Closed ->home     it was closed in order: it is not to be built again
     monitor   Lost ->all        only now may the home build the next life
 
@@ -18,7 +19,8 @@ The home follows ``TRANSITIONS``. A follower hears of a loss from the monitor an
 move from the home, one before the other or the reverse:
 
     it is       it hears         it does
-    at life n   Retired n        LEAVE: its calls have ended, and it waits
+    at life n   Retired n        LEAVE: sends no further calls there
+    leaving n   Retired n, over  LEFT: takes back its calls, as is said of each, waits
     at life n   Lost of its      DETACH: takes back its calls, as what the worker left
                 worker           behind says of each, and waits
     waiting     Moved m > n      PLACE: sends them there, unless that is lost too
@@ -26,6 +28,7 @@ move from the home, one before the other or the reverse:
     at life n   Moved n, built   UP
     anywhere    Moved m < n      nothing: it is late
     waiting     Ended            END: what waits ends with its error
+    leaving n   Ended            LEFT, END
     at life n   Ended            remembers it until Lost
     at life n   Ended, closed    OVER: that life answers for itself
 
@@ -140,6 +143,7 @@ class Home:
         self.error = b""  # why it has ended
         self._followers: set[int] = set()
         self.retiring = 0  # incarnation of the runtime where a life is to end
+        self.why = ""  # for what it ends there
 
     def _move(self, event: str) -> None:
         new = TRANSITIONS[self.state].get(event)
@@ -188,17 +192,26 @@ class Home:
     def retire(self, why: str) -> Sends:
         """Its life is to end, and be followed by another one."""
         self._move("retire")
-        self.retiring, self.owner = self.owner, 0
+        self.retiring, self.owner, self.why = self.owner, 0, why
         return [
             (self.retiring, Retire(self.tessera, why, again=True)),
             *((to, Retired(self.uid, self.life, why)) for to in self._followers),
         ]
 
-    def retired(self) -> None:
-        """That life has ended, or its runtime is lost."""
+    def retired(self, remains: bytes | None) -> Sends:
+        """That life has ended.
+
+        Args:
+            remains: what is known of its calls; None: its runtime is lost, and all hear
+                that from the monitor.
+        """
         self._move("retired")
         self.retiring = 0
-        self.life += 1
+        life, self.life = self.life, self.life + 1
+        if remains is None:
+            return []
+        over = Retired(self.uid, life, self.why, over=True, remains=remains)
+        return [(to, over) for to in self._followers]
 
     def end(self, error: bytes) -> Sends:
         """No further life: it was closed, could not be built, or too many were lost."""
@@ -235,6 +248,7 @@ class Step(enum.Enum):
 
     DETACH = enum.auto()
     LEAVE = enum.auto()
+    LEFT = enum.auto()
     PLACE = enum.auto()
     UP = enum.auto()
     OVER = enum.auto()
@@ -254,6 +268,7 @@ class Follower:
         self.tessera = 0
         self.owner = 0  # 0: it waits
         self.is_up = False
+        self.is_leaving = False  # the life there is ends, to be followed by another
         self.error: bytes | None = None  # there will be no further life
         self._next: Moved | None = None
 
@@ -271,24 +286,27 @@ class Follower:
 
     def lost(self, incarnation: int) -> list[Step]:
         """The monitor says that a runtime has ended."""
-        if incarnation != self.owner:
-            return []
-        self.owner = 0
-        self.is_up = False
-        place, self._next = self._next, None
-        if place is not None and not self._is_lost(place.owner):
-            return [Step.DETACH, *self._place(place)]
-        return [Step.DETACH, Step.END] if self.error is not None else [Step.DETACH]
+        return self._gone(Step.DETACH) if incarnation == self.owner else []
 
-    def retired(self, life: int) -> list[Step]:
-        """The home ends a life, to make another one."""
+    def retired(self, life: int, *, over: bool = False) -> list[Step]:
+        """The home ends a life, to make another one; ``over``: it has ended."""
         if self._next is not None and self._next.life <= life:
             self._next = None
         if not self.owner or life != self.life:
             return []
-        self.owner = 0
+        if over:
+            return self._gone(Step.LEFT)
+        self.is_leaving = True
         self.is_up = False
         return [Step.LEAVE]
+
+    def _gone(self, step: Step) -> list[Step]:
+        self.owner = 0
+        self.is_up = self.is_leaving = False
+        place, self._next = self._next, None
+        if place is not None and not self._is_lost(place.owner):
+            return [step, *self._place(place)]
+        return [step, Step.END] if self.error is not None else [step]
 
     def ended(self, error: bytes, closed: bool = False) -> list[Step]:
         """There will be no further life: the home says so, or is lost.
@@ -302,6 +320,8 @@ class Follower:
         self.error = error
         if not self.owner:
             return [Step.END]
+        if self.is_leaving:
+            return self._gone(Step.LEFT)
         return [Step.OVER] if closed else []
 
     def _place(self, place: Moved) -> list[Step]:
@@ -312,7 +332,7 @@ class Follower:
         return [Step.PLACE, *self._up(place)]
 
     def _up(self, place: Moved) -> list[Step]:
-        if self.is_up or not place.built:
+        if self.is_up or self.is_leaving or not place.built:
             return []
         self.is_up = True
         return [Step.UP]

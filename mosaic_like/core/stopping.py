@@ -63,7 +63,8 @@ class Stopping:
         """Somebody wants that a call ends; a ``Late``: its time is over."""
         task = self._tasks.get(uid)
         if task is None:
-            self._cancel_unknown(uid, reason, sender)
+            if uid not in self._worker.archive:
+                self._cancel_unknown(uid, reason, sender)
             return
         if task.settled or (task is task.tessera.closing and task.state != RUNNING):
             return  # that it is to be closed is not taken back

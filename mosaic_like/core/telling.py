@@ -59,7 +59,7 @@ class Telling:
     def subscribe(self, uid: int, sender: int) -> None:
         """A holder wants to learn the end of a task."""
         worker = self._worker
-        task = worker.tasks.get(uid) or worker.given.copies.get(uid)
+        task = worker.find(uid) or worker.given.copies.get(uid)
         if task is None and worker.cannot_come(uid):
             task = worker.given.never(uid)
         if task is not None and task.settled:
@@ -72,7 +72,7 @@ class Telling:
     def fetch(self, uid: int, sender: int) -> None:
         """A holder wants the value that stayed here."""
         worker = self._worker
-        task = worker.tasks.get(uid) or worker.given.copies.get(uid)
+        task = worker.find(uid) or worker.given.copies.get(uid)
         if task is None or not isinstance(task.outcome, wire.Done):
             # Only a peer that released it can ask so, or whose value was dropped.
             gone = task is not None and isinstance(task.outcome, wire.Failed)

@@ -16,6 +16,7 @@ goes. Their ends are in ``completion``, a base since it is as hot; the rest are 
     elsewhere     calls that come for what is no tessera here
     strays        what comes before what it is for
     recalls       function tasks that their submitter wants back
+    archive       calls that have ended, where there are many
     producers     streams of items
     holders       who holds what
 """
@@ -29,6 +30,7 @@ from ..comms import messages as wire
 from ..comms.messages import Submit
 from ..ids import maker
 from .alone import Alone
+from .archive import Archive
 from .arguments import Arguments
 from .completion import Completion
 from .elsewhere import ENDED_WITH_MAKER, Elsewhere
@@ -74,7 +76,8 @@ class WorkerState(Completion):
         self.kept: dict[int, Any] = {}
         self.kept_freed: Callable[[int], None] = self.kept.__delitem__
         self.keeping = _uncounted
-        alone = Alone(self.tesserae, self.tasks, self.kept)
+        self.archive = Archive(self.tasks)
+        alone = Alone(self.tesserae, self.tasks, self.kept, self.archive)
         self.holders = HolderTable(port.incarnation, self, alone)
         self._shared = self.holders.shared
         self.shelf: Shelf | None = None  # of a warehouse
@@ -271,7 +274,7 @@ class WorkerState(Completion):
     def never_runs(self, task: Task) -> None:
         """Fail a call on what was not built: for what ended it, or its constructor."""
         error = task.tessera.error
-        self.fail(task, wire.GONE if type(error) is str else wire.ERROR, error)
+        self.fail(task, wire.GONE if isinstance(error, str) else wire.ERROR, error)
 
     # -- what is held goes ------------------------------------------------------------
 
@@ -289,7 +292,7 @@ class WorkerState(Completion):
             task = tasks.get(uid)
             if task is not None and task.state >= DONE and not task.shared:
                 del tasks[uid]
-            else:
+            elif task is not None or not self.archive.drop(uid):
                 others.append(uid)
         if others:
             self.holders.release(sender, others)
@@ -310,6 +313,10 @@ class WorkerState(Completion):
         elif task is None and uid in self.kept:
             self.kept_freed(uid)
 
+    def find(self, uid: int) -> Task | None:
+        """A task that lives here, to be read."""
+        return self.tasks.get(uid) or self.archive.get(uid)
+
     def cannot_come(self, uid: int) -> bool:
         """A task that is not here, whose Submit is not on its way either."""
         by = maker(uid)
@@ -323,6 +330,7 @@ class WorkerState(Completion):
         """A runtime is gone: nothing that only it could send will come."""
         self.producers.lost(incarnation)
         self.lost_makers.add(incarnation)
+        self.lifecycle.lost_home(incarnation)
         self.strays.lost(incarnation, self.never)
         self.look_for_strays()
         for call in self.strays.stranded(self.never):

@@ -23,13 +23,14 @@ def supervise(
     """Build tesserae again together: for those that are of no use without each other.
 
     When the worker of one is lost, the others that ``restart`` names are ended, the
-    last one first: what they run is interrupted, their ``__close__`` runs, and calls on
-    them that have not ended raise RuntimeDisconnectedError. When all have ended they
-    are built again, each when the one before it is built, and calls made meanwhile go
-    there; each has its last checkpoint again. Who does not end within 15 s is built
-    again all the same. One that is closed or killed leaves the others as they are; when
-    one is not built again, since it has no restarts left or its constructor raises, all
-    end.
+    last one first: what they run is interrupted, and raises RuntimeDisconnectedError
+    unless it is idempotent, and their ``__close__`` runs. When all have ended they are
+    built again, each when the one before it is built, and calls that had not started,
+    or were made meanwhile, go there; each has its last checkpoint again. Who does not
+    end within 15 s is built again all the same, and of its calls it is not known
+    whether they had started. One that is closed or killed leaves the others as they
+    are; when one is not built again, since it has no restarts left or its constructor
+    raises, all end.
 
     Args:
         proxies: of tesserae with ``max_restarts`` that this program, or this method's

@@ -111,11 +111,10 @@ class Deaths:
 
     def end_asked(self, member: Member, how: str) -> None:
         """First of all end those that their callers did not want any more."""
-        runtime = self._runtime
-        for call in list(runtime.caller.calls.values()):
-            is_there = call.stream.owner == member.incarnation
-            if is_there and runtime.limiting.is_ending(call):
-                runtime.limiting.lost(call, self._error(call, member, how, ""))
+        limiting, seeking = self._runtime.limiting, self._runtime.restarts.seeking
+        for call in limiting.ending_at(member.incarnation):
+            seeking.remember(call, member)
+            limiting.lost(call, self._error(call, member, how, ""))
 
     def end(self, member: Member) -> None:
         """All are lost that were there: only the texts are kept."""

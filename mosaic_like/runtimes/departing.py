@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
@@ -165,11 +166,11 @@ class Departing:
         shares = outbox.uid.split(":")[1] == runtime.uid.split(":")[1]
         worker = runtime.worker
         tasks = [task for task in worker.tasks.values() if task.settled]
-        for task in tasks:
+        for task in chain(tasks, worker.archive.values()):
             self._give(outbox, task, shares)
         # Then who holds them: also those that the values above have mentioned.
         holders = worker.holders
-        uids = [task.uid for task in tasks]
+        uids = [*(task.uid for task in tasks), *worker.archive]
         uids += [uid for uid in (*worker.tesserae, *worker.kept) if uid in holders]
         for first in range(0, len(uids), _COUNTS):
             some = uids[first : first + _COUNTS]

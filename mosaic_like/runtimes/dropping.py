@@ -70,6 +70,9 @@ class Dropping:
         """Tell the owner that the proxy is gone."""
         if call.hold == RELEASED:
             return
+        if call.rare is not None and call.rare.sought:
+            call.hold = DROPPED  # `Seeking` comes back
+            return
         call.hold = RELEASED
         if call.rare is not None and call.rare.pending_fetch:
             self._runtime.caller.asking.unfetch(call)

@@ -19,13 +19,14 @@ from .. import ids
 from ..comms import messages as wire
 from ..comms.exceptions import dump_error
 from ..comms.messages import Submit
-from ..core.call import Call, Stream, rare
+from ..core.call import CALL_CREDIT, Call, Stream, rare
 from ..core.retries import ON, FailedAttempt, RetryPolicy
 from ..core.task import CONSTRUCTOR, DONE
-from ..errors import PoisonedCall, RuntimeDisconnectedError, Verdict
+from ..errors import PoisonedCall, Verdict
 from ..proxies.restarts import CHECKPOINT
 from ..proxies.retries import ask_here, load_retries
 from ..proxies.tessera import READY
+from .judging import Died, Ended
 from .seeking import Seeking
 
 if TYPE_CHECKING:
@@ -152,8 +153,8 @@ class Followed:
     """
 
     __slots__ = (
-        *("__weakref__", "follower", "handles", "idempotent", "leaving"),
-        *("max_retries", "monitors", "ran", "retry", "stream", "uid"),
+        *("__weakref__", "ending", "follower", "handles", "idempotent", "leaving"),
+        *("max_retries", "monitors", "moved", "ran", "retry", "stream", "uid"),
     )
 
     def __init__(
@@ -165,7 +166,9 @@ class Followed:
     ) -> None:
         self.uid = uid
         self.stream = stream
-        self.leaving: Stream | None = None  # to a life whose worker is about to leave
+        # To a life whose worker is about to leave, or that is to end, for the latter.
+        self.leaving: Stream | None = None
+        self.ending = ""
         self.follower = follower
         self.idempotent, self.max_retries, self.retry = policy
         self.handles: weakref.WeakSet[SupervisedHandle] = weakref.WeakSet()
@@ -173,6 +176,8 @@ class Followed:
         # Of calls that go again although they may have run: how they ended, for when
         # there is no further life.
         self.ran: dict[int, bytes] = {}
+        # Of calls that go elsewhere while who had them lives, and keeps how they ended.
+        self.moved: tuple[int, list[int]] = 0, []
 
     @property
     def policy(self) -> tuple[bool, int, bytes]:
@@ -193,8 +198,17 @@ class Following:
         calls = self._runtime.caller.calls
         idempotent = followed.idempotent
         kept = Kept(peer, stream, calls, followed.handles, idempotent=idempotent)
+        self._release_moved(followed, peer.incarnation)
         self._runtime.caller.placed(stream, kept)
         self.seeking.placed(stream)
+
+    def _release_moved(self, followed: Followed, now_at: int) -> None:
+        """Tell who had calls that they are not its own; unless they come back there."""
+        owner, uids = followed.moved
+        followed.moved = 0, []
+        outbox = self._runtime.outbox(owner) if uids and owner != now_at else None
+        if outbox is not None:
+            outbox.send(wire.Release(uids))
 
     def pause(self, followed: Followed) -> None:
         """The worker of this life is about to leave: what is not sent waits here."""
@@ -205,9 +219,50 @@ class Following:
 
     def detach(self, followed: Followed, cause: tuple[wire.Member, str]) -> None:
         """The worker of this life is lost: take back what is to go to the next."""
-        caller = self._runtime.caller
         self.pause(followed)
-        old, followed.leaving = followed.leaving, None
+        old = followed.leaving
+        assert old is not None, "set by pause"
+        self._take_back(followed, Died(self._runtime, cause))
+        self._runtime.caller.stream_failed(old, cause)
+
+    def leave(self, followed: Followed, at: wire.Member, why: str) -> None:
+        """This life is to end and to be built again with others: nothing more goes.
+
+        What was sent waits to hear what had started, but for remote generators.
+        """
+        self.pause(followed)
+        followed.ending = why
+        old = followed.leaving
+        assert old is not None, "set by pause"
+        sent = old.outbox.sent if isinstance(old.outbox, Kept) else ()
+        judge = Ended(self._runtime, old, at, why, b"")
+        self._lose_streams(old, {message.uid for message, _ in sent}, judge)
+
+    def left(self, followed: Followed, remains: bytes) -> None:
+        """It has ended; ``remains``: which calls had started, if that is known."""
+        runtime = self._runtime
+        self.pause(followed)
+        old, why = followed.leaving, followed.ending
+        assert old is not None, "set by pause"
+        at = runtime.members.get(old.owner, runtime.me)
+        judge = Ended(runtime, old, at, why, remains)
+        for call in runtime.limiting.ending_at(old.owner):
+            if call.stream is old:
+                runtime.limiting.lost(call, judge.error(call, ""))
+        moved = self._take_back(followed, judge)
+        # Nothing goes over it any more, but what is not needed there is still told.
+        old.credit = -CALL_CREDIT
+        followed.moved = old.owner, moved
+
+    def _take_back(self, followed: Followed, judge: Died | Ended) -> list[int]:
+        """Hold again what is to go to the next life: uids of what had gone to the last.
+
+        Args:
+            followed: that leaves a life.
+            judge: of the calls that were sent there.
+        """
+        caller = self._runtime.caller
+        old, followed.leaving, followed.ending = followed.leaving, None, ""
         assert old is not None, "set by pause"
         again = []
         kept = old.outbox
@@ -218,46 +273,34 @@ class Following:
             for message, payload in sent:
                 call = caller.calls.get(message.uid)
                 extra = message.extra
-                if call is not None and self._goes(followed, call, extra, cause):
+                if call is not None and self._goes(followed, call, extra, judge):
                     data = message.data if payload is None else payload
                     extra = _for_next(followed, call, extra)
                     again.append((call, data, extra, anchor))
-            for call in [c for c in caller.calls.values() if c.stream is old]:
-                if call.uid not in taken and call.method != CONSTRUCTOR:
-                    caller.lose(call, cause)  # a remote generator
+            self._lose_streams(old, taken, judge)
+        moved = [call.uid for call, *_ in again]
         again += caller.held.take(followed.stream)
         for call, *_ in again:
             if call.state < DONE:
+                self._remember(call, judge)
                 item = rare(call)
                 item.reason, item.running_s = _LOST, None
                 item.lost_s = caller.now_s
                 if item.watched is not None:
                     item.watched.look(call)
         caller.held.hold_again(followed.stream, again)
-        caller.stream_failed(old, cause)
+        return moved
 
-    def leave(self, followed: Followed, at: wire.Member, why: str) -> None:
-        """This life is ended, to be built again with others: so are its calls."""
-        runtime = self._runtime
-        self.pause(followed)
-        old, followed.leaving = followed.leaving, None
-        assert old is not None, "set by pause"
-        if isinstance(old.outbox, Kept):
-            old.outbox.take()
-        for call in [c for c in runtime.caller.calls.values() if c.stream is old]:
-            if call.method != CONSTRUCTOR:
-                is_ending = runtime.limiting.is_ending(call)
-                what = "" if is_ending else "; make it again if that does no harm"
-                error = RuntimeDisconnectedError(
-                    f"{call.name} may have run: {why}{what}",
-                    at.uid,
-                    Verdict.MAYBE_RAN,
-                    why,
-                )
-                if is_ending:
-                    runtime.limiting.lost(call, error)
-                else:
-                    runtime.caller.lose(call, error)
+    def _lose_streams(self, old: Stream, others: set[int], judge: Died | Ended) -> None:
+        """Remote generators go nowhere; ``others`` are calls that may."""
+        caller = self._runtime.caller
+        for call in [c for c in caller.calls.values() if c.stream is old]:
+            if call.uid not in others and call.method != CONSTRUCTOR:
+                caller.lose(call, judge.error(call))
+
+    def _remember(self, call: Call, judge: Died | Ended) -> None:
+        if judge.lost is not None:
+            self.seeking.remember(call, judge.lost)
 
     def _renew(self, followed: Followed) -> Stream:
         """Another stream, without a place, takes the place of that of a life."""
@@ -280,20 +323,22 @@ class Following:
         followed: Followed,
         call: Call,
         extra: wire.Extra | None,
-        cause: tuple[wire.Member, str],
+        judge: Died | Ended,
     ) -> bool:
         """Whether a call that was sent goes again; else it has ended."""
         runtime = self._runtime
-        if runtime.deaths.verdict(call, cause) is Verdict.NOT_STARTED:
+        if judge.verdict(call) is Verdict.NOT_STARTED:
             return True
-        error = runtime.deaths.error(call, *cause)
+        error = judge.error(call)
         item = rare(call)
-        if runtime.deaths.ran(call, cause[0]):
-            item.deaths = (*item.deaths, f"{ids.short(cause[0].uid)} ({error.cause})")
+        if judge.killed_by(call):
+            where = ids.short(error.runtime_id)
+            item.deaths = (*item.deaths, f"{where} ({error.cause})")
         if not self._may_run_again(followed, call, extra, error):
             runtime.caller.lose(call, error)
             return False
         if len(item.deaths) >= _MOST_DEATHS:
+            self._remember(call, judge)
             runtime.caller.lose(call, _poisoned(call, error))
             return False
         item.attempt += 1
@@ -345,6 +390,7 @@ class Following:
             owner: of the last life, for who mentions what has ended.
         """
         caller, stream = self._runtime.caller, followed.stream
+        self._release_moved(followed, 0)
         stream.owner = stream.owner or owner
         for call, *_ in list(stream.held):
             ran = followed.ran.get(call.uid)

@@ -44,10 +44,17 @@ class Take(Protocol):
     Args:
         owner: of its last life, for an END.
         why: for a LEAVE.
+        remains: for a LEFT.
     """
 
     def __call__(
-        self, followed: Followed, steps: list[Step], *, owner: int = 0, why: str = ""
+        self,
+        followed: Followed,
+        steps: list[Step],
+        *,
+        owner: int = 0,
+        why: str = "",
+        remains: bytes = b"",
     ) -> None: ...
 
 
@@ -218,7 +225,7 @@ class Homes:
             if home.state is HomeState.ENDED:
                 continue
             if home.retiring == incarnation:
-                self.supervising.retired(made)
+                self.supervising.retired(made, None)
             elif home.owner == incarnation and self._lost_life(made, member, cause):
                 if made.group is None or incarnation in self._runtime.leavers.left:
                     self.build(made)
@@ -420,7 +427,7 @@ class Homes:
         if made is None or made.home.life != message.life:
             return
         if made.home.retiring == sender and made.home.state is HomeState.RETIRING:
-            self.supervising.retired(made)
+            self.supervising.retired(made, message.remains)
         if made.home.owner != sender:
             return
         why = printable(message.why)

@@ -42,7 +42,7 @@ class Inheriting:
         worker = runtime.worker
         uid = message.uid
         self._check(sender)
-        if uid in worker.tasks or uid in worker.kept or uid in worker.tesserae:
+        if worker.find(uid) or uid in worker.kept or uid in worker.tesserae:
             raise ProtocolError(f"{uid} is here already")
         failed = message.reason != wire.NO_FAILURE
         if failed and (message.extra or not 0 <= message.reason < len(wire.REASONS)):

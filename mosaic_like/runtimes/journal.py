@@ -176,6 +176,15 @@ class Journal:
             if mark:
                 self.view[mark + 1] = task.uid
 
+    def untold(self, task: Task) -> None:
+        """If it was the last that ran, nothing says any more that it ran to its end."""
+        with self._lock:
+            mark = self._find(task.tessera, task.caller)
+            if mark and mark != _NOWHERE and self.view[mark + 1] == task.uid:
+                self.view[mark + _IRREGULAR] = 1
+                self.view[mark + _SETTLED] = self.view[mark]
+                self.view[mark + 1] = 0
+
     def built_again(self, task: Task) -> None:
         """A construction has ended whose uid is larger than those of calls to come."""
         with self._lock:

@@ -90,6 +90,12 @@ class Limiting:
         """Its owner was asked to end it, and has not said that it has."""
         return call.uid in self._pursuit
 
+    def ending_at(self, owner: int) -> list[Call]:
+        """Those that a runtime was asked to end, and has not said that it has."""
+        calls = self._runtime.caller.calls
+        asked = [calls[uid] for uid in self._pursuit if uid in calls]
+        return [call for call in asked if call.stream.owner == owner]
+
     def lost(self, call: Call, error: RuntimeDisconnectedError) -> None:
         """One that is ending is lost with its owner: its end is what was asked for."""
         why = self._pursuit.why(call.uid)

@@ -210,14 +210,17 @@ class Owning(Calling):
     def recycle(self, why: str) -> None:
         """Only a worker can be ended for a call that does not stop."""
 
+    def untold(self, task: Task) -> None:
+        self.executor.journal.untold(task)
+
     def tessera_fails(self, tessera: Tessera) -> None:
         self.linking.gone(tessera)
 
     def tessera_gone(self, tessera: Tessera) -> None:
+        supervised = tessera.options.supervised is not None
+        if supervised and not (self.departing and self.departing.state.closing):
+            self.restarts.gone(tessera)  # else it is built again elsewhere
         self.executor.tessera_gone(tessera)
         self.linking.gone(tessera)
         if tessera.options.unique:
             self.names.gone(tessera)
-        supervised = tessera.options.supervised is not None
-        if supervised and not (self.departing and self.departing.state.closing):
-            self.restarts.gone(tessera)  # else it is built again elsewhere

@@ -14,8 +14,11 @@ from .. import ids
 from ..comms import messages as wire
 from ..comms.exceptions import dump_error
 from ..core.call import Stream
+from ..core.completion import BuiltAgain
 from ..core.references import Grant
 from ..core.restarts import Follower, Step
+from ..core.tessera import TesseraState
+from ..core.verdicts import Remains, encode, of_leaver
 from ..errors import ProtocolError, RuntimeDisconnectedError, Verdict
 from ..proxies.handles import SupervisedHandle
 from ..proxies.limits import limits_of
@@ -39,6 +42,7 @@ class Restarts:
     def __init__(self, runtime: ActorRuntime) -> None:
         self._runtime = runtime
         self._following = Following(runtime)
+        self.seeking = self._following.seeking
         self.homes = Homes(runtime, self._following, self._take)
         self._followed: WeakValueDictionary[int, Followed] = WeakValueDictionary()
         # Of the lives here that their home ends, by their own uid: whether they are
@@ -57,7 +61,7 @@ class Restarts:
                 wire.Retire: self._on_retire,
             }
         )
-        self._following.seeking.joined()
+        self.seeking.joined()
 
     # -- handles -----------------------------------------------------------------------
 
@@ -147,7 +151,7 @@ class Restarts:
                 steps = followed.follower.ended(orphaned, closed=True)
                 self._take(followed, steps, owner=incarnation)
         self.homes.lost(member, cause)
-        self._following.seeking.lost(incarnation, (member, cause))
+        self.seeking.lost(incarnation, (member, cause))
 
     def _lost_all(self, incarnation: int) -> None:
         """Nothing is built again, so what waits for the word of the lost one ends.
@@ -157,9 +161,11 @@ class Restarts:
         runtime = self._runtime
         error = dump_error(no_cluster(runtime.cluster_lost), runtime.serializer)
         for followed in list(self._followed.values()):
-            if ids.maker(followed.uid) == incarnation and not followed.follower.owner:
-                self._take(followed, followed.follower.ended(error), owner=incarnation)
-        self._following.seeking.lost(incarnation, no_cluster(runtime.cluster_lost))
+            follower = followed.follower
+            waits = not follower.owner or follower.is_leaving
+            if ids.maker(followed.uid) == incarnation and waits:
+                self._take(followed, follower.ended(error), owner=incarnation)
+        self.seeking.lost(incarnation, no_cluster(runtime.cluster_lost))
 
     def _orphaned(self, member: Member, cause: str) -> bytes:
         error = RuntimeDisconnectedError(
@@ -255,8 +261,9 @@ class Restarts:
             raise ProtocolError("it ends what another has made")
         followed = self._followed.get(message.uid)
         if followed is not None:
-            steps = followed.follower.retired(message.life)
-            self._take(followed, steps, why=printable(message.why))
+            steps = followed.follower.retired(message.life, over=message.over)
+            why = printable(message.why)
+            self._take(followed, steps, why=why, remains=message.remains)
 
     def _take(
         self,
@@ -265,6 +272,7 @@ class Restarts:
         cause: tuple[Member, str] | None = None,
         owner: int = 0,
         why: str = "",
+        remains: bytes = b"",
     ) -> None:
         """Take the steps of a follower.
 
@@ -274,18 +282,23 @@ class Restarts:
             cause: of a DETACH.
             owner: of the last life, for an END.
             why: for a LEAVE.
+            remains: for a LEFT: which calls had started.
         """
         for step in steps:
             match step:
                 case Step.DETACH:
                     assert cause is not None, "it is told with the loss"
+                    was_told = bool(followed.ending)
                     self._following.detach(followed, cause)
                     owner = cause[0].incarnation
-                    self._tell(followed, TesseraChange.DOWN, *cause)
+                    if not was_told:
+                        self._tell(followed, TesseraChange.DOWN, *cause)
                 case Step.LEAVE:
-                    at = self._member(followed.stream.owner)
+                    at = self._at(followed)
                     self._following.leave(followed, at, why)
                     self._tell(followed, TesseraChange.DOWN, at, why)
+                case Step.LEFT:
+                    self._following.left(followed, remains)
                 case Step.PLACE:
                     self._aim(followed)
                 case Step.UP:
@@ -340,8 +353,19 @@ class Restarts:
         if not moves:
             outbox = self._runtime.outbox(ids.maker(supervised.uid))
             if outbox is not None:
-                why = tessera.error if isinstance(tessera.error, str) else ""
-                outbox.send(wire.Closed(supervised.uid, supervised.life, why))
+                why = str(tessera.error) if isinstance(tessera.error, str) else ""
+                remains = b""
+                if self.retired.get(tessera.uid):
+                    remains = self._remains(tessera)
+                closed = wire.Closed(supervised.uid, supervised.life, why, remains)
+                outbox.send(closed)
+
+    def _remains(self, tessera: Tessera) -> bytes:
+        """Of a life that has ended here: which calls had started."""
+        remains = of_leaver(self._runtime.executor.journal.remains())
+        is_built = tessera.state is not TesseraState.FAILED
+        marks = [m for m in remains.marks if is_built and m.tessera == tessera.uid]
+        return encode(Remains(marks, complete=remains.complete))
 
     def _on_retire(self, message: wire.Retire, buffers: Any, sender: int) -> None:
         if sender != ids.maker(message.tessera):
@@ -349,7 +373,8 @@ class Restarts:
         lifecycle = self._runtime.worker.lifecycle
         if message.tessera in self._runtime.worker.tesserae:
             self.retired[message.tessera] = message.again
-            lifecycle.end(message.tessera, printable(message.why))
+            why = printable(message.why)
+            lifecycle.end(message.tessera, BuiltAgain(why) if message.again else why)
 
     # -- monitors ----------------------------------------------------------------------
 

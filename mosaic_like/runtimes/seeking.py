@@ -5,27 +5,34 @@ the task may have sent it again: so it is asked, before the task is taken for lo
 
     waits     Seek ->caller     your task was at one that is lost; where is it now?
     caller    Resent ->waits    it is there, and you hold it; or: it is nowhere
-              Done, Failed      it has ended meanwhile; a Resent follows
+              Done, Failed      it has ended; a Resent follows
 
-A caller that has not heard of the loss answers when it has. Which calls go again is
-decided in ``following``.
+A caller that has not heard of the loss answers when it has, and tells who has asked
+once also of what comes after: another place, and the end. A call that went again, or
+that ended otherwise than by the loss alone, may have ended before it is asked for: the
+caller remembers it, and holds it, until all have heard of the loss, and a little longer
+for who was about to hear of the call. Which calls go again is decided in ``following``.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from .. import ids
 from ..comms import messages as wire
 from ..comms.checks import check_extra
 from ..comms.serialization import Payload
-from ..core.call import Call, Stream, rare
+from ..core.call import DROPPED, Call, Stream, rare
 from ..core.senders import Kind, kind_of
 from ..core.task import CANCELLED, DONE
 from ..errors import ProtocolError
+from .leavers import is_owner
 
 if TYPE_CHECKING:
     from .actor import ActorRuntime
+
+_LATE_S = 5.0  # that a payload may be on its way to who has heard of the loss
 
 
 class _Mention:
@@ -63,6 +70,8 @@ class Seeking:
         self._runtime = runtime
         self._sought: dict[int, _Sought] = {}  # by uid of the task
         self._asked: dict[int, set[int]] = {}  # own calls, and who has asked for them
+        # Own calls that were at one that is lost, by its incarnation.
+        self._remembered: dict[int, dict[int, Call]] = {}
 
     def joined(self) -> None:
         """The runtime is a member: messages may come."""
@@ -70,6 +79,7 @@ class Seeking:
             {wire.Seek: self._on_seek, wire.Resent: self._on_resent}
         )
         self._runtime.caller.asking.seek = self.seek
+        self._runtime.worker.holders.settled = self._settled
 
     # -- who waits ---------------------------------------------------------------------
 
@@ -123,18 +133,19 @@ class Seeking:
         runtime = self._runtime
         if sender != ids.maker(message.uid):
             raise ProtocolError("it tells of a task that another has made")
+        grant = None
+        if message.extra is not None:
+            check_extra(message.extra, len(buffers))
+            references = message.extra.references
+            if [(r.kind, r.uid) for r in references] != [(wire.TASK, message.uid)]:
+                raise ProtocolError(f"it is not at {references}")
+            (grant,) = runtime.grants.delivered(references, sender)
         sought = self._sought.pop(message.uid, None)
-        if sought is None:
-            raise ProtocolError("it tells of a task that was not sought")
         waiting = runtime.caller.asking.awaited.get(message.uid)
-        if message.extra is None or not waiting:
-            self._lose(message.uid, sought)
+        if grant is None or not waiting:
+            if sought is not None:
+                self._lose(message.uid, sought)
             return
-        check_extra(message.extra, len(buffers))
-        references = message.extra.references
-        if [(r.kind, r.uid) for r in references] != [(wire.TASK, message.uid)]:
-            raise ProtocolError(f"it is not at {references}")
-        (grant,) = runtime.grants.delivered(references, sender)
         stream = runtime.placing.foreign(grant.owner)
         for call in waiting:
             call.stream = stream
@@ -146,27 +157,59 @@ class Seeking:
 
     # -- the caller --------------------------------------------------------------------
 
+    def remember(self, call: Call, lost: wire.Member) -> None:
+        """It goes again, or ends now: others may ask for it until all know the loss."""
+        if not is_owner(lost.uid):
+            return  # which is no loss to be settled
+        remembered = self._remembered.setdefault(lost.incarnation, {})
+        if call.uid not in remembered:
+            remembered[call.uid] = call
+            rare(call).sought += 1
+
+    def _settled(self, lost: int) -> None:
+        """All have heard of a loss, and have asked; soon nothing else will come."""
+        if lost in self._remembered:
+            runtime = self._runtime
+            runtime.loop.call_later(
+                _LATE_S, self._forget_all, lost, context=runtime.context
+            )
+
+    def _forget_all(self, lost: int) -> None:
+        for call in self._remembered.pop(lost).values():
+            self._forget(call)
+
+    def _forget(self, call: Call) -> None:
+        """There is a reason less to hold it for others."""
+        call.rare.sought -= 1
+        if not call.rare.sought and call.state >= DONE and call.hold == DROPPED:
+            self._runtime.release(call)
+
     def _on_seek(self, message: wire.Seek, buffers: Any, sender: int) -> None:
         runtime, uid = self._runtime, message.uid
         if ids.maker(uid) != runtime.incarnation:
             raise ProtocolError("it seeks a task that was not made here")
         call = runtime.caller.calls.get(uid)
         if call is None:
-            self._send(sender, wire.Resent(uid))
-        elif call.stream.outbox is not None and call.owner != message.lost:
+            call = self._remembered.get(message.lost, {}).get(uid)
+            if call is None:
+                self._send(sender, wire.Resent(uid))
+            else:
+                self._tell_end(call, sender)
+            return
+        if uid not in self._asked:
+            self._asked[uid] = set()
+            rare(call).sought += 1
+            runtime.watch(call, functools.partial(self._ended, call))
+        self._asked[uid].add(sender)
+        if call.stream.outbox is not None and call.owner != message.lost:
             self._redirect(call, sender)
-        elif uid in self._asked:
-            self._asked[uid].add(sender)
-        else:
-            self._asked[uid] = {sender}
-            runtime.watch(call, lambda: self._ended(call))
 
     def placed(self, stream: Stream) -> None:
         """A life has its place: so have the calls that wait for it."""
-        for uid in list(self._asked):
+        for uid, askers in self._asked.items():
             call = self._runtime.caller.calls.get(uid)
             if call is not None and call.stream is stream:
-                for asker in self._asked.pop(uid):
+                for asker in askers:
                     self._redirect(call, asker)
 
     def _redirect(self, call: Call, asker: int) -> None:
@@ -178,18 +221,22 @@ class Seeking:
             outbox.send(message, Payload(b"", (mention,)))
 
     def _ended(self, call: Call) -> None:
-        message: Any = None
-        if call.state == DONE and type(call.result) is bytes:
-            message = wire.Done(call.uid, call.result)
-        elif call.state > DONE:
+        for asker in self._asked.pop(call.uid, ()):
+            self._tell_end(call, asker)
+        self._forget(call)
+
+    def _tell_end(self, call: Call, asker: int) -> None:
+        if call.state > DONE:
             reason = wire.REASONS.index(rare(call).reason or wire.REASONS[wire.LOST])
             if call.state == CANCELLED:
                 reason = wire.CANCELLED
-            message = wire.Failed(call.uid, reason, call.result)
-        for asker in self._asked.pop(call.uid, ()):
-            if message is not None:
-                self._send(asker, message)
-            self._send(asker, wire.Resent(call.uid))
+            self._send(asker, wire.Failed(call.uid, reason, call.result))
+        elif type(call.result) is bytes:
+            self._send(asker, wire.Done(call.uid, call.result))
+        elif call.stream.outbox is not None:
+            self._redirect(call, asker)  # its owner tells it, with the value
+            return
+        self._send(asker, wire.Resent(call.uid))
 
     def _send(self, to: int, message: Any) -> None:
         outbox = self._runtime.outbox(to)

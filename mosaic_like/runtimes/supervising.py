@@ -112,13 +112,22 @@ class Supervising:
                 _RETIRED_S,
                 ids.short(self._runtime.uid_of(made.home.retiring)),
             )
-            self.retired(made)
+            self.retired(made, b"")
 
-    def retired(self, made: Made) -> None:
-        """A life that was told to end has ended."""
+    def retired(self, made: Made, remains: bytes | None) -> None:
+        """A life that was told to end has ended.
+
+        Args:
+            made: whose.
+            remains: what had started there; None: it is lost, as all have heard.
+        """
         if made.timer is not None:
             made.timer.cancel()
-        made.home.retired()
+        life = made.home.life
+        self._homes.send(made.home.retired(remains))
+        if remains is not None:
+            steps = made.followed.follower.retired(life, over=True)
+            self._homes.take(made.followed, steps, remains=remains)
         assert made.group is not None, "why it was retired"
         self._obey(made.group.ended(made.home.uid))
 

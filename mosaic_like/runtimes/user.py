@@ -126,6 +126,10 @@ class UserRuntime(ActorRuntime):
         self.handlers[wire.Quiet] = self._quiescence.on_quiet
         self.handlers[wire.Transform] = self._transforming.on_transform
 
+    def on_tick(self) -> bool:
+        more = super().on_tick()
+        return self.worker.archive.look() or more
+
     def member_joined(self, member: Member) -> None:
         self._transforming.joined(member)  # before anything else goes there
         super().member_joined(member)
@@ -258,6 +262,24 @@ class UserRuntime(ActorRuntime):
         future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
         return await asyncio.wrap_future(future)
 
+    async def membership(self) -> None:
+        """Wait until somebody joins or is lost.
+
+        Raises:
+            MonitorLost: the cluster has ended, and nobody will: end the program.
+        """
+        await self.on_runtime_loop(self._next_membership())
+
+    async def _next_membership(self) -> None:
+        self._check_cluster()
+        await super().membership()
+
+    def _check_cluster(self) -> None:
+        if self.stopping or self.cluster_lost:
+            why = self.cluster_lost or "the cluster has stopped"
+            why = f"nobody joins any more: {why}; end the program"
+            raise MonitorLost(why, "monitor")
+
     async def wait_for_workers(self, n: int, timeout: float | None = 180.0) -> None:
         """Wait until there are at least so many workers.
 
@@ -274,10 +296,7 @@ class UserRuntime(ActorRuntime):
         try:
             async with asyncio.timeout(timeout):
                 while self.num_workers < n:
-                    if self.stopping or self.cluster_lost:
-                        why = self.cluster_lost or "the cluster has stopped"
-                        raise MonitorLost(why, "monitor")
-                    await self.membership()
+                    await self._next_membership()
         except TimeoutError:
             raise TimeoutError(
                 f"{self.num_workers} of {n} workers are here after {timeout:g} s"

@@ -128,7 +128,9 @@ class Box:
             self._runtime.to_owners(
                 self._runtime.grants.sending(mentioned, self.incarnation)
             )
-        self._queue.append(bytes(wire.encode([message])))
+        data = bytes(wire.encode([message]))
+        self._queue.append(data)
+        self._runtime.world.sent.append((self._runtime.incarnation, data))
 
     def send_ends(self, messages: list[Any]) -> None:
         for message in messages:
@@ -348,6 +350,8 @@ class Runtime:
     def cancel_running(self, task: Task) -> None:
         if id(task) in self.outcomes:
             self.outcomes[id(task)] = None
+
+    def untold(self, task: Task) -> None: ...
 
     def tessera_fails(self, tessera: Tessera) -> None: ...
 
@@ -592,6 +596,9 @@ class Runtime:
             else:
                 self.release(item)
             item = None  # it may be the last that holds a grant
+        if self.world.puts_aside:
+            for task in list(self.worker.tasks.values()):
+                self.worker.archive.put_aside(task)  # as if there were many
         messages = self.grants.drain()
         self.to_owners(messages)
         told = bool(messages)
@@ -629,6 +636,7 @@ class Runtime:
             "awaited": caller.asking.awaited,
             "fetching": caller.asking.fetching,
             "tasks": worker.tasks,
+            "archive": worker.archive,
             "tesserae": worker.tesserae,
             "parked": worker.strays.parked,
             "dependents": worker._dependents,
@@ -653,6 +661,8 @@ class World:
         self.heads = list(numbers[:heads])
         self.workers = list(numbers[heads:])
         self.kinds: dict[int, int] = {}
+        self.sent: list[tuple[int, bytes]] = []  # by whom, all there ever was
+        self.puts_aside = True  # what has ended, at each tick: see core/archive.py
         self.objects: dict[int, Object] = {}
         self.links: dict[tuple[int, int], deque[bytes]] = {
             (a, b): deque() for a in numbers for b in numbers

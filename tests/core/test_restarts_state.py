@@ -25,6 +25,7 @@ from mosaic_like.errors import InvalidTransitionError
 UID = 7
 A, B, C = 11, 12, 13  # workers, in the order in which they are lost
 FOLLOWER = 3
+HOME = 1
 
 
 def home(most: int = 2, within_s: float | None = None) -> Home:
@@ -177,16 +178,27 @@ def test_a_life_that_is_ended_for_the_next_one_takes_no_restart() -> None:
         (FOLLOWER, Retired(UID, 0, "why")),
     ]
     assert state.find(4) == []  # it hears of the next one
-    state.retired()
+    over = Retired(UID, 0, "why", over=True, remains=b"marks")
+    assert sorted(state.retired(b"marks")) == [(FOLLOWER, over), (4, over)]
     state.placed(101, B)
     assert state.life == 1
     assert state.lost(0.0) == 0.0
+
+
+def test_of_the_loss_of_a_life_that_ends_all_hear_from_the_monitor_alone() -> None:
+    state = started()
+    state.find(FOLLOWER)
+    state.retire("why")
+    assert state.retired(None) == []
+    assert state.life == 1
 
 
 def test_a_follower_leaves_a_life_that_ends_and_knows_late_news_of_it() -> None:
     state = follower()
     state.moved(moved(0, A, built=True))
     assert state.retired(0) == [Step.LEAVE]
+    assert state.moved(moved(0, A, built=True)) == []
+    assert state.retired(0, over=True) == [Step.LEFT]
     assert state.lost(A) == []
     assert state.moved(moved(0, A, built=True)) == []
     assert state.moved(moved(1, B)) == [Step.PLACE]
@@ -195,14 +207,32 @@ def test_a_follower_leaves_a_life_that_ends_and_knows_late_news_of_it() -> None:
     late.moved(moved(0, A))
     late.moved(moved(1, B))
     assert late.retired(1) == []
+    assert late.retired(1, over=True) == []
     assert late.lost(A) == [Step.DETACH]
     assert late.moved(moved(2, C)) == [Step.PLACE]
+
+
+def test_a_life_that_is_to_end_may_be_lost_before_or_have_no_other_after_it() -> None:
+    lost = follower()
+    lost.moved(moved(0, A, built=True))
+    lost.retired(0)
+    assert lost.moved(moved(1, B)) == []  # the home heard of the loss first
+    assert lost.lost(A) == [Step.DETACH, Step.PLACE]
+    over = follower()
+    over.moved(moved(0, A, built=True))
+    over.retired(0)
+    assert over.ended(b"no") == [Step.LEFT, Step.END]
 
 
 class World:
     """A home, a monitor and followers, whose links keep their own order alone."""
 
     def __init__(self, most: int) -> None:
+        self.most = most
+        self.kills = 0  # of its lives, which its home has seen
+        self.draining = False  # the worker that has it is to leave
+        self.home_lost = False
+        self.over: dict[int, list[Step]] = {}  # of each follower: how it ended
         self.home = home(most)
         self.workers = iter(range(A, 1000))
         self.lost: list[int] = []  # as the monitor says it
@@ -224,27 +254,37 @@ class World:
         self.seen[who] = set(self.lost)
         self.followers[who] = Follower(self.seen[who].__contains__)
         self.news[who], self.losses[who] = deque(), deque()
-        self.detached[who] = []
+        self.detached[who], self.over[who] = [], []
         self.send(self.home.find(who))
 
     def send(self, sends: list[tuple[int, Any]]) -> None:
         for to, message in sends:
             self.news[to].append(message)
 
-    def kill(self) -> None:
-        """The worker ends; the monitor tells the home at once, the others later."""
+    def kill(self, *, left: bool = False) -> None:
+        """The worker ends; the monitor tells the home at once, the others later.
+
+        Args:
+            left: in order, after a drain.
+        """
         lost, self.alive = self.alive, 0
-        is_ending = lost == self.ending
+        self.draining = False
+        is_ending, self.ending = lost == self.ending, 0
         self.lost.append(lost)
         for queue in self.losses.values():
             queue.append(lost)
-        if self.home.state is HomeState.ENDED:
+        if self.home_lost or self.home.state is HomeState.ENDED:
             return
         if is_ending:
-            self.retired()
-        elif self.home.lost(float(len(self.lost))) is None:
+            self.send(self.home.retired(None))
+            self.place()
+            return
+        self.kills += not left
+        if self.home.lost(float(len(self.lost)), counts=not left) is None:
+            assert self.kills > self.most, "what left in order was counted"
             self.send(self.home.end(b"exhausted"))
         else:
+            assert self.kills <= self.most
             self.place()
 
     def retire(self) -> None:
@@ -254,8 +294,15 @@ class World:
 
     def retired(self) -> None:
         self.alive = self.ending = 0
-        self.home.retired()
+        self.draining = False
+        self.send(self.home.retired(b"marks"))
         self.place()
+
+    def lose_home(self) -> None:
+        """With all that it has sent and that was not read."""
+        self.home_lost = True
+        for queue in self.losses.values():
+            queue.append(HOME)
 
     def deliver(self, who: int, of_home: bool) -> None:
         state = self.followers[who]
@@ -266,15 +313,20 @@ class World:
             if isinstance(message, Moved):
                 steps = state.moved(message)
             elif isinstance(message, Retired):
-                steps = state.retired(message.life)
+                steps = state.retired(message.life, over=message.over)
             else:
                 steps = state.ended(message.error, message.closed)
         elif not of_home and self.losses[who]:
             lost = self.losses[who].popleft()
-            self.seen[who].add(lost)
-            steps = state.lost(lost)
-        if Step.DETACH in steps:
+            if lost == HOME:
+                self.news[who].clear()
+                steps = state.ended(b"orphaned", closed=True)
+            else:
+                self.seen[who].add(lost)
+                steps = state.lost(lost)
+        if Step.DETACH in steps or Step.LEFT in steps:
             self.detached[who].append(before)
+        self.over[who] += [step for step in steps if step in (Step.END, Step.OVER)]
         if Step.PLACE in steps:
             assert state.owner not in self.seen[who], "placed at one that is lost"
 
@@ -284,7 +336,10 @@ class World:
                 self.deliver(who, of_home=bool(self.news[who]))
 
 
-EVENTS = ["kill", "built", "join", "home", "loss", "retire", "retired"]
+EVENTS = [
+    *("kill", "built", "join", "home", "loss", "retire", "retired", "drain", "leave"),
+    "lose home",
+]
 
 
 @settings(max_examples=300, deadline=None)
@@ -298,6 +353,17 @@ def test_in_every_order_all_followers_get_to_the_last_life_or_to_its_end(
         event = data.draw(st.sampled_from(EVENTS))
         if event == "kill" and world.alive:
             world.kill()
+        elif event == "drain" and world.alive:
+            world.draining = True
+        elif event == "leave" and world.draining:
+            world.kill(left=True)
+        elif event in ("home", "loss"):
+            who = data.draw(st.sampled_from(sorted(world.followers)))
+            world.deliver(who, event == "home")
+        elif world.home_lost:
+            pass
+        elif event == "lose home":
+            world.lose_home()
         elif event == "built" and world.home.state is HomeState.STARTING:
             world.send(world.home.built())
         elif event == "retire" and world.home.state in (
@@ -309,14 +375,26 @@ def test_in_every_order_all_followers_get_to_the_last_life_or_to_its_end(
             world.retired()
         elif event == "join" and len(world.followers) < 3:
             world.join(len(world.followers) + 1)
-        elif event in ("home", "loss"):
-            who = data.draw(st.sampled_from(sorted(world.followers)))
-            world.deliver(who, event == "home")
     world.settle()
     for who, state in world.followers.items():
-        assert state.owner == (0 if world.ending else world.alive)
+        check(world, who, state)
+
+
+def check(world: World, who: int, state: Follower) -> None:
+    """What one knows that has heard everything."""
+    if world.home_lost:
+        # What it knew to live is used as long as it does; there is nothing after it.
+        assert state.error is not None
+        assert not state.is_leaving
+        assert state.owner not in world.lost
+        assert world.over[who][-1] is (Step.OVER if state.owner else Step.END)
+    else:
+        assert state.is_leaving is bool(world.ending and state.owner)
+        # One that has come while a life was to end hears of the next one.
+        assert state.owner in ((0, world.alive) if world.ending else (world.alive,))
         assert state.is_up == (world.home.state is HomeState.UP)
-        assert (state.error is None) is (world.home.state is not HomeState.ENDED)
-        # What was detached was lost, each life once, in order.
-        assert world.detached[who] == sorted(set(world.detached[who]))
-        assert set(world.detached[who]) <= set(world.lost)
+        has_ended = world.home.state is HomeState.ENDED
+        assert (state.error is not None) is has_ended
+        assert world.over[who] == ([Step.END] if has_ended else [])
+    # What was detached has ended, each life once, in order.
+    assert world.detached[who] == sorted(set(world.detached[who]))

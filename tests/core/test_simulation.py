@@ -175,6 +175,23 @@ def test_every_call_ends_once_and_nothing_is_left_when_a_worker_is_lost(
     play(choices, World(heads=1, workers=3), crash=True)
 
 
+@settings(
+    max_examples=100,
+    deadline=None,
+)
+@given(CHOICES, st.booleans())
+def test_nobody_hears_whether_ended_calls_were_put_aside(
+    choices: bytes, crash: bool
+) -> None:
+    said = []
+    for aside in (True, False):
+        world = World(heads=1, workers=3) if crash else World(heads=2, workers=2)
+        world.puts_aside = aside
+        play(choices, world, crash)
+        said.append(world.sent)
+    assert said[0] == said[1]
+
+
 @pytest.mark.parametrize("count", [1, 3000])
 def test_a_counter_counts_the_calls_of_two_programs(count: int) -> None:
     world = World(heads=1, workers=1)

@@ -6,13 +6,16 @@ Runtimes 2 and 3 make calls, 4 and 5 own tesserae; nothing moves but by the test
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 import re
 
 import pytest
 from simulation import LARGE, Runtime, TaskProxy, TesseraProxy, World
 
+from mosaic_like import ids
 from mosaic_like.comms import messages as wire
+from mosaic_like.core.completion import BuiltAgain
 from mosaic_like.core.task import CANCELLED, DONE, FAILED
 from mosaic_like.core.tessera import TesseraState
 from mosaic_like.runtimes.actor import ActorRuntime
@@ -411,3 +414,28 @@ def test_every_message_is_for_somebody() -> None:
         | slots
         | {"Beat", "SeenBy"}
     )
+
+
+def test_callers_of_a_life_that_is_built_again_hear_of_it_where_its_home_is_lost(
+    world: World, head: Runtime, owner: Runtime
+) -> None:
+    counter = head.create(4)
+    world.settle()
+    first, late, later = itertools.islice(ids.uids(3), 3)
+    told = world.links[4, 3]
+
+    def call(uid: int, number: int) -> None:
+        message = wire.Submit(uid, counter.uid, number, "add", b"")
+        owner.worker.submit(message, (), 3)
+
+    lifecycle = owner.worker.lifecycle
+    owner.worker.tesserae[counter.uid].instance = None  # nothing starts
+    call(first, 0)
+    lifecycle.end(counter.uid, BuiltAgain("why"))
+    call(late, 1)
+    assert not told  # its home says what becomes of them
+    owner.lose(2)
+    call(later, 2)
+    messages = [message for data in told for message in wire.decode(data)]
+    ends = [each.uid for each in messages if isinstance(each, wire.Failed)]
+    assert ends == [first, late, later]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import signal
 from typing import TYPE_CHECKING, Any
 
 from actors import Actor
@@ -14,6 +12,7 @@ from faults_of_workers import (
     LOST_AFTER,
     LOST_WHILE,
     ended_and_not_told,
+    halt,
     kill,
 )
 from history import Event
@@ -45,7 +44,7 @@ async def scene(
         gate: holds what is to be killed while it runs.
     """
     if moment == "m2":
-        os.kill(stage.first.pid, signal.SIGSTOP)
+        halt(stage)
         stage.calls(actor, before)
     elif moment == "m3":
         await stage.started(stage.call(actor, f"gate {gate}", expect=LOST_WHILE))

@@ -10,6 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import processes
 from actors import Actor
 from cells import Cell
 from history import Event
@@ -33,6 +34,11 @@ def kill(stage: Stage) -> None:
     """SIGKILL the first worker, now."""
     stage.fault()
     os.kill(stage.first.pid, signal.SIGKILL)
+
+
+def halt(stage: Stage) -> None:
+    """Stop the first worker."""
+    processes.halt(stage.first.pid)
 
 
 async def others_go_on(stage: Stage) -> None:
@@ -66,7 +72,7 @@ def children(pid: int) -> set[int]:
 
 async def killed_before_delivery(stage: Stage) -> None:
     """m2: it stands still, is sent calls, and is killed."""
-    os.kill(stage.first.pid, signal.SIGSTOP)
+    halt(stage)
     stage.calls(stage.a, LOST_BEFORE)
     stage.calls(stage.b)
     await stage.jitter()

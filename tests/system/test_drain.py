@@ -76,6 +76,25 @@ class Closing:
 
         setattr(Departing, "hand_on", die)  # noqa: B010 -- of this process, which ends
 
+    def same(self, k: int) -> int:
+        return k
+
+    def put_aside(self) -> int:
+        """Have ended calls put aside also where there are few; how many are."""
+        archive = mosaic.runtime().worker.archive
+        archive.least = 0
+        return len(archive)
+
+    def note_what_is_handed_on(self) -> None:
+        give = Departing._give
+
+        def note(outbox: Any, task: Any, shares: bool) -> None:
+            with open(os.path.join(self._folder, "given"), "a") as file:
+                file.write(f"{task.uid} {task.outcome.data!r}\n")
+            give(outbox, task, shares)
+
+        setattr(Departing, "_give", staticmethod(note))  # noqa: B010 -- as below
+
     def ask(self, other: Any) -> list[Any]:
         """Tasks of another worker, whose values are not looked at."""
         return [other.large(3), other.fail()]
@@ -172,6 +191,25 @@ def test_a_drained_worker_ends_its_calls_closes_and_hands_on(tmp_path: Path) -> 
         del unread, read, passed, failed, array, other_array, caught
         await nothing_kept(runtime)
         assert [w.uid for w in runtime.workers] == [other.uid]
+
+    run(main, 2)
+
+
+def test_ended_calls_that_were_put_aside_are_handed_on(tmp_path: Path) -> None:
+    async def main(runtime: Any) -> None:
+        leaver, other = runtime.workers
+        one, beside = make(leaver, tmp_path), make(other, tmp_path)
+        held = [one.same(k) for k in range(20)]
+        await mosaic.gather(held)
+        await one.note_what_is_handed_on()
+        while await one.put_aside().result() < len(held):  # noqa: ASYNC110 -- by ticks
+            await asyncio.sleep(0.01)
+        await runtime.drain(leaver)
+        given = (tmp_path / "given").read_text().splitlines()
+        expected = {f"{t._call.uid} {t._call.result!r}" for t in held}
+        assert expected <= set(given)
+        found = [beside.same(task) for task in held]
+        assert await mosaic.gather(found) == list(range(20))
 
     run(main, 2)
 
@@ -311,7 +349,7 @@ def test_a_call_whose_end_was_not_heard_is_not_said_not_to_have_started(
         async with asyncio.timeout(50):
             await main(runtime)
 
-    mosaic.run(bounded, num_workers=2, node_timeout_s=3.0)
+    mosaic.run(bounded, num_workers=2, node_timeout_s=5.0)
 
 
 def test_what_has_not_ended_in_time_is_cancelled(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from processes import halt
 
 import mosaic_like as mosaic
 from mosaic_like import (
@@ -161,8 +162,8 @@ def test_what_had_not_started_goes_to_the_next_life_in_the_order_of_each_caller(
         other = Reader.options(runtime=second).remote()
         dependent = other.echo(notebook.about(), notebook.copies(300_000))
         chain = notebook.size(notebook.about())
+        await until(lambda: lines(path))  # else those of the reader may be before it
         await reader.notes("reader", 50)
-        await until(lambda: lines(path))
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(WorkerDied, match="Notebook#1 is built again") as caught:
             await running
@@ -503,9 +504,10 @@ def test_what_has_run_is_never_said_not_to_have_started_when_it_ends_before_it_d
         cancelled = Slow.options(runtime=here).remote(built)
         late = Slow.options(runtime=here).remote(built + " late")
         lost = Slow.options(runtime=here).remote(built + " lost")
-        task = cancelled.wait(ran)
-        task_late = late.wait.options(timeout=3.0)(ran)
-        task_lost = lost.wait(ran)
+        task, task_lost = cancelled.wait(ran), lost.wait(ran)
+        await late
+        await until(lambda: lines(ran) == 2)
+        task_late = late.wait.options(timeout=6.0)(ran)
         await until(lambda: lines(ran) == 3)
         os.kill(here.pid, signal.SIGKILL)
         await until(lambda: lines(built) == 2)  # its worker has it
@@ -555,7 +557,7 @@ def test_what_was_cancelled_is_cancelled_although_its_worker_died_first(
         unwanted = [each.wait() for each in both]
         await mosaic.gather(each.count() for each in both)
         (worker,) = runtime.workers
-        os.kill(worker.pid, signal.SIGSTOP)
+        halt(worker.pid)
         late = [each.wait.options(timeout=0.1)() for each in both]
         for call in unwanted:
             call.cancel("it is not needed")

@@ -35,6 +35,9 @@ class Closed(Message, tag=103):
     uid: int
     life: int
     why: str = ""  # it was ended by something else than its users
+    remains: bytes = (
+        b""  # if another follows: what has started, as core.verdicts has it
+    )
 
 
 class Retire(Message, tag=109):
@@ -46,11 +49,16 @@ class Retire(Message, tag=109):
 
 
 class Retired(Message, tag=113):
-    """This life of my tessera ends, and another one follows: wait for that."""
+    """This life of my tessera ends, and another one follows: wait for that.
+
+    Told twice: when it is to end, and when it has. Who hears of its loss is not told.
+    """
 
     uid: int
     life: int
     why: str
+    over: bool = False
+    remains: bytes = b""  # then: what had started, as Closed says it
 
 
 class Save(Message, tag=114):
