@@ -17,6 +17,7 @@ from cloudpickle import cloudpickle as internals
 
 from .definitions import MAIN_MODULES, Definitions, is_importable
 from .gathering import Bulk, Gatherer, Referent, definition
+from .rebuilding import rebuilt, rebuilt_function
 
 _UNFINISHED = "__mosaic_unfinished__"
 
@@ -53,12 +54,15 @@ class AlonePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ha
             raise TypeError(f"a {kind.__name__} can travel only in a payload")
         if kind is FunctionType:
             return self._function(obj)
-        reduced = super().reducer_override(obj)
+        reduced = rebuilt(obj) or super().reducer_override(obj)
         if issubclass(kind, type):
             return _class(reduced, obj)
         return reduced
 
     def _function(self, function: FunctionType) -> Any:
+        made = rebuilt_function(function)
+        if made is not None:
+            return made
         if function.__module__ == "__mp_main__":
             reduced = self._dynamic_function_reduce(function)
         else:
@@ -81,7 +85,11 @@ class ValuePickler(Gatherer, cloudpickle.Pickler):  # type: ignore[misc]  # the 
         if kind is FunctionType:
             if is_importable(obj):
                 return super().reducer_override(obj)
-            return self._defined(obj) or self._dynamic_function_reduce(obj)
+            return (
+                self._defined(obj)
+                or rebuilt_function(obj)
+                or self._dynamic_function_reduce(obj)
+            )
         if issubclass(kind, type):
             reduced = _class(super().reducer_override(obj), obj)
             if reduced is NotImplemented or reduced[0] is not skeleton:
@@ -99,7 +107,7 @@ class ValuePickler(Gatherer, cloudpickle.Pickler):  # type: ignore[misc]  # the 
             return self.memory(obj)
         if kind in self.arrays:
             return self.array(obj)
-        return super().reducer_override(obj)
+        return rebuilt(obj) or super().reducer_override(obj)
 
     def _defined(self, value: Any) -> tuple[Any, ...] | None:
         digest = self._known.digest(value)

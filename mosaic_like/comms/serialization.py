@@ -39,6 +39,7 @@ from .gathering import (
     Segments,
 )
 from .messages import PICKLED
+from .rebuilding import KINDS
 
 __all__ = [
     "LARGE_BYTES",
@@ -106,6 +107,8 @@ class _Pickler(Gatherer, pickle.Pickler):
             return self.bulk(obj)
         if kind is memoryview:
             return self.memory(obj)
+        if kind in KINDS:
+            raise _TravelsByValue
         return NotImplemented
 
     def _define(self, value: Any) -> tuple[Any, ...]:

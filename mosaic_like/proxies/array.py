@@ -99,7 +99,7 @@ class ArrayMethod:
         self._name = name
         self._options: dict[str, Any] = {}
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         members = list(self._array)
         first = self._first()
         if not isinstance(first, RemoteMethod):
@@ -200,7 +200,7 @@ class ArrayProxy(Generic[T]):
             )
         return ArrayMethod(self, name)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return ArrayMethod(self, "__call__")(*args, **kwargs)
 
     def on(self, where: Any) -> TesseraProxy[T]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..comms.frames import PASSED_ON
+from ..comms.frames import PASSED_ON, UNSEEN
 from ..comms.messages import GET_ATTRIBUTE, SET_ATTRIBUTE, Extra
 from .methods import NOTHING, RemoteMethod
 from .refusing import NotAValue
@@ -36,7 +36,7 @@ class RemoteAttribute(NotAValue):
         with PASSED_ON:
             return (yield from TaskProxy(runtime, call).result().__await__())
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         self._awaited = True
         schema = self._proxy._mosaic_schema
         if schema.has_getattr:
@@ -44,13 +44,18 @@ class RemoteAttribute(NotAValue):
             return RemoteMethod(self._proxy._mosaic_handle, schema, method)(
                 *args, **kwargs
             )
-        raise AttributeError(
-            f"{schema.name} has no method {self._name!r}"
-            + (
+        hint = schema.nearest(self._name)
+        if self._name in schema.attributes:
+            hint = (
                 f": it is an attribute, whose value is read by await proxy.{self._name}"
-                if self._name in schema.attributes
-                else schema.nearest(self._name)
             )
+        with UNSEEN:
+            raise AttributeError(f"{schema.name} has no method {self._name!r}{hint}")
+
+    def __reduce__(self) -> NoReturn:
+        raise self._forgot(
+            f", or send mosaic.get_attr(proxy, {self._name!r}), a task that stands for "
+            "the value"
         )
 
     def __del__(self) -> None:

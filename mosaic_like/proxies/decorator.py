@@ -143,31 +143,31 @@ class RemoteClass(Generic[P, T]):
         self._cls = cls
         self._options = options
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> TesseraProxy[T]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> TesseraProxy[T]:
         with UNSEEN:
             made: TesseraProxy[T]
             made = _remote(self._cls, self._options, args, kwargs, 3)
             return made
 
-    def remote(self, *args: P.args, **kwargs: P.kwargs) -> TesseraProxy[T]:
+    def remote(self, /, *args: P.args, **kwargs: P.kwargs) -> TesseraProxy[T]:
         """Make one in a worker; returns at once."""
         with UNSEEN:
             made: TesseraProxy[T]
             made = _remote(self._cls, self._options, args, kwargs, 3)
             return made
 
-    def local(self, *args: P.args, **kwargs: P.kwargs) -> TesseraProxy[T]:
+    def local(self, /, *args: P.args, **kwargs: P.kwargs) -> TesseraProxy[T]:
         """Make one in this runtime, so that others can call back."""
         with UNSEEN:
             made: TesseraProxy[T]
             made = _local(self._cls, self._options, args, kwargs, 3)
             return made
 
-    def parameter(self, *args: P.args, **kwargs: P.kwargs) -> Parameter[T]:
+    def parameter(self, /, *args: P.args, **kwargs: P.kwargs) -> Parameter[T]:
         """Make one here, as a copy of a root in a worker; see ``Parameter``."""
         return _parameter(self._cls, self._options, args, kwargs, False)  # type: ignore[no-any-return]  # a Parameter, made elsewhere
 
-    def local_parameter(self, *args: P.args, **kwargs: P.kwargs) -> Parameter[T]:
+    def local_parameter(self, /, *args: P.args, **kwargs: P.kwargs) -> Parameter[T]:
         """Make one here, as a copy of a root in this runtime; see ``Parameter``."""
         return _parameter(self._cls, self._options, args, kwargs, True)  # type: ignore[no-any-return]  # the same
 

@@ -102,9 +102,15 @@ def tessera(cls: Any = None, /, **options: Any) -> Any:
         if not isinstance(cls, type):
             raise TypeError(f"@tessera marks a class, not {cls!r}")
         taken = [n for n in NAMES if n in vars(cls) and not _ours(vars(cls)[n])]
-        setattr(
-            cls, OPTIONS_ATTRIBUTE, {**getattr(cls, OPTIONS_ATTRIBUTE, {}), **options}
-        )
+        marks = {**getattr(cls, OPTIONS_ATTRIBUTE, {}), **options}
+        try:
+            setattr(cls, OPTIONS_ATTRIBUTE, marks)
+        except TypeError:
+            name = cls.__qualname__
+            raise TypeError(
+                f"@tessera cannot mark {name}, a class that is not written in Python; "
+                f"make tesserae by mosaic.remote({name}, **options)(...)"
+            ) from None
         for name in NAMES:
             if name not in taken and not _taken_by_base(cls, name):
                 setattr(cls, name, OfClass(name))

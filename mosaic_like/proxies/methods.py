@@ -52,7 +52,7 @@ class RemoteMethod:
         if method.is_stream or extra is not None:
             self._low, self._high = 1, 0  # never the short way
 
-    def __call__(self, *args: Any, **kwargs: Any) -> TaskProxy[Any]:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> TaskProxy[Any]:
         if kwargs or not self._low <= len(args) <= self._high:
             with UNSEEN:
                 return self._call_checked(args, kwargs)
@@ -166,6 +166,30 @@ class RemoteMethod:
     def __get__(self, instance: Any, owner: Any = None) -> RemoteMethod:
         return self
 
+    if not TYPE_CHECKING:
+
+        def __await__(self) -> Any:
+            raise TypeError(
+                f"this is a method ({self._handle.stream.label}.{self._name}), which "
+                f"was not called; write 'await proxy.{self._name}(...)'"
+            )
+
+    # -- as a value --------------------------------------------------------------------
+
+    def __copy__(self) -> RemoteMethod:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> RemoteMethod:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As an argument, such as a callback: the tessera goes with it, and counts."""
+        from .tessera import proxy_of
+
+        handle = self._handle
+        extra = None if self._extra is handle.stream.options else self._extra
+        return bound, (proxy_of(self._schema.cls, handle), self._name, extra)
+
     @property
     def __name__(self) -> str:
         return self._name
@@ -188,6 +212,12 @@ class RemoteMethod:
 
     def __repr__(self) -> str:
         return f"<method {self._name} of {self._handle.stream.label}>"
+
+
+def bound(proxy: Any, name: str, extra: dict[str, Any] | None) -> RemoteMethod:
+    """A method that came as a value, of the proxy that came with it."""
+    schema = proxy._mosaic_schema
+    return RemoteMethod(proxy._mosaic_handle, schema, schema.methods[name], extra)
 
 
 def check_eager(eager: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..comms.gathering import OUTPUT, carries_key
 from ..comms.messages import ERROR, REASONS
@@ -70,6 +70,12 @@ class Outputs:
 
     def __iter__(self) -> Any:
         raise TypeError("how many outputs there are is known when the task has ended")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"these are the parts of a task ({self._task.name}), of which one is sent "
+            "as t.outputs[i] or t.outputs['key']; t itself stands for the whole value"
+        )
 
     def __repr__(self) -> str:
         return f"<Outputs of {self._task.name}>"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..comms.gathering import Referent
 from ..core.task import CANCELLED, DONE, PREPARE
-from .lending import Waiters
+from .lending import Waiters, check_blocking
 from .runtime import check_open
 
 if TYPE_CHECKING:
@@ -95,14 +95,21 @@ class BlockingFuture(Referent, concurrent.futures.Future[Any]):
         return self._task.__reference__()
 
     def result(self, timeout: float | None = None) -> Any:
-        if not self.done() and self._task._runtime.waits_on_main():
-            self._task._runtime.block(self._task._call, timeout, value=True)
+        self._block(timeout)
         return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        if not self.done() and self._task._runtime.waits_on_main():
-            self._task._runtime.block(self._task._call, timeout, value=True)
+        self._block(timeout)
         return super().exception(timeout)
+
+    def _block(self, timeout: float | None) -> None:
+        if self.done():
+            return
+        runtime = self._task._runtime
+        if runtime.waits_on_main():
+            runtime.block(self._task._call, timeout, value=True)
+        else:
+            check_blocking(self._task, timeout)
 
 
 def settle_future(

@@ -156,6 +156,22 @@ class RemoteStream(Generic[T_co]):
             "items, or let the other call the method itself"
         )
 
+    if not TYPE_CHECKING:  # a type checker tells both mistakes by itself
+
+        def __await__(self) -> NoReturn:
+            raise TypeError(self._no_task())
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("_"):
+                raise AttributeError(f"a stream has no {name!r}")
+            raise AttributeError(f"{name!r}: {self._no_task()}")
+
+    def _no_task(self) -> str:
+        return (
+            f"this is a stream ({self.name}), since the method is a generator; take "
+            "its items by 'async for item in ...'"
+        )
+
     @property
     def name(self) -> str:
         """Tessera and method."""

@@ -117,7 +117,7 @@ class TesseraProxy(NotAValue, Referent, Generic[T_co]):
             raise TypeError(f"{schema.name} has no {name}")
         return RemoteMethod(self._mosaic_handle, schema, method)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> TaskProxy[Any]:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> TaskProxy[Any]:
         return self._mosaic_method("__call__")(*args, **kwargs)
 
     def __getitem__(self, key: Any) -> TaskProxy[Any]:

@@ -200,6 +200,8 @@ class as_completed(Generic[R]):  # a function in all but its name
 
     Raises:
         TimeoutError: by iterating: the time is over; the tasks go on.
+        RuntimeError: by iterating with ``for`` on the loop's thread: write
+            ``async for``.
         ValueError: ``window`` is less than 1.
 
     >>> import mosaic_like as mosaic
@@ -265,12 +267,17 @@ class as_completed(Generic[R]):  # a function in all but its name
         left = self._draw(watch, self._window)
         while left:
             left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if on_main and ended.empty():
+            if ended.empty():
                 first = next(iter(pending))
-                first._runtime.block_until(
-                    lambda: not ended.empty(), first._call, left_s
-                )
-                left_s = 0.001
+                runtime = first._runtime
+                if on_main:
+                    runtime.block_until(lambda: not ended.empty(), first._call, left_s)
+                    left_s = 0.001
+                elif runtime.on_loop:
+                    raise RuntimeError(
+                        "as_completed: to block here would stop the loop that is to "
+                        "bring the results; write 'async for task in ...'"
+                    )
                 del first
             try:
                 task = ended.get(timeout=left_s)

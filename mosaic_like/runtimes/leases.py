@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any
@@ -221,9 +222,13 @@ class _Run:
         assert member is not None, "the lease is filled"
         _OUTER.set(lease)  # of this asyncio task alone
         try:
-            self._results[index] = await self._body(
-                runtime.info_of(member), *self._items[index]
-            )
+            given = self._body(runtime.info_of(member), *self._items[index])
+            if not inspect.isawaitable(given):
+                raise TypeError(
+                    f"async_for: the body gave {given!r:.80}, which cannot be awaited; "
+                    "write it as async def"
+                )
+            self._results[index] = await given
         except RuntimeDisconnectedError as error:
             losses = self._losses[index] = self._losses.get(index, 0) + 1
             lost = member.incarnation not in runtime.members

@@ -340,7 +340,7 @@ sent = s.dumps(fail)
 blobs = [(d, s.blob(d)) for d in sent.definitions]
 import pickle
 worker = subprocess.run([sys.executable, "-W", "error", sys.argv[1]],
-    input=pickle.dumps((sent.data, blobs)), stdout=subprocess.PIPE, timeout=30)
+    input=pickle.dumps((sent.data, blobs)), stdout=subprocess.PIPE, timeout=60)
 mine, alien = pickle.loads(worker.stdout)
 try:
     raise load_error(mine, s)

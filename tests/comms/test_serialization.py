@@ -468,6 +468,67 @@ def test_functions_of_main_travel_with_what_they_use(tmp_path: Path) -> None:
     )
 
 
+def test_caches_and_types_of_main_that_have_only_a_name_travel(tmp_path: Path) -> None:
+    run_as_main(
+        tmp_path,
+        """
+        import functools
+        from typing import Callable, Generic, NewType, ParamSpec, TypeVarTuple, Unpack
+        UserId = NewType("UserId", int)
+        P = ParamSpec("P")
+        Ts = TypeVarTuple("Ts")
+
+        @functools.lru_cache(maxsize=50)
+        def fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+        @functools.singledispatch
+        def size(x): return "one"
+        @size.register
+        def _(x: list): return [size(item) for item in x]
+        @size.register(int)
+        def number(x): return "number"
+
+        class Model:
+            def __init__(self, k): self.k = k
+            @functools.cached_property
+            def square(self):
+                "What it is."
+                return self.k ** 2, type(self) is Model
+            @functools.cache
+            def cached(self, n): return self.k + fib(n)
+            @functools.singledispatchmethod
+            def of(self, x): return size(x)
+            @of.register
+            def _(self, x: str): return "text"
+            def typed(self, u: UserId, f: Callable[P, int], *a: Unpack[Ts]): return u
+            def parts(self):
+                return self.square, self.cached(10), self.of([1]), self.of("")
+            def documented(self): return Model.square.__doc__, Model.cached.__name__
+        def hints(): return Model.typed.__annotations__["u"].__supertype__
+        """,
+        """
+        m = call(Model, 3)
+        assert type(m) is Model
+        assert call(Model.parts, m) == ((9, True), 58, ["number"], "text")
+        assert m.square == (9, True) and m.cached(10) == 58
+        assert call(Model.documented, m) == ("What it is.", "cached")
+        assert call(Model.typed, m, UserId(4), None) == 4
+        assert call(hints) is int
+        # By themselves, and in values that go by the ordinary pickler.
+        assert call(fib, 80) == 23416728348467685
+        there = call(lambda f: (f(30), f.cache_info().maxsize, f.__name__), fib)
+        assert there == (832040, 50, "fib")
+        assert call(map, size, [[1], 1.5]).__next__() == ["number"]
+        assert call(operator.itemgetter(0), [UserId])(3) == 3
+        assert call(operator.itemgetter(0), [P]).__name__ == "P"
+        # What both can import stays itself.
+        import fnmatch
+        known = fnmatch._compile_pattern
+        assert call(operator.itemgetter(0), [known]) is known
+        """,
+    )
+
+
 def test_a_class_that_was_written_anew_is_another_class(tmp_path: Path) -> None:
     run_as_main(
         tmp_path,

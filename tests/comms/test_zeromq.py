@@ -337,7 +337,7 @@ def test_the_end_does_not_wait_for_a_deaf_peer(deaf: socket.socket) -> None:
             channel.send([b"goodbye"])
             start = time.monotonic()
             a.transport.close()
-            assert time.monotonic() - start < 2.0
+            assert time.monotonic() - start < 10.0
             assert a.causes == []
 
     run(main())

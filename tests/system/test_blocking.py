@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent import futures
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import specimens as s
 from specimens import RunIn
 
 import mosaic_like as mosaic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 @mosaic.tessera
@@ -259,5 +263,37 @@ def test_too_deep_a_nesting_is_an_error(cluster: RunIn) -> None:
         with pytest.raises(RecursionError, match="64 plain methods"):
             await rest[0].chain(0, rest[1:])
         assert await rest[0].leaf(1).result() == 1
+
+    cluster(main)
+
+
+def test_no_way_of_waiting_stops_the_loop_for_ever(cluster: RunIn) -> None:
+    async def main(runtime: Any) -> None:
+        one = Nested.remote()
+        executor = mosaic.Executor()
+
+        task = one.leaf()
+        future = executor.submit(abs, -1)
+
+        def waiting(timeout: float | None) -> Iterator[Callable[[], Any]]:
+            yield lambda: task.get(timeout)
+            yield lambda: task.wait(timeout)
+            yield lambda: task.as_future().result(timeout)
+            yield lambda: task.as_future().exception(timeout)
+            yield lambda: futures.wait([future, task.as_future()], timeout)
+            yield lambda: list(futures.as_completed([future], timeout))
+            yield lambda: list(mosaic.as_completed([task], timeout))
+            yield executor.shutdown
+
+        for timeout in (None, 20):
+            for wait in waiting(timeout):
+                with pytest.raises(RuntimeError, match="would stop the loop"):
+                    wait()
+        # A look does not wait, and what has ended needs none.
+        assert not futures.wait([future], 0).done
+        assert await asyncio.wrap_future(future) == 1
+        assert future.result() == 1
+        assert list(futures.as_completed([future])) == [future]
+        executor.shutdown()
 
     cluster(main)
