@@ -270,6 +270,8 @@ class FunctionQueue:
         self._caller.held.feed_starved()
         if CALL_CREDIT - stream.credit >= window.size:
             window.full = True
+            # Coroutines of a window all run: each that ends makes room.
+            window.filled = not self._overlaps
 
     def _send_pinned(self, window: Window) -> None:
         stream = window.stream
@@ -337,6 +339,9 @@ class FunctionQueue:
             }
         if not self._overlaps:
             self.reclaiming.forgive(now_s)
+            for window in self.windows.values():
+                if self.pinned.has_line(window.stream):  # nothing may end there
+                    self._send_pinned(window)
             self._unpin()
             self._take_home()
             self.reclaiming.call_back(now_s)

@@ -5,11 +5,16 @@ as each request says. A request wants one slot of each of some names, and gets a
 them together or none, so that no two can each wait for what the other has. For each
 name requests are served in the order in which they came; one that wants several is
 served when it is the first for all of them. So none waits for ever behind later ones.
+Where a tag has no slots at all, limit 0, what wants it stands in no line until that is
+changed, and is then where it would have been: it would hold up what wants others.
 
     (new)     take, all free       -> held      TakenSlots(True)
-              take, wait           -> waiting
+              take, wait           -> waiting   parked, if one has limit 0
               take, not all free   -> gone      TakenSlots(False)
     waiting   first for all, free  -> held      TakenSlots(True)
+              one gets limit 0     -> parked
+              free                 -> gone
+    parked    none has limit 0     -> waiting
               free                 -> gone
     held      free                 -> gone, others may be served
 
@@ -35,10 +40,11 @@ _Key = tuple[int, int]  # incarnation and number
 
 
 class _Request:
-    __slots__ = ("held", "key", "wants")
+    __slots__ = ("held", "key", "order", "wants")
 
-    def __init__(self, key: _Key, wants: Sequence[Slot]) -> None:
+    def __init__(self, key: _Key, wants: Sequence[Slot], order: int) -> None:
         self.key = key
+        self.order = order  # in which they came
         self.wants = tuple({slot.name: slot for slot in wants}.values())
         self.held = False
 
@@ -51,6 +57,8 @@ class SlotTable:
         self._setters: dict[str, int] = {}  # incarnations, of these
         self._used: dict[str, int] = {}
         self._waiting: dict[str, deque[_Request]] = {}
+        self._parked: dict[_Request, None] = {}
+        self._came = 0
         self._requests: dict[_Key, _Request] = {}
 
     def __len__(self) -> int:
@@ -65,15 +73,19 @@ class SlotTable:
         key = sender, message.number
         if key in self._requests or not message.wants:
             return []  # nonsense
-        request = _Request(key, message.wants)
+        self._came += 1
+        request = _Request(key, message.wants, self._came)
         if self._may_have(request):
             self._requests[key] = request
             return [self._give(request)]
         if not message.wait:
             return [(sender, TakenSlots(message.number, False))]
         self._requests[key] = request
-        for slot in request.wants:
-            self._waiting.setdefault(slot.name, deque()).append(request)
+        if self._is_off(request):
+            self._parked[request] = None
+        else:
+            for slot in request.wants:
+                self._waiting.setdefault(slot.name, deque()).append(request)
         return []
 
     def free(self, sender: int, numbers: Iterable[int]) -> Sends:
@@ -96,7 +108,7 @@ class SlotTable:
         else:
             self._limits[name] = max(limit, 0)
             self._setters[name] = sender
-        return self._serve([name])
+        return self._serve({name: None, **self._park(name), **self._unpark()})
 
     def lost(self, incarnation: int) -> Sends:
         """A runtime is gone, and so is what it had."""
@@ -108,7 +120,37 @@ class SlotTable:
         for name in [n for n, setter in self._setters.items() if setter == incarnation]:
             del self._limits[name], self._setters[name]
             names[name] = None
-        return self._serve(names)
+        return self._serve({**names, **self._unpark()})
+
+    # -- limits of 0 -------------------------------------------------------------------
+
+    def _limit(self, slot: Slot) -> int | None:
+        return self._limits.get(slot.name) if slot.limit < 0 else slot.limit
+
+    def _is_off(self, request: _Request) -> bool:
+        return any(self._limit(slot) == 0 for slot in request.wants)
+
+    def _park(self, name: str) -> dict[str, None]:
+        """Take out of all lines what cannot be served; the names of these lines."""
+        names: dict[str, None] = {}
+        for request in list(self._waiting.get(name, ())):
+            if self._is_off(request):
+                names.update(self._take_out(request))
+                self._parked[request] = None
+        return names
+
+    def _unpark(self) -> dict[str, None]:
+        """Put what can be served again into its lines; the names of these lines."""
+        names: dict[str, None] = {}
+        for request in [r for r in self._parked if not self._is_off(r)]:
+            del self._parked[request]
+            for slot in request.wants:
+                self._waiting.setdefault(slot.name, deque()).append(request)
+                names[slot.name] = None
+        for name in names:
+            line = sorted(self._waiting[name], key=lambda request: request.order)
+            self._waiting[name] = deque(line)
+        return names
 
     # -- decisions ---------------------------------------------------------------------
 
@@ -118,7 +160,7 @@ class SlotTable:
             line = self._waiting.get(slot.name)
             if line and line[0] is not request:
                 return False
-            limit = self._limits.get(slot.name) if slot.limit < 0 else slot.limit
+            limit = self._limit(slot)
             if limit is not None and self.used(slot.name) >= limit:
                 return False
         return True
@@ -135,6 +177,9 @@ class SlotTable:
 
     def _take_out(self, request: _Request) -> dict[str, None]:
         """It has no slots and waits for none; the names that others may have now."""
+        if request in self._parked:
+            del self._parked[request]
+            return {}
         for slot in request.wants:
             name = slot.name
             if request.held:

@@ -43,7 +43,7 @@ class Turns:
         for _ in range(len(windows)):
             window = windows[0]
             windows.rotate(-1)
-            if window.has_room:
+            if window.takes_some():
                 if window.is_idle:
                     return window
                 if found is None or window.load < found.load:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LEAST_WINDOW = 2  # one runs, the next is there
 MOST_WINDOW = 1024
-SOON_S = 0.03  # from sending to the end: the window may grow
+SOON_S = 0.015  # from sending to the end, behind half of a window: it may grow
 LATE_S = 0.1  # it shrinks
 
 
@@ -44,6 +44,7 @@ class Window:
     __slots__ = (
         "asked_s",
         "ended_s",
+        "filled",
         "full",
         "grown_s",
         "knows",
@@ -67,6 +68,7 @@ class Window:
         self.sent: deque[Entry] = deque()  # in this order, some of which have ended
         self.knows: set[str] = set()  # the functions that it was told of
         self.full = False  # since it was last looked at
+        self.filled = False  # and more than half of that is there yet
         # Uids that it was asked for since one ended there; it gets no more meanwhile.
         self.recalled: set[int] = set()
         # Of these, those that it has not answered for: nothing may go there that takes
@@ -87,6 +89,18 @@ class Window:
             and not stream.held  # bytes that do not fit go first
             and stream.outbox is not None
         )
+
+    def takes_some(self) -> bool:
+        """It has room; once it was full, for half of what it may have.
+
+        Tasks that go together cost both sides much less than one for each that ends,
+        and the other half is there meanwhile. Who is left in peace also tells several
+        ends at once.
+        """
+        if self.filled and self.load > self.size // 2:
+            return False
+        self.filled = False
+        return self.has_room
 
     @property
     def is_idle(self) -> bool:

@@ -20,12 +20,12 @@ from ..proxies.settling import BlockingFuture, settle_future
 from ..tasks.calling import Caller, call_chunk
 from ..tasks.function import task
 from .hosting import on_a_thread
+from .threaded_map import InOrder, Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from ..proxies.task import TaskProxy
-    from ..tasks.function import Task
 
 T = TypeVar("T")
 
@@ -94,7 +94,7 @@ class Executor(concurrent.futures.Executor):
         self._call = task(Caller(initializer, initargs), name="call")
         self._is_bare = initializer is None  # a call is nothing but that
         self._lock = threading.Lock()
-        self._pending: set[concurrent.futures.Future[Any]] = set()
+        self._pending: set[CallFuture] = set()
         self._is_shut = False
         self._broken: BaseException | None = None
         # Calls that nobody has waited for end before the program does: this is called
@@ -158,46 +158,26 @@ class Executor(concurrent.futures.Executor):
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         self._check()
-        until_s = None if timeout is None else time.monotonic() + timeout
+        begun_s = time.monotonic()
         rows = zip(*iterables, strict=False)
         proxies: list[TaskProxy[Any]] = []
         call = self._call
         if chunksize == 1 and self._is_bare:
             # The function travels once, and not with each call.
             call = task(functools.partial(call.fn, fn), name="call")
-            proxies.extend(call.submit(*row) for row in rows)
+            pace = Pace(self._runtime)
+            for row in rows:
+                proxies.append(call.submit(*row))
+                pace.submitted(len(proxies))
         elif chunksize == 1:
             proxies.extend(call._submit((fn, *row), {}, 3) for row in rows)
         else:
             while chunk := tuple(itertools.islice(rows, chunksize)):
                 proxies.append(call._submit((call_chunk, fn, chunk), {}, 2))
         proxies.reverse()
-        values = self._values(call, proxies, until_s)
+        order = InOrder(self._runtime, proxies, timeout, begun_s, call)
+        values = order.values(self._see)
         return values if chunksize == 1 else itertools.chain.from_iterable(values)
-
-    def _values(
-        self,
-        call: Task[..., Any],
-        proxies: list[TaskProxy[Any]],
-        until_s: float | None,
-    ) -> Iterator[Any]:
-        """Of the calls, the last one first; ``call`` is kept while there are some."""
-        try:
-            while proxies:
-                left_s = None
-                if until_s is not None:
-                    left_s = max(until_s - time.monotonic(), 0.0)
-                try:
-                    value = proxies[-1].get(left_s)
-                except BaseException as error:
-                    self._see(error)
-                    raise
-                proxies.pop()
-                yield value
-                del value
-        finally:
-            for proxy in proxies:
-                proxy.cancel()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """No further calls; the cluster stays for other executors.
@@ -215,6 +195,19 @@ class Executor(concurrent.futures.Executor):
         if wait:
             self._wait()
             atexit.unregister(self._wait)
+
+    def abort(self) -> None:
+        """Shut down without waiting, and cancel all calls, also those that run.
+
+        A plain function that runs is stopped as by ``task.cancel()``. Futures of what
+        is stopped end as cancelled.
+        """
+        self._is_shut = True
+        with self._lock:
+            pending = list(self._pending)
+        for future in pending:
+            if not future.cancel():
+                future._task.cancel()
 
     def _wait(self) -> None:
         with self._lock:

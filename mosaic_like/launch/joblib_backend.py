@@ -2,7 +2,8 @@
 
 Imported only by ``Executor.register_joblib``. Parallel calls inside others run on the
 mosaic too, to any depth: who waits for them waits by our futures, and its worker runs
-them meanwhile where it has to.
+them meanwhile where it has to. In the program joblib itself looks after what has ended,
+as with its own backends, so that values can come as they are made.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import joblib
-from joblib.parallel import ParallelBackendBase
+from joblib.parallel import FallbackToBackend, ParallelBackendBase, ThreadingBackend
 
+from .. import session
 from .executor import Executor
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 class MosaicBackend(ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
     """Runs the batches of ``joblib.Parallel`` as function tasks."""
 
-    supports_retrieve_callback = False
+    supports_return_generator = True
     supports_timeout = True
     supports_sharedmem = False
     uses_threads = False
@@ -31,7 +33,23 @@ class MosaicBackend(ParallelBackendBase):  # type: ignore[misc]  # joblib has no
         self._executor: Executor | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _in_worker, (self.nesting_level,)
+        return _unpickled, (self.nesting_level,)
+
+    @property
+    def supports_retrieve_callback(self) -> bool:
+        """joblib polls for what has ended: not in a worker, whose thread is needed."""
+        return not _in_worker()
+
+    def configure(
+        self, n_jobs: int = 1, parallel: Any = None, **options: Any
+    ) -> int | None:
+        """See joblib: before each ``Parallel``; how many batches are to run at once."""
+        if not getattr(parallel, "return_ordered", True) and _in_worker():
+            # Only who polls can take them as they come.
+            level = (self.nesting_level or 0) + 1
+            raise FallbackToBackend(ThreadingBackend(nesting_level=level))
+        found: int | None = super().configure(n_jobs, parallel, **options)
+        return found
 
     def _running(self) -> Executor:
         if self._executor is None:
@@ -54,26 +72,37 @@ class MosaicBackend(ParallelBackendBase):  # type: ignore[misc]  # joblib has no
             future.add_done_callback(callback)
         return future
 
+    def retrieve_result_callback(self, out: Any) -> Any:
+        """The same of one that has ended."""
+        return out.result()
+
     def retrieve_result(self, out: Any, timeout: float | None = None) -> Any:
         """The values of one batch."""
         return out.result(timeout)
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        """A batch has failed: the others are of no use."""
-        self.terminate(cancel=True)
+        """A batch has failed: the others are of no use, also those that run."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.abort()
 
-    def terminate(self, cancel: bool = False) -> None:
+    def terminate(self) -> None:
         """After each ``Parallel``, or block of them; the cluster stays."""
         executor, self._executor = self._executor, None
         if executor is not None:
-            executor.shutdown(wait=False, cancel_futures=cancel)
+            executor.shutdown(wait=False)
 
     def get_nested_backend(self) -> tuple[MosaicBackend, None]:
         """For calls of ``Parallel`` inside others: this one, too."""
         return MosaicBackend(nesting_level=(self.nesting_level or 0) + 1), None
 
 
-def _in_worker(nesting_level: int | None) -> MosaicBackend:
+def _in_worker() -> bool:
+    runtime = session.peek()
+    return runtime is not None and bool(runtime.main_thread)
+
+
+def _unpickled(nesting_level: int | None) -> MosaicBackend:
     """Of a call that runs here: what it calls may name the backend, too."""
     register()
     return MosaicBackend(nesting_level)

@@ -108,6 +108,15 @@ class Blocking:
         """This thread is a worker's main thread and runs a plain method."""
         return self._runtime.executor.main.waits_here() is not None
 
+    def is_apart(self) -> bool:
+        """This thread runs no call and no loop: nothing depends on how it waits."""
+        executor = self._runtime.executor
+        return (
+            executor.main.waits_here() is None
+            and executor.threads.task_here() is None
+            and not on_a_loop()
+        )
+
     # -- other loops -------------------------------------------------------------------
 
     def on_other_loop(

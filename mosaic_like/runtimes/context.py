@@ -14,6 +14,7 @@ from .port import CURRENT
 if TYPE_CHECKING:
     from ..core.task import Task
     from ..proxies.tessera import TesseraProxy
+    from ..tasks.function import Task as AnyTask
 
 
 class CurrentTask:
@@ -50,6 +51,34 @@ class CurrentTask:
         runtime: Any = session.current()
         attempt: int = runtime.executor.attempts.shown(self._task)
         return attempt
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The arguments by name, with defaults: read again, so they are copies.
+
+        Raises:
+            RuntimeError: it is a constructor, or no function or method.
+        """
+        from ..tasks.current import parameters
+
+        return parameters(self._task)
+
+    @property
+    def task(self) -> AnyTask[..., Any] | None:
+        """The function that runs, as a task; None: a method, or a call of an Executor.
+
+        With its options where it stands in a module, else without.
+        """
+        from ..tasks.current import task
+
+        return task(self._task)
+
+    @property
+    def info(self) -> dict[str, str]:
+        """``name``, ``key`` and ``version``, as a ``cache_key`` function has them."""
+        from ..tasks.current import info
+
+        return info(self._task)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise TypeError(

@@ -33,6 +33,9 @@ SIGNAL = getattr(signal, "SIGRTMIN", signal.SIGUSR2) + (
 _ALIVE_S = 0.25
 
 _PACKAGE = __name__.partition(".")[0]
+# What our modules call the codes of functions that only call the user's: these hold
+# nothing meanwhile, and stopping what they call is what they are stopped for.
+_PASSING = "PASSING"
 _LOCKING = ("logging", "threading", "queue", _PACKAGE)
 # Of that code, where a thread stands still: it may be interrupted inside these, which
 # give back what they hold. Their locks are the user's own, or the wait would not last.
@@ -132,4 +135,6 @@ class Interrupts:
 
 def _holds_locks(frame: FrameType) -> bool:
     name = frame.f_globals.get("__name__", "")
-    return isinstance(name, str) and name.partition(".")[0] in _LOCKING
+    if not isinstance(name, str) or name.partition(".")[0] not in _LOCKING:
+        return False
+    return frame.f_code not in frame.f_globals.get(_PASSING, ())

@@ -114,6 +114,10 @@ class CoroutineAttempt(Attempt):
         return value
 
 
+# A call that runs in it can be stopped: see runtimes.interrupts.
+PASSING = (Attempt.__call__.__code__,)
+
+
 def wrapped(fn: Any, options: TaskOptions, keeps: bool) -> Any:
     """What is sent for a function; itself, if nothing is done around it.
 

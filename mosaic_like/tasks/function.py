@@ -43,9 +43,11 @@ from .tracing import DRAWING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from typing import Unpack
 
     from ..proxies.array import TaskArrayProxy
     from .caching import Cache, CacheInfo
+    from .keywords import CallKeywords, StandsFor, TaskKeywords
     from .submission import Functions
 
 P = ParamSpec("P")
@@ -149,14 +151,19 @@ class Task(Generic[P, R_co]):
     ) -> TaskProxy[T]: ...
     @overload
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskProxy[R_co]: ...
-    # A task stands for its value, which ParamSpec cannot say: in the first two places.
+    # A task, or its future, stands for its value, which ParamSpec cannot say: in the
+    # first three places.
     @overload
     def submit(
-        self, first: TaskProxy[Any], /, *args: Any, **kwargs: Any
+        self, first: StandsFor, /, *args: Any, **kwargs: Any
     ) -> TaskProxy[Any]: ...
     @overload
     def submit(
-        self, first: Any, second: TaskProxy[Any], /, *args: Any, **kwargs: Any
+        self, first: Any, second: StandsFor, /, *args: Any, **kwargs: Any
+    ) -> TaskProxy[Any]: ...
+    @overload
+    def submit(
+        self, first: Any, second: Any, third: StandsFor, /, *args: Any, **kwargs: Any
     ) -> TaskProxy[Any]: ...
     def submit(self, *args: Any, **kwargs: Any) -> TaskProxy[Any]:
         """Run it in some worker; returns at once.
@@ -253,11 +260,15 @@ class Task(Generic[P, R_co]):
     def task(self, *args: P.args, **kwargs: P.kwargs) -> TaskProxy[R_co]: ...
     @overload
     def task(
-        self, first: TaskProxy[Any], /, *args: Any, **kwargs: Any
+        self, first: StandsFor, /, *args: Any, **kwargs: Any
     ) -> TaskProxy[Any]: ...
     @overload
     def task(
-        self, first: Any, second: TaskProxy[Any], /, *args: Any, **kwargs: Any
+        self, first: Any, second: StandsFor, /, *args: Any, **kwargs: Any
+    ) -> TaskProxy[Any]: ...
+    @overload
+    def task(
+        self, first: Any, second: Any, third: StandsFor, /, *args: Any, **kwargs: Any
     ) -> TaskProxy[Any]: ...
     def task(self, *args: Any, **kwargs: Any) -> TaskProxy[Any]:
         """A call that is made and not sent: state prepare.
@@ -425,7 +436,7 @@ class Task(Generic[P, R_co]):
 
     # -- options -----------------------------------------------------------------------
 
-    def options(self, **options: Any) -> Task[P, R_co]:
+    def options(self, **options: Unpack[CallKeywords]) -> Task[P, R_co]:
         """The same function with other options; this one stays as it is.
 
         Args:
@@ -500,19 +511,23 @@ class Task(Generic[P, R_co]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         found = located(self._fn)
-        if found is not None and _found(*found) is self:
-            return _found, found
+        if found is not None and task_at(*found) is self:
+            return task_at, found
         return _rebuilt, (self._fn, self._options.given(), self._code.name)
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
 
 
+# A call that runs in them, inside another, can be stopped: see runtimes.interrupts.
+PASSING = (Task.__call__.__code__, Task.run.__code__)
+
+
 @overload
-def task(fn: Callable[P, R], /, **options: Any) -> Task[P, R]: ...
+def task(fn: Callable[P, R], /, **options: Unpack[TaskKeywords]) -> Task[P, R]: ...
 @overload
 def task(
-    fn: None = None, /, **options: Any
+    fn: None = None, /, **options: Unpack[TaskKeywords]
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 def task(fn: Any = None, /, **options: Any) -> Any:
     """Make a function one whose calls can run in other processes.
@@ -594,7 +609,7 @@ def _check_function(function: Any) -> None:
         )
 
 
-def _found(module: str, name: str) -> Any:
+def task_at(module: str, name: str) -> Any:
     """The Task of a module, where it is unpickled."""
     found: Any = importlib.import_module(module)
     for part in name.split("."):

@@ -399,3 +399,7 @@ def _raise_in(thread: threading.Thread) -> None:
 
     ident = ctypes.c_ulong(thread.ident or 0)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(_TimeOver))
+
+
+# A call that runs in them, inside another, can be stopped: see runtimes.interrupts.
+PASSING = (Here.plain.__code__, Here._call.__code__, Here._call_inside.__code__)

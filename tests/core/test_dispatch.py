@@ -229,6 +229,32 @@ def test_a_task_that_ends_makes_room_for_the_next() -> None:
     assert world.held_by(1) == [2, 3]
 
 
+def test_a_window_that_was_full_is_filled_again_when_half_of_it_has_ended() -> None:
+    world = World(1)
+    window = world.windows[1]
+    window.size = 8
+    for _ in range(20):
+        world.submit()
+    world.now_s += 0.05  # neither soon nor late
+    held = []
+    for _ in range(9):
+        held.append(len(world.held_by(1)))
+        world.run_next(world.workers[1])
+    assert held == [8, 7, 6, 5, 8, 7, 6, 5, 8]
+    assert world.ran == list(range(1, 10))
+
+
+def test_each_coroutine_that_ends_makes_room_for_another() -> None:
+    world = World(1, overlaps=True)
+    world.windows[1].size = 8
+    for _ in range(20):
+        world.submit()
+    world.now_s += 0.05
+    for _ in range(6):
+        world.run_next(world.workers[1])
+        assert len(world.held_by(1)) == 8
+
+
 def test_the_window_grows_while_tasks_end_soon_and_shrinks_when_they_do_not() -> None:
     world = World(1)
     for _ in range(100):
@@ -269,6 +295,18 @@ def test_a_worker_that_has_had_nothing_yet_gets_half_of_what_another_has() -> No
         world.look(0.0)
         world.answer()
     assert len(world.held_by(2)) == LEAST_WINDOW
+
+
+def test_a_task_goes_to_its_place_also_when_that_had_given_back_all_it_had() -> None:
+    world = World(2)
+    world.windows[2].recalled.add(7)  # and nothing ends there any more
+    world.windows[2].asked_s = world.now_s
+    call = Call(1, world.queue.unplaced, "f", None, 0, world.now_s)
+    world.queue.place(call, 2)
+    world.caller.submit(call, b"\x00", None, None)
+    assert world.held_by(2) == []
+    world.look(2 * SHUN_S)
+    assert world.held_by(2) == [1]
 
 
 def test_a_task_goes_near_its_large_arguments_where_there_is_room() -> None:

@@ -75,6 +75,40 @@ def test_a_limit_of_zero_holds_all_and_none_removes_it() -> None:
     assert table.set_limit(A, "db", None) == [*_taken(1), *_taken(2)]
 
 
+def test_what_waits_for_a_tag_of_limit_zero_holds_up_nothing_else() -> None:
+    table = SlotTable()
+    table.set_limit(A, "held", 0)
+    table.set_limit(A, "db", 1)
+    assert _take(table, 1, "held", "db") == []
+    assert _take(table, 2, "db") == _taken(2)
+    assert _take(table, 3, "db") == []
+    # It is where it would have been, before those that came later.
+    assert table.set_limit(A, "held", 1) == []
+    assert table.free(A, [2]) == _taken(1)
+    assert table.free(A, [1]) == _taken(3)
+
+
+def test_what_waits_leaves_its_lines_when_a_limit_becomes_zero() -> None:
+    table = SlotTable()
+    table.set_limit(A, "db", 1)
+    _take(table, 1, "db")
+    assert _take(table, 2, "db", "held") == []
+    assert _take(table, 3, "db") == []
+    assert table.set_limit(A, "held", 0) == []
+    assert table.free(A, [1]) == _taken(3)
+    assert table.free(A, [2, 3]) == []
+    assert (len(table), table.used("db"), table.used("held")) == (0, 0, 0)
+
+
+def test_one_with_two_tags_of_limit_zero_is_held_by_either() -> None:
+    table = SlotTable()
+    table.set_limit(A, "one", 0)
+    table.set_limit(B, "two", 0)
+    assert _take(table, 1, "one", "two") == []
+    assert table.set_limit(A, "one", None) == []
+    assert table.lost(B) == _taken(1)
+
+
 def test_a_higher_limit_acts_at_once_and_a_lower_one_lets_what_runs_go_on() -> None:
     table = SlotTable()
     table.set_limit(A, "db", 1)
@@ -217,7 +251,8 @@ class SlotWorld(RuleBasedStateMachine):
                     name in self.limits and self.table.used(name) >= self.limits[name]
                     for name in names
                 )
-            before |= names
+            if all(self.limits.get(name) != 0 for name in names):
+                before |= names  # what has no slots at all is in nobody's way
 
 
 TestSlotWorld = SlotWorld.TestCase

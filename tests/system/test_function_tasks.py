@@ -111,6 +111,12 @@ async def appears(path: str) -> int:
 # -- row 24: plain call; row 26: both forms --------------------------------------------
 
 
+async def is_there(path: str) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not os.path.lexists(path):  # noqa: ASYNC110, ASYNC240 -- no event
+            await asyncio.sleep(0.005)
+
+
 def test_a_plain_call_is_the_function_itself_and_needs_no_runtime() -> None:
     assert square(3) == 9
     assert asyncio.run(slow_square(3)) == 9
@@ -230,6 +236,53 @@ def test_the_current_task_of_a_function_says_what_runs_and_where(
             task = mosaic.task(lambda: say(), name="say").options(runtime=worker)
             ran = task.submit()
             assert await ran.result() == [ran.uid, "task.say", worker.uid]
+
+    cluster(main)
+
+
+@mosaic.task(version="3", log_prints=True)
+def context(x: int, *rest: Any, flag: bool = True) -> Any:
+    me = mosaic.current_task()
+    assert me.task is not None
+    return me.info, me.parameters, me.task.version
+
+
+def parameters_here(x: int, y: Any = None) -> Any:
+    return mosaic.current_task().parameters
+
+
+@mosaic.tessera
+class Context:
+    def context(self, x: int, y: int = 2) -> Any:
+        me = mosaic.current_task()
+        return me.info, me.parameters, me.task
+
+
+def test_the_current_task_knows_its_function_and_parameters(cluster: RunIn) -> None:
+    def nameless(x: Any, y: int = 5) -> Any:
+        me = mosaic.current_task()
+        assert me.task is not None
+        return me.task(0) if x else (me.info["name"], me.parameters)
+
+    async def main(runtime: Any) -> None:
+        one = square.submit(3)
+        found = await context.submit(one, {"a": [1]}).result()
+        info = {"name": "context", "key": context.key, "version": "3"}
+        assert found == (info, {"x": 9, "rest": ({"a": [1]},), "flag": True}, "3")
+        parameters = {"x": 0, "y": 5}
+        task = mosaic.task(nameless)
+        assert await task.submit(0).result() == ("nameless", parameters)
+        assert await task.submit(1).result() == ("nameless", {"x": 1, "y": 5})
+        after = task.options(after=[one]).submit(0, y=5)
+        assert await after.result() == ("nameless", parameters)
+        bound = mosaic.task(functools.partial(nameless, 0), name="bound")
+        assert (await bound.submit(y=1).result())[1] == {"y": 1}
+        with mosaic.Executor() as executor:
+            told = executor.submit(parameters_here, 1)._task  # type: ignore[attr-defined]  # a CallFuture
+            assert await told.result() == {"x": 1, "y": None}
+        info, parameters, none = await Context.remote().context(1).result()
+        assert info["key"].endswith(":Context.context")
+        assert (parameters, none) == ({"x": 1, "y": 2}, None)
 
     cluster(main)
 
@@ -378,7 +431,7 @@ def test_after_waits_without_data_and_fails_as_they_do(cluster: RunIn) -> None:
         with pytest.raises(mosaic.UpstreamError, match="no"):
             await add.options(after=[fail.submit()]).submit(1)
         with pytest.raises(TypeError, match="option 'after': found 3"):
-            add.options(after=[3])
+            add.options(after=[3])  # type: ignore[list-item]  # the mistake that is tested
 
     cluster(main)
 
@@ -391,7 +444,7 @@ def test_options_give_a_new_task_and_none_unsets(cluster: RunIn) -> None:
         assert patient.options(timeout=mosaic.UNSET)._options.timeout == 20
         assert add._options.timeout is None
         with pytest.raises(TypeError, match=r"'tmeout' .did you mean 'timeout'"):
-            add.options(tmeout=3)
+            add.options(tmeout=3)  # type: ignore[call-arg]  # the mistake that is tested
 
     cluster(main)
 
@@ -493,6 +546,53 @@ def test_a_task_that_waits_its_turn_is_cancelled_at_once(
 
 
 # -- inside others ---------------------------------------------------------------------
+
+
+def run_on(path: str) -> None:
+    """Runs until it is stopped, and says so."""
+    open(path, "w").close()
+    try:
+        while True:
+            time.sleep(0.002)
+    finally:
+        os.rename(path, f"{path}.stopped")
+
+
+@mosaic.task
+def plainly_inside(path: str) -> None:
+    mosaic.task(run_on)(path)
+
+
+@mosaic.task
+def run_inside(path: str) -> None:
+    mosaic.task(run_on, max_retries=1).run(path)
+
+
+def test_a_call_is_stopped_whatever_is_done_around_it(
+    cluster: RunIn, tmp_path: Path
+) -> None:
+    async def main(runtime: Any) -> None:
+        logged = mosaic.task(run_on, log_prints=True)
+        kept = mosaic.task(run_on, persist=True, store=str(tmp_path), store_key="k")
+        executor = mosaic.Executor()
+        for i, submit in enumerate(
+            (
+                logged.submit,
+                kept.submit,
+                plainly_inside.submit,
+                run_inside.submit,
+                lambda path: executor.submit(run_on, path)._task,  # type: ignore[attr-defined]  # a CallFuture
+            )
+        ):
+            path = str(tmp_path / str(i))
+            task = submit(path)
+            await is_there(path)
+            task.cancel()
+            await is_there(f"{path}.stopped")
+            with pytest.raises(mosaic.TaskCancelledError):
+                await task.result()
+
+    cluster(main)
 
 
 def test_tasks_wait_for_tasks_three_deep_on_two_workers(cluster: RunIn) -> None:

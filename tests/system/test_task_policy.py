@@ -109,7 +109,7 @@ def test_task_takes_a_name_in_both_forms_and_both_travel(cluster: RunIn) -> None
 
 def test_option_validation_names_all_bad_names_in_one_error() -> None:
     with pytest.raises(TypeError, match=r"'max_retry'.*'max_retries'.*'timout'"):
-        mosaic.task(max_retry=1, timout=2)
+        mosaic.task(max_retry=1, timout=2)  # type: ignore[call-overload]  # the mistake that is tested
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_cache_key_of_a_function_and_its_errors(cluster: RunIn, path: str) -> No
         values = [await parity.submit(path, x).result() for x in (1, 3, 2)]
         uncached = square.options(cache_key=lambda c, p: None)
         values += [await uncached.submit(path, 3).result()]
-        wrong = square.options(cache_key=lambda c, p: 3)
+        wrong = square.options(cache_key=lambda c, p: 3)  # type: ignore[arg-type, return-value]  # the mistake that is tested
         raises = square.options(cache_key=lambda c, p: p["nothing"])
         errors = await ended(wrong.submit(path, 1), raises.submit(path, 1))
         return values, [type(e) for e in errors]

@@ -293,7 +293,7 @@ def test_another_process_gets_the_same_digest() -> None:
             env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
             check=True,
             capture_output=True,
-            timeout=30,
+            timeout=60,
         ).stdout
         for seed in ("1", "2")
     }

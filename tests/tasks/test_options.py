@@ -18,7 +18,7 @@ def work(x: int) -> int:
 
 def test_all_bad_names_are_in_one_error_with_the_nearest() -> None:
     with pytest.raises(TypeError) as caught:
-        mosaic.task(max_retry=1, time_out=2, after=[])
+        mosaic.task(max_retry=1, time_out=2, after=[])  # type: ignore[call-overload]  # the mistake that is tested
     text = str(caught.value)
     assert "'max_retry' (did you mean 'max_retries'?)" in text
     assert "'time_out' (did you mean 'timeout'?)" in text
@@ -27,7 +27,7 @@ def test_all_bad_names_are_in_one_error_with_the_nearest() -> None:
 
 def test_all_bad_values_are_in_one_error() -> None:
     with pytest.raises(TypeError) as caught:
-        mosaic.task(max_retries=-1, tags="io", cancel_if=3)
+        mosaic.task(max_retries=-1, tags="io", cancel_if=3)  # type: ignore[call-overload]  # the mistake that is tested
     text = str(caught.value)
     assert "'max_retries': found -1, expected at least 0" in text
     assert "'tags': found 'io', expected {'io'}" in text
