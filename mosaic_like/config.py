@@ -36,7 +36,7 @@ PORTED: Final[Mapping[str, str]] = MappingProxyType(
 
 DYNAMIC: Final = "dynamic"  # the mode of a cluster whose nodes come by themselves
 _ENVIRONMENT_PREFIX = "MOSAIC_"
-_ONE_HOST = "leave it out: mrun finds the hosts of a job, or takes --hosts"
+_CONNECT: Final = "a cluster that runs is joined by mosaic.connect(key file)"
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 _BYTES = "bytes"  # the unit of options that may be written as "2 GiB"
@@ -61,9 +61,9 @@ class Option(msgspec.Struct, frozen=True):
     choices: tuple[str, ...] = ()
     optional: bool = False
     default: Any = None
-    # Of an option whose feature is still to come: what to do without it. It may then
-    # have no value but its default, so that nothing is accepted and ignored.
-    not_yet: str = ""
+    # Of an option of the original's that is not needed here: what to use instead. It
+    # may have no value but its default, so that nothing is accepted and ignored.
+    instead: str = ""
     there: tuple[Any, ...] = ()  # values of such a one that are there already
 
     @property
@@ -92,7 +92,7 @@ class Option(msgspec.Struct, frozen=True):
         Raises:
             TypeError: it is not of the option's kind.
             ValueError: it is out of range or not one of the choices.
-            NotImplementedError: what it asks for is still to come.
+            NotImplementedError: it is none of ours; the text says what is instead.
         """
         if value is None and self.optional:
             return None
@@ -113,8 +113,8 @@ class Option(msgspec.Struct, frozen=True):
             allowed = True
         if not allowed:
             raise ValueError(f"{source}: found {value!r}, expected {self.expected}")
-        if self.not_yet and kept not in (self.default, *self.there):
-            raise NotImplementedError(f"{source}={value!r}: not yet; {self.not_yet}")
+        if self.instead and kept not in (self.default, *self.there):
+            raise NotImplementedError(f"{source}={value!r}: {self.instead}")
         return kept
 
     def parse(self, text: str) -> Any:
@@ -244,12 +244,16 @@ class Config:
         str,
         "where nodes come from; dynamic: they join, and may leave, at any time",
         choices=("local", "interactive", "cluster", "dynamic"),
-        not_yet="leave it out: mrun finds the hosts of a job, and at a prompt there is "
+        instead="leave it out: mrun finds the hosts of a job, and at a prompt there is "
         "await mosaic.interactive('on')",
         there=("dynamic",),
     )
     node_list: tuple[str, ...] = _option(
-        (), tuple, "hosts to start nodes on", not_yet=_ONE_HOST
+        (),
+        tuple,
+        "hosts to start nodes on",
+        instead="hosts are named to mrun, which starts nodes there and the program "
+        "here: mrun --hosts a,b:4 python program.py; in a job it finds them by itself",
     )
     reuse_head: bool = _option(
         False,
@@ -278,7 +282,7 @@ class Config:
         maximum=65535,
     )
     monitor_address: str | None = _option(
-        None, str, "the monitor's host to join", not_yet="use mosaic.connect(key file)"
+        None, str, "the monitor's host to join", instead=_CONNECT
     )
     monitor_port: int | None = _option(
         None,
@@ -286,7 +290,7 @@ class Config:
         "the monitor's tcp port",
         minimum=0,
         maximum=65535,
-        not_yet="use mosaic.connect(key file)",
+        instead=_CONNECT,
     )
     insecure: bool = _option(
         False, bool, "tcp without keys and encryption, on loopback alone"
@@ -320,10 +324,10 @@ class Config:
     worker_timeout: float | None = _option(
         None,
         float,
-        "a worker silent for longer is taken for dead; None: never",
+        "a worker that is not heard for so long is killed: it is frozen, or what it "
+        "runs holds its loop or, as an import may, its interpreter; None: never",
         unit="seconds",
-        minimum=0,
-        not_yet="leave it out: a worker is lost when its process has ended",
+        minimum=3,
     )
     stop_timeout_s: float = _option(
         2.0,
@@ -350,7 +354,8 @@ class Config:
         False,
         bool,
         "stay until the cluster is stopped from outside",
-        not_yet="leave it out: a cluster lives as long as its head",
+        instead="a cluster that stays until it is stopped is mrun --monitor, which "
+        "others join by mosaic.connect(key file); a program's own ends with it",
     )
 
     # memory
@@ -427,13 +432,15 @@ class Config:
         False,
         bool,
         "record the times of every call",
-        not_yet="leave it out; task.history has the times of one call",
+        instead="record='times.jsonl', or mrun --profile, writes down the times of "
+        "each task, and task.history has those of one",
     )
     dashboard: bool = _option(
         False,
         bool,
         "serve the page",
-        not_yet="leave it out; mrun status tells what runs",
+        instead="no page is served; mrun status shows who is there, mrun memory what "
+        "values there are, and mosaic.Graph draws tasks",
     )
     full_traceback: bool = _option(
         False,

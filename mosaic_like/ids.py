@@ -19,6 +19,7 @@ INCARNATION_BITS = 23  # together 63: fits a signed 64-bit integer on the wire
 
 # The monitor is there before anybody can number it.
 MONITOR_INCARNATION = 1
+MRUN = "mrun"  # its uid: a member that is no head, since it runs nothing itself
 
 _SHORT = {"worker": "w", "helper": "h", "node": "n"}
 

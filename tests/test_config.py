@@ -175,36 +175,35 @@ def test_options_for_porting_are_accepted_and_do_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "instead"),
     [
-        ("mode", "cluster"),
-        ("node_list", ["a", "b"]),
-        ("monitor_port", 3000),
-        ("worker_timeout", 10),
-        ("wait", True),
-        ("profile", True),
-        ("dashboard", True),
+        ("mode", "cluster", "mrun finds the hosts of a job"),
+        ("node_list", ["a", "b"], "mrun --hosts a,b:4 python program.py"),
+        ("monitor_port", 3000, "mosaic.connect"),
+        ("wait", True, "mrun --monitor"),
+        ("profile", True, "mrun --profile"),
+        ("dashboard", True, "mrun status"),
     ],
 )
-def test_what_is_still_to_come_is_refused_and_not_ignored(
-    name: str, value: Any
+def test_what_is_not_needed_here_is_refused_and_says_what_is_instead(
+    name: str, value: Any, instead: str
 ) -> None:
-    with pytest.raises(NotImplementedError, match=f"^{name}=.*: not yet; .{{10}}"):
+    with pytest.raises(NotImplementedError, match=f"^{name}=.*: .*{instead}"):
         Config.make(**{name: value})
 
 
-def test_what_is_still_to_come_may_be_left_at_its_default() -> None:
-    waiting = {option.name: option.default for option in Config.options()
-               if option.not_yet}  # fmt: skip
-    assert "mode" in waiting
-    assert Config.make(**waiting) == Config.make()
+def test_what_is_refused_may_be_left_at_its_default() -> None:
+    refused = {option.name: option.default for option in Config.options()
+               if option.instead}  # fmt: skip
+    assert "mode" in refused
+    assert Config.make(**refused) == Config.make()
 
 
 def test_every_option_is_read_or_refused() -> None:
     package = Path(mosaic_like.__file__).parent
     code = "".join(path.read_text() for path in package.rglob("*.py"))
     unread = {o.name for o in Config.options() if f"config.{o.name}" not in code}
-    refused = {option.name for option in Config.options() if option.not_yet}
+    refused = {option.name for option in Config.options() if option.instead}
     assert unread - refused == set()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -79,7 +80,8 @@ def test_its_commands_make_a_cluster(tmp_path: Path) -> None:
     (tmp_path / "fwi.py").write_text(PROGRAM)
     mrun = tmp_path / "bin" / "mrun"  # none may be installed
     mrun.parent.mkdir()
-    mrun.write_text(f'#!/bin/sh\nexec {sys.executable} -m mosaic_like "$@"\n')
+    python = shlex.quote(sys.executable)
+    mrun.write_text(f'#!/bin/sh\nexec {python} -m mosaic_like "$@"\n')
     mrun.chmod(0o755)
     environ = {
         **os.environ,

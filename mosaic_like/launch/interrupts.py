@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from ..runtimes.head import Head
+    from .cluster import Cluster
     from .held import Held
-    from .local import Cluster
 
 _TAKEN = (signal.SIGINT, signal.SIGTERM)
 # Only these are replaced: whoever has set another handler, or ignores the signal, means

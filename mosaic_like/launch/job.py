@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 
 from ..config import DYNAMIC
 from ..environment import CLUSTER, OF_JOINING
+from ..ids import MRUN
 from ..runtimes.job_signals import SAME_S, SIGNALS
 from . import keys
-from .local import Cluster, end, start, start_line
+from .cluster import Cluster, end
+from .local import start, start_line
 from .program import CannotRun, Program, Signals, find
 
 if TYPE_CHECKING:
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
     from ..runtimes.head import Head
     from .layout import Layout
     from .remote import Remote
-
-UID = "mrun"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +105,7 @@ class _Job:
         signals = Signals(loop, self._came)
         began_s = time.monotonic()
         remote = self._remote(signals)
-        self._starting = loop.create_task(start(self._config, UID, remote=remote))
+        self._starting = loop.create_task(start(self._config, MRUN, remote=remote))
         try:
             head, cluster = await self._starting
         except asyncio.CancelledError:

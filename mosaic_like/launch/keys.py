@@ -149,6 +149,12 @@ def read_standard_input() -> Key:
             line += byte
     except OSError as error:
         raise ConnectError(f"standard input cannot be read: {error}") from error
+    if not line and not byte:
+        raise ConnectError(
+            "standard input, on which the key should come, is empty: what runs before "
+            "(SSH_COMMANDS, or a file that the shell reads) may have read it; give "
+            "that </dev/null"
+        )
     return _checked(parse_key(bytes(line), "standard input"), "standard input")
 
 

@@ -148,8 +148,8 @@ def lay_out(
         starter: of nodes, instead of the engine's own.
 
     Raises:
-        ValueError: there are fewer hosts, one is named twice, or the address cannot be
-            told.
+        ValueError: there are fewer hosts, one is named twice, the address cannot be
+            told, or the options of the starter's command cannot be read.
     """
     is_here = [_is_here(host.name, environ) for host in allocation.hosts]
     marked = sorted(zip(is_here, allocation.hosts, strict=True), key=lambda m: not m[0])
@@ -178,6 +178,8 @@ def lay_out(
     allocation = dataclasses.replace(allocation, starter=starter)
     if not others:
         return Layout(allocation, mine, others, None)
+    # So that a wrong SSH_FLAGS is told before anything is started.
+    engines.steps(allocation, others, lambda _: (), environ)
     found = interfaces()
     if address in found:
         address = found[address]

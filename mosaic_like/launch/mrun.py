@@ -2,13 +2,14 @@
 
 What stands here is what a user can type and what is said to what was typed wrong. The
 work is done in job.py, program.py, repl.py and status.py, which are imported when
-they are needed. Only here is click known.
+they are needed. Click is known here, in ``options`` and in ``asked`` alone.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import shutil
 import signal
 import sys
 import time
@@ -17,25 +18,30 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import __version__
-from ..config import DYNAMIC, Config
+from ..config import DYNAMIC
 from ..environment import CLUSTER, MONITOR_HOST, MONITOR_PORT
 from ..errors import MosaicError
-from .listening import network_of
+from .asked import ELSEWHERE, JOINING, checked, cluster_of
+from .options import (
+    HOSTS,
+    LOG,
+    REST,
+    ROLES,
+    RUN,
+    Mrun,
+    all_of_them,
+    at_least_1,
+    directory,
+    flag,
+    option,
+    workers,
+    writable,
+)
 from .roles import LEVELS, Role, index_of, role_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from .job import Elsewhere
-
-USAGE = 2
-# Options that say which hosts there are.
-_ELSEWHERE = (
-    *("local", "cluster", "hosts", "hostfile", "num_nodes", "free_head"),
-    *("strict", "python", "mpi"),
-)
-_OF_HOSTS = ("num_workers", "num_threads", "address")
-_JOINING = ("key", "dynamic")
 _OF_NODES = ("num_workers", "num_threads", "log_level", "in_job")
 
 _HELP = """Start a cluster, run a program in it, and stop it again.
@@ -58,272 +64,152 @@ or 127 if it cannot be run, 2 for wrong usage, 1 if there was no cluster. When t
 program has ended, or mrun is killed, nothing is left.
 """
 
-_RUN = "Cluster"
-_LOG = "What is said"
-_HOSTS = "More than one host"
-_ROLES = "What mrun is"
-_REST = "About"
-
-
-def _at_least_1(
-    ctx: click.Context, parameter: click.Parameter, value: int | None
-) -> int | None:
-    # click.IntRange would say [x>=1] in the help.
-    if value is not None and value < 1:
-        raise click.BadParameter(f"found {value}, expected at least 1")
-    return value
-
-
-class _Option(click.Option):
-    """An option that knows under which heading it stands in the help."""
-
-    def __init__(self, *args: Any, heading: str = _RUN, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.heading = heading
-
-
-class _Mrun(click.Group):
-    """A group of which every word that is no sub-command is a program."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        # The words that are left are the tail of what was typed. After `--` they are
-        # a program, whatever its name is.
-        before = list(args)
-        if not before and not ctx.resilient_parsing:
-            click.echo(ctx.get_help(), color=ctx.color)
-            ctx.exit()
-        rest = super().parse_args(ctx, args)
-        at = len(before) - len(ctx.args) - 2  # before the first word
-        ctx.meta["program"] = at >= 0 and before[at] == "--"
-        ctx.meta["words"] = before
-        return rest
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
-        if name in self.commands and not ctx.meta.get("program"):
-            return super().resolve_command(ctx, args)
-        return "run", _run, ["--", *args]
-
-    def format_options(
-        self, ctx: click.Context, formatter: click.HelpFormatter
-    ) -> None:
-        headings: dict[str, list[tuple[str, str]]]
-        headings = {_RUN: [], _HOSTS: [], _ROLES: [], _LOG: [], _REST: []}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is not None:
-                heading = getattr(parameter, "heading", _REST)
-                headings[heading].append(record)
-        self.format_commands(ctx, formatter)
-        for heading, records in headings.items():
-            with formatter.section(heading):
-                formatter.write_dl(records)
-
-
-def _option(*names: str, **more: Any) -> Callable[[Any], Any]:
-    return click.option(*names, cls=_Option, **more)
-
-
-def _writable(ctx: click.Context, parameter: Any, value: str | None) -> str | None:
-    """The whole path of a file to which something can be added."""
-    if value is None:
-        return None
-    path = os.path.abspath(value)
-    try:
-        with open(path, "a"):
-            return path
-    except OSError as error:
-        raise click.BadParameter(f"{path}: {error.strerror}") from None
-
-
-def _directory(ctx: click.Context, parameter: Any, value: str | None) -> str | None:
-    """The whole path of a directory, which is made."""
-    if value is None:
-        return None
-    path = os.path.abspath(value)
-    try:
-        os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        raise click.BadParameter(f"{path}: {error.strerror}") from None
-    return path
-
-
-def _workers(function: Any) -> Any:
-    """The options that mrun and its REPL share."""
-    for decorate in (
-        _option(
-            "-nth",
-            "--nthreads",
-            "num_threads",
-            type=int,
-            callback=_at_least_1,
-            metavar="N",
-            help="Threads of numerical libraries in each worker "
-            "[default: usable cores // workers]",
-        ),
-        _option(
-            "-nw",
-            "--nworkers",
-            "num_workers",
-            type=int,
-            callback=_at_least_1,
-            metavar="N",
-            help="Worker processes [default: usable cores // threads]",
-        ),
-    ):
-        function = decorate(function)
-    return function
-
-
-def _flag(*names: str, heading: str, help: str) -> Callable[[Any], Any]:
-    return _option(*names, is_flag=True, heading=heading, help=help)
-
 
 @click.group(
-    cls=_Mrun,
+    cls=Mrun,
     help=_HELP,
     subcommand_metavar="CMD [ARGS]...",
     invoke_without_command=True,  # --monitor and --node have none
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88},
 )
-@_workers
-@_flag("--pin", heading=_RUN, help="Each worker on cores of its own")
-@_flag("-l", "--local", heading=_RUN, help="On this machine, also inside a job")
-@_option(
+@workers
+@flag("--pin", heading=RUN, help="Each worker on cores of its own")
+@flag("-l", "--local", heading=RUN, help="On this machine, also inside a job")
+@option(
     "--record",
     metavar="FILE",
-    callback=_writable,
-    heading=_RUN,
+    callback=writable,
+    heading=RUN,
     help="Add a line of JSON to FILE for each task that has ended",
 )
-@_flag(
+@flag(
     "--profile",
-    heading=_RUN,
+    heading=RUN,
     help="As --record, to a new file DATE.profile.jsonl in this directory",
 )
-@_option(
+@option(
     "--logs",
     metavar="DIR",
-    callback=_directory,
-    heading=_LOG,
+    callback=directory,
+    heading=LOG,
     help="Add all that workers print and log to DIR, a file for each",
 )
-@_option(
+@option(
     "--logs-limit",
     metavar="SIZE",
-    heading=_LOG,
+    heading=LOG,
     help="Of each of these files; what was before it is kept in one more of that size "
     "[default: 256 MiB]",
 )
-@_flag("--debug", heading=_LOG, help="The runtime's log: everything")
-@_flag("--perf", heading=_LOG, help="The runtime's log: times too")
-@_flag("--info", heading=_LOG, help="The runtime's log: what matters [default]")
-@_flag("--error", heading=_LOG, help="The runtime's log: errors only")
-@_flag("-q", "--quiet", heading=_LOG, help="No start line")
-@_option(
+@flag("--debug", heading=LOG, help="The runtime's log: everything")
+@flag("--perf", heading=LOG, help="The runtime's log: times too")
+@flag("--info", heading=LOG, help="The runtime's log: what matters [default]")
+@flag("--error", heading=LOG, help="The runtime's log: errors only")
+@flag("-q", "--quiet", heading=LOG, help="No start line")
+@option(
     "--hosts",
     metavar="A,B:N",
-    heading=_HOSTS,
+    multiple=True,
+    callback=all_of_them,
+    heading=HOSTS,
     help="Hosts to reach by ssh; N workers there",
 )
-@_option(
+@option(
     "--hostfile",
     type=click.Path(),
     metavar="FILE",
-    heading=_HOSTS,
+    heading=HOSTS,
     help="A file with one on each line: B slots=N",
 )
-@_option(
+@option(
     "-n",
     "--nnodes",
     "num_nodes",
     type=int,
-    callback=_at_least_1,
+    callback=at_least_1,
     metavar="N",
-    heading=_HOSTS,
+    heading=HOSTS,
     help="So many of the hosts [default: all]",
 )
-@_flag("-c", "--cluster", heading=_HOSTS, help="On the hosts of the job, or not at all")
-@_flag("--strict", heading=_HOSTS, help="Do not start with fewer hosts")
-@_option(
+@flag("-c", "--cluster", heading=HOSTS, help="On the hosts of the job, or not at all")
+@flag("--strict", heading=HOSTS, help="Do not start with fewer hosts")
+@option(
     "--python",
     metavar="PATH",
-    heading=_HOSTS,
+    heading=HOSTS,
     help="The interpreter there [default: the path of this one]",
 )
-@_flag(
+@flag(
     "--mpi",
-    heading=_HOSTS,
+    heading=HOSTS,
     help="Start the nodes by mpiexec, or what $MPIEXEC says",
 )
-@_flag(
+@flag(
     "-rh",
     "--reuse-head",
-    heading=_HOSTS,
+    heading=HOSTS,
     help="Workers on this host too, if it is one of them [default]",
 )
-@_flag("-fh", "--free-head", heading=_HOSTS, help="No workers on this host")
-@_flag(
+@flag("-fh", "--free-head", heading=HOSTS, help="No workers on this host")
+@flag(
     "--dynamic",
-    heading=_HOSTS,
+    heading=HOSTS,
     help="Nodes join, by mrun --node, and leave at any time",
 )
-@_flag("--head", heading=_ROLES, help="A program, in the cluster that is named if any")
-@_flag("--monitor", heading=_ROLES, help="A cluster without a program: others join it")
-@_flag("--node", heading=_ROLES, help="A node, with workers, of a cluster that runs")
-@_option(
+@flag("--head", heading=ROLES, help="A program, in the cluster that is named if any")
+@flag("--monitor", heading=ROLES, help="A cluster without a program: others join it")
+@flag("--node", heading=ROLES, help="A node, with workers, of a cluster that runs")
+@option(
     "--key",
     metavar="FILE",
-    heading=_ROLES,
+    heading=ROLES,
     help="The key file of that cluster [default: $MOSAIC_CLUSTER]; --node takes - too",
 )
-@_option(
+@option(
     "--monitor-address",
     metavar="HOST",
-    heading=_ROLES,
+    heading=ROLES,
     help="Where its monitor is, if not as the key says [default: $MOSAIC_MONITOR_HOST]",
 )
-@_option(
+@option(
     "--monitor-port",
     type=int,
     metavar="PORT",
-    heading=_ROLES,
+    heading=ROLES,
     help="The port there [default: $MOSAIC_MONITOR_PORT]",
 )
-@_option(
+@option(
     "-i",
     "--indices",
     metavar="I",
-    heading=_ROLES,
+    heading=ROLES,
     help="Index of the node [default: the next]",
 )
-@_flag(
+@flag(
     "--daemon",
-    heading=_ROLES,
+    heading=ROLES,
     help="With --monitor or --node: in the background when it is ready",
 )
-@_flag("--inproc", heading=_ROLES, help="In the foreground [default]")
-@_option(
+@flag("--inproc", heading=ROLES, help="In the foreground [default]")
+@option(
     "--address",
     metavar="HOST",
-    heading=_RUN,
+    heading=RUN,
     help="Of this machine: other hosts may join there, by mrun node; with several "
     "hosts also an interface, such as ib0",
 )
-@_option("--port", type=int, metavar="PORT", heading=_RUN, help="The monitor's, there")
-@_flag(
+@option("--port", type=int, metavar="PORT", heading=RUN, help="The monitor's, there")
+@flag(
     "--no-encryption",
-    heading=_HOSTS,
+    heading=HOSTS,
     help="On a network that you trust: connections show the key, in clear",
 )
-@_flag("--insecure", heading=_RUN, help="There without keys: on 127.0.0.1 alone")
-@_option(
+@flag("--insecure", heading=RUN, help="There without keys: on 127.0.0.1 alone")
+@option(
     "--pubsub-port",
     type=int,
     metavar="PORT",
-    heading=_REST,
+    heading=REST,
     help="Means nothing: news comes over the monitor's own port",
 )
 @click.version_option(
@@ -332,8 +218,8 @@ def _flag(*names: str, heading: str, help: str) -> Callable[[Any], Any]:
 )
 @click.pass_context
 def cli(ctx: click.Context, /, **options: Any) -> int | None:
-    ctx.meta["role"] = role = _checked(role_of, options, os.environ)
-    ctx.meta["asked"] = {name: options[name] for name in (*_ELSEWHERE, *_JOINING)}
+    ctx.meta["role"] = role = checked(role_of, options, os.environ)
+    ctx.meta["asked"] = {name: options[name] for name in (*ELSEWHERE, *JOINING)}
     ctx.obj = {
         "num_workers": options["num_workers"],
         "num_threads": options["num_threads"],
@@ -367,41 +253,16 @@ def cli(ctx: click.Context, /, **options: Any) -> int | None:
 
         return run_in_background(ctx.meta["words"])
     if role is Role.NODE:
-        index = _checked(index_of, options["indices"])
+        index = checked(index_of, options["indices"])
         return _node(ctx.obj, options["key"], options["address"], index)
     from .job import run_alone
 
-    return run_alone(*_cluster(ctx))
+    return run_alone(*cluster_of(ctx))
 
 
 def _profile() -> str:
     """The path of a new file for the times of this run."""
     return os.path.abspath(f"{time.strftime('%Y-%m-%d-%H%M%S')}.profile.jsonl")
-
-
-def _checked(function: Callable[..., Any], *given: Any) -> Any:
-    """What it gives; what is wrong with what was typed is wrong usage."""
-    try:
-        return function(*given)
-    except ValueError as error:
-        raise click.UsageError(str(error), ctx=_root()) from None
-
-
-def _cluster(ctx: click.Context) -> tuple[Config, Elsewhere | None]:
-    """How a new cluster is to be, and on which other hosts."""
-    options = ctx.obj
-    elsewhere = _elsewhere(ctx.meta["asked"], options)
-    if elsewhere is None:
-        from .layout import local_warnings
-
-        config = _config(options)
-        warnings = local_warnings(config)
-    else:
-        config = _config({**options, **elsewhere.layout.options})
-        warnings = elsewhere.layout.warnings
-    for line in [] if config.quiet else warnings:
-        click.echo(f"mosaic: {line}", err=True)
-    return config, elsewhere
 
 
 def _node(
@@ -410,78 +271,7 @@ def _node(
     from .joining import run_node
 
     own = {name: options[name] for name in _OF_NODES if options.get(name) is not None}
-    return int(_checked(run_node, key, own, address, index))
-
-
-def _elsewhere(asked: dict[str, Any], options: dict[str, Any]) -> Elsewhere | None:
-    """The hosts of the cluster; None: this one, and nothing was said of any.
-
-    Raises:
-        UsageError: what was asked for cannot be.
-    """
-    from .engines import mpi
-    from .job import Elsewhere
-    from .layout import allocated, lay_out, named
-
-    try:
-        found = named(asked["hosts"], asked["hostfile"])
-        if found is None and not asked["local"] and not asked["dynamic"]:
-            found = allocated(os.environ)
-        if found is None:
-            _refuse_hosts(asked)
-            return None
-        layout = lay_out(
-            found,
-            os.environ,
-            num_nodes=asked["num_nodes"],
-            **{name: _given(options, name) for name in _OF_HOSTS},
-            free_head=asked["free_head"],
-            starter=mpi.NAME if asked["mpi"] else "",
-        )
-    except ValueError as error:
-        raise click.UsageError(str(error), ctx=_root()) from None
-    return Elsewhere(layout, asked["python"] or sys.executable, asked["strict"])
-
-
-def _given(options: dict[str, Any], name: str) -> Any:
-    """An option, or what the environment says of it; None: neither says anything."""
-    option = next(each for each in Config.options() if each.name == name)
-    text = os.environ.get(option.environment)
-    return option.parse(text) if options[name] is None and text else options[name]
-
-
-def _refuse_hosts(asked: dict[str, Any]) -> None:
-    """There is this host alone."""
-    from .engines import VARIABLES
-
-    nodes = asked["num_nodes"] or 1
-    if nodes > 1 or asked["cluster"]:
-        what = f"-n {nodes}" if nodes > 1 else "--cluster"
-        raise ValueError(
-            f"{what} needs the hosts of a job, and this is none: looked for "
-            f"{', '.join(VARIABLES)}; outside of jobs name hosts by --hosts or "
-            "--hostfile"
-        )
-    if asked["mpi"]:
-        raise ValueError(
-            "--mpi starts the nodes of other hosts, and there are none: be in a job, "
-            "or name them by --hosts or --hostfile"
-        )
-    if asked["free_head"]:
-        raise ValueError("--free-head leaves no host for workers: there is this one")
-
-
-def _root() -> click.Context:
-    return click.get_current_context().find_root()  # not that of a hidden command
-
-
-def _config(options: dict[str, Any]) -> Config:
-    try:
-        config = Config.make(**options)
-        network_of(config)  # an address that is none of this machine's
-        return config
-    except (TypeError, ValueError, NotImplementedError) as error:
-        raise click.UsageError(str(error), ctx=_root()) from None
+    return int(checked(run_node, key, own, address, index))
 
 
 # Not among the sub-commands: it is what all other words are.
@@ -493,11 +283,14 @@ def _run(ctx: click.Context, command: tuple[str, ...]) -> int:
 
     if ctx.meta["role"] is Role.HEAD:
         return run_joined(command, ctx.meta["asked"]["key"])
-    return run_program(command, *_cluster(ctx))
+    return run_program(command, *cluster_of(ctx))
+
+
+cli.program = _run
 
 
 @cli.command(short_help="A Python prompt with a cluster.")
-@_workers
+@workers
 @click.pass_obj
 def repl(options: dict[str, Any], /, **own: Any) -> int:
     """A Python prompt with a cluster: await works at it.
@@ -515,7 +308,7 @@ def repl(options: dict[str, Any], /, **own: Any) -> int:
             from .job import run_joined
 
             return run_joined(prompt, ctx.meta["asked"]["key"])
-        config, elsewhere = _cluster(ctx)
+        config, elsewhere = cluster_of(ctx)
         if elsewhere is not None or config.mode == DYNAMIC:
             from .job import run_program
 
@@ -560,7 +353,7 @@ def memory(as_json: bool, key_file: str | None) -> int:
 )
 # What mrun says to those that it starts in its job: signals are the program's.
 @click.option("--in-job", is_flag=True, hidden=True)
-@_workers
+@workers
 @click.pass_obj
 def node(
     options: dict[str, Any], /, key: str | None, address: str | None, **own: Any
@@ -584,7 +377,7 @@ def node(
     "-n",
     "--nnodes",
     type=int,
-    callback=_at_least_1,
+    callback=at_least_1,
     default=1,
     metavar="N",
     help="Hosts [default: 1]",
@@ -597,7 +390,7 @@ def node(
     default="mpi",
     help="Grid Engine's parallel environment [default: mpi]",
 )
-@_workers
+@workers
 @click.pass_obj
 def script(
     options: dict[str, Any],
@@ -633,7 +426,7 @@ def script(
             memory=None if memory is None else parse_size(memory),
             time=time,
             environment=pe,
-            path=os.path.dirname(sys.executable),
+            path=_programs(),
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
@@ -674,6 +467,14 @@ def stop(cluster: str | None) -> int:
     from .status import stop_cluster
 
     return stop_cluster(cluster)
+
+
+def _programs() -> str:
+    """Where mrun and python are, for PATH: pip may have put them apart."""
+    folders = [os.path.dirname(sys.executable)]
+    if shutil.which("mrun", path=folders[0]) is None:
+        folders += [os.path.dirname(each) for each in [shutil.which("mrun")] if each]
+    return os.pathsep.join(folders)
 
 
 def script_main() -> None:

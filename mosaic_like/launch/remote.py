@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from ..errors import ConnectError
 from ..runtimes.job_signals import SIGNALS
 from ..text import printable
-from .engines import STARTERS, slurm, ssh
+from .engines import slurm, ssh, steps
 from .engines.allocation import counted, node_command, shortage
 from .engines.causes import cause
 from .engines.hostlist import shown
@@ -72,6 +72,7 @@ class Arrival:
         cause: why there is no node; empty: there may be one yet.
         missing: what there is to say of workers that have not come.
         versions: that are not as here, for people.
+        machine: of its node: see ``Member``.
     """
 
     host: Host
@@ -82,6 +83,7 @@ class Arrival:
     cause: str = ""
     missing: str = ""
     versions: str = ""
+    machine: str = ""
     lines: deque[str] = dataclasses.field(default_factory=lambda: deque(maxlen=_LINES))
 
     @property
@@ -132,16 +134,16 @@ class Remote:
         """Start all steps; who cannot be started is known by ``ready``."""
         line = json.dumps(key.content()).encode() + b"\n"
         allocation = self.layout.allocation
-        starter = STARTERS[allocation.starter or allocation.engine]
         in_job = allocation.engine != ssh.NAME
-        steps = starter(
+        commands = steps(
+            allocation,
             self.layout.others,
             lambda host: node_command(self._python, host, in_job=in_job),
             self._environ,
         )
         # Grid Engine sends these to all of a job, and qrsh would end by them.
         mask = {*self._mask, *(each for each in SIGNALS if each != signal.SIGTERM)}
-        for step in steps:
+        for step in commands:
             running = _Running(self, step)
             self._running.append(running)
             await running.start(line, self._environ, mask)
@@ -169,10 +171,11 @@ class Remote:
             self._too_late(head, timeout_s or 0.0)
         self._report(head)
         self._is_ready = True
-        for running in self._running:
-            # A host that comes too late would come as one that nobody waits for.
-            if not any(self.arrivals[name].node >= 0 for name in running.step.hosts):
-                running.terminate()
+        machines = {member.uid: member.machine for member in head.of_kind("node")}
+        for arrival in self._joined():
+            arrival.machine = machines.get(f"node:{arrival.node}", "")
+        # A host that comes too late would come as one that nobody waits for.
+        self._end_those_without_a_node()
 
     def _is_ready_to_go(self, head: Head, sockets: str) -> bool:
         """Nobody is left to wait for, or there is no use in waiting."""
@@ -236,10 +239,12 @@ class Remote:
             asyncio.ensure_future(self._settled.wait()),
         }
         try:
-            await asyncio.wait(waiting, return_when="FIRST_COMPLETED")
+            done, _ = await asyncio.wait(waiting, return_when="FIRST_COMPLETED")
         finally:
             for task in waiting:
                 task.cancel()
+        for task in done:
+            task.result()  # the cluster may have ended meanwhile
 
     def _all(self) -> list[Arrival]:
         return [*([self._here] if self._here else []), *self.arrivals.values()]
@@ -289,7 +294,22 @@ class Remote:
             if arrival.versions:
                 why = f"{arrival.versions}: if values cannot be read, install the same"
                 told.setdefault(why, []).append(name)
-        return [f"{shown(names)}: {why}" for why, names in told.items() if why]
+        lines = [f"{shown(names)}: {why}" for why, names in told.items() if why]
+        return [*lines, *self._twins()]
+
+    def _twins(self) -> list[str]:
+        """Of hosts with several names; an engine knows what it does."""
+        if self.layout.allocation.engine != ssh.NAME:
+            return []
+        names: dict[str, list[str]] = {}
+        for arrival in self._joined():
+            names.setdefault(arrival.machine, []).append(arrival.host.name)
+        return [
+            f"{' and '.join(twins)} are one host, whose cores are given to each: name "
+            "it once"
+            for machine, twins in names.items()
+            if machine and len(twins) > 1
+        ]
 
     def start_line(self) -> str:
         """What people see when the cluster has started."""
@@ -352,6 +372,7 @@ class Remote:
     async def stopped(self) -> None:
         """The cluster has stopped: wait for the steps, end those that stay."""
         self._is_ending = True
+        self._end_those_without_a_node()  # they do not hear that the cluster stops
         left: list[asyncio.Task[None]] = []
         for limit_s, end in (
             (ENDED_TIMEOUT_S, _Running.terminate),
@@ -367,6 +388,11 @@ class Remote:
             self._logs.close()
         for task in left:
             task.cancel()  # something that is no child of ours has its pipe open
+
+    def _end_those_without_a_node(self) -> None:
+        for running in self._running:
+            if not any(self.arrivals[name].node >= 0 for name in running.step.hosts):
+                running.end()
 
     def kill(self) -> None:
         """Now; also in a signal handler."""
@@ -450,6 +476,11 @@ class _Running:
         if self._output is not None and name in self.step.hosts:
             self._remote.ended(name, self._output.codes[name], [])
 
+    def end(self) -> None:
+        """Terminate it, and kill soon after what does not heed that."""
+        self.terminate()
+        asyncio.get_running_loop().call_later(TERMINATE_TIMEOUT_S, self.kill)
+
     def terminate(self) -> None:
         """srun and qrsh end what they have started, ssh closes its connection."""
         if self._process is not None and self._process.returncode is None:
@@ -457,9 +488,13 @@ class _Running:
                 self._process.terminate()
 
     def kill(self) -> None:
-        """With what it has started here, such as a ProxyCommand of ssh."""
-        if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
+        """With what it has started here, such as a ProxyCommand of ssh.
+
+        That may have outlived it, and has our pipes then. Its group keeps its number as
+        long as anybody is in it.
+        """
+        if self._process is not None and self.task is not None and not self.task.done():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
 

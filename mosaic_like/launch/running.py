@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ..runtimes.head import Head
+    from .cluster import Cluster
     from .early import Early
 
 _LEFT_OVER_S = 1.0  # that tasks of a program that was interrupted have for their end
@@ -132,7 +133,7 @@ class _Program:
             self.interrupts.save_at_deadline(head.save_checkpoints)
         return head
 
-    def _made(self, cluster: local.Cluster) -> None:
+    def _made(self, cluster: Cluster) -> None:
         self.interrupts.cluster = cluster
 
     def _perform(self, coroutine: Any) -> Any:

@@ -36,7 +36,7 @@ class Job:
         memory: bytes on each host; None: as the site has it.
         time: limit, as ``h:mm:ss``; empty: as the site has it.
         environment: of parallel jobs, in Grid Engine.
-        path: a folder in which mrun and python are.
+        path: the folders in which mrun and python are, as PATH has them.
 
     Raises:
         ValueError: a field has what would not be one word in a script.

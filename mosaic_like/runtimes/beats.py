@@ -4,13 +4,15 @@ The monitor follows all nodes, and the heads of other hosts; each of them the mo
 Both send, so that none has to answer. So do a node of another host and its workers: one
 whose node stands still has nobody else to say that it counts as lost. On one host the
 kernel tells a node of the monitor's end, and it follows only to be heard. What is done
-about one that is lost, its runtime knows (``Base.presence_changed``).
+about one that is lost, its runtime knows (``Base.presence_changed``). With the option
+``worker_timeout`` a node follows its workers, and they beat for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
@@ -41,19 +43,28 @@ class Beats:
         self._probes: dict[int, asyncio.Task[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def follow(self, member: wire.Member, limit_s: float | None = None) -> None:
+    def follow(
+        self,
+        member: wire.Member,
+        limit_s: float | None = None,
+        *,
+        excuses_itself: bool | None = None,
+    ) -> None:
         """Learn of its end, from now on.
 
         Args:
             member: who.
             limit_s: after which it is lost; None: that of this runtime; ``inf``: it is
                 only to hear this one.
+            excuses_itself: as for ``Silence``; None: as this runtime does.
         """
         runtime = self._runtime
+        if excuses_itself is None:
+            excuses_itself = runtime.excuses_itself
         self._followed[member.incarnation] = Silence(
             runtime.loop.time(),
             runtime.silence_s if limit_s is None else limit_s,
-            excuses_itself=runtime.excuses_itself,
+            excuses_itself=excuses_itself,
             beat_s=self._beat_s,
         )
         if self._timer is None:
@@ -61,7 +72,8 @@ class Beats:
 
     @property
     def _beat_s(self) -> float:
-        return beat_s(self._runtime.config.node_timeout_s)  # which a node is told
+        config = self._runtime.config  # which a node is told
+        return beat_s(min(config.node_timeout_s, config.worker_timeout or math.inf))
 
     def forget(self, incarnation: int) -> None:
         """It is lost, or has left."""

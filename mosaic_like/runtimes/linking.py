@@ -165,7 +165,7 @@ class Linking:
 def _fate_of(tessera: Tessera) -> Known:
     label, error = tessera.options.name, tessera.error
     if error is not None:
-        why = error if isinstance(error, str) else error_summary(error)
+        why = str(error) if isinstance(error, str) else error_summary(error)
         return Known(Fate.FAILED, label, why)
     if tessera.state is TesseraState.STOPPED:
         return Known(Fate.CLOSED, label)

@@ -79,13 +79,13 @@ class LoneNode(Node):
         super().member_joined(member)
         if member.incarnation == MONITOR_INCARNATION and not is_near(self.me, member):
             self.presence.follow(member)
-        elif member.uid.startswith(
-            (f"worker:{self._index}:", f"helper:{self._index}:")
-        ):
+        elif self.config.worker_timeout is None and self._runs_calls(member):
             self.presence.follow(member, math.inf)  # see Worker.presence_changed
 
     def presence_changed(self, member: wire.Member, presence: Presence) -> None:
-        if presence is Presence.ENDED:
+        if member.incarnation != MONITOR_INCARNATION:
+            super().presence_changed(member, presence)
+        elif presence is Presence.ENDED:
             self._orphaned = True
             self.stop(hurry=True)
         elif presence is Presence.SILENT:

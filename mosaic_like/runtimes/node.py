@@ -16,6 +16,7 @@ from ..config import DYNAMIC, Config
 from ..core import verdicts
 from ..core.node import PERIOD_S, Replacements
 from ..core.reach import is_near
+from ..core.silence import Presence
 from ..environment import FULL_TRACEBACK
 from ..errors import ConnectError, MosaicError
 from ..ids import MONITOR_INCARNATION, short
@@ -451,6 +452,9 @@ class Node(Base):
     def member_joined(self, member: wire.Member) -> None:
         if member.incarnation == MONITOR_INCARNATION and is_near(self.me, member):
             self.presence.follow(member, math.inf)  # which is to hear this node
+        limit_s = self.config.worker_timeout
+        if limit_s is not None and self._runs_calls(member):
+            self.presence.follow(member, limit_s, excuses_itself=True)
         self._helping.joined(member)
         if self.stopping and member.uid in self._children:
             outbox = self.outbox(member.incarnation)
@@ -461,6 +465,22 @@ class Node(Base):
             here = {m.uid for m in self.of_kind("worker")}
             if here.issuperset(self._children):
                 self.loop.call_later(WAREHOUSE_AFTER_S, self._start_warehouse)
+
+    def _runs_calls(self, member: wire.Member) -> bool:
+        """It is a worker or helper of this node."""
+        return member.uid in self._children and member.uid != self._warehouse
+
+    def presence_changed(self, member: wire.Member, presence: Presence) -> None:
+        """A worker is silent for longer than ``worker_timeout``."""
+        child = self._children.get(member.uid)
+        if presence is not Presence.SILENT or child is None or child.pid != member.pid:
+            return
+        self._recycled[child.pid] = (
+            f"it was killed, since it was not heard for {self.config.worker_timeout:g} "
+            "s (worker_timeout): it was frozen, or what it ran held its loop or its "
+            "interpreter"
+        )
+        self._server.kill(child.pid)
 
     def member_lost(self, member: wire.Member, cause: str) -> None:
         self._helping.gone(member.incarnation)

@@ -1,7 +1,8 @@
 """Names the coroutine or inline method that holds a worker's loop.
 
 While it does, the worker answers nobody. A thread looks four times a second whether the
-loop's timer has passed, which costs calls nothing; ``Held`` decides, and knows no
+loop's timer has passed, which costs calls nothing; where a user's code is on the loop
+and no timer is due, it gives the loop something to do. ``Held`` decides, and knows no
 clock and no thread.
 """
 
@@ -69,6 +70,7 @@ class Watchdog:
             ``task`` says for which call.
         due: whether the loop's timer is to pass soon.
         beats: how often it has passed.
+        post: has a function called on the loop.
     """
 
     def __init__(
@@ -77,11 +79,15 @@ class Watchdog:
         runners: Collection[CodeType],
         due: Callable[[], bool],
         beats: Callable[[], int],
+        post: Callable[[Callable[[], None]], object],
     ) -> None:
         self._loop_thread = thread
         self._runners = frozenset(runners)
         self._due = due
         self._beats = beats
+        self._post = post
+        self._asks = False  # the loop, and it has not answered
+        self._answers = 0
         self._held = Held()
         self._stopped = threading.Event()
         self._thread = threading.Thread(
@@ -95,10 +101,21 @@ class Watchdog:
 
     def _forever(self) -> None:
         while not self._stopped.wait(LOOK_S):
-            if self._held.look(self._due(), self._beats(), time.monotonic()):
+            if not self._asks and not self._due() and self._running()[0] is not None:
+                # It began after a constructor that took long, say.
+                self._asks = True
+                self._post(self._answer)
+            due = self._asks or self._due()
+            beats = self._beats() + self._answers
+            if self._held.look(due, beats, time.monotonic()):
                 self._name()
 
-    def _name(self) -> None:
+    def _answer(self) -> None:
+        self._answers += 1  # first: who sees that it was answered sees this too
+        self._asks = False
+
+    def _running(self) -> tuple[Task | None, FrameType | None]:
+        """The call whose code is on the loop, and the innermost frame of that code."""
         frame = sys._current_frames().get(self._loop_thread)
         inner: FrameType | None = None  # the innermost of the user's call
         while frame is not None and frame.f_code not in self._runners:
@@ -106,7 +123,11 @@ class Watchdog:
                 inner = frame
             frame = frame.f_back
         task = None if frame is None else frame.f_locals.get("task")
-        if not isinstance(task, Task) or not self._held.first(task.uid):
+        return (task, inner) if isinstance(task, Task) else (None, None)
+
+    def _name(self) -> None:
+        task, inner = self._running()
+        if task is None or not self._held.first(task.uid):
             return
         where = ""
         if inner is not None:

@@ -25,8 +25,8 @@ from ..core.reach import is_near
 from ..core.silence import Presence, fence_s
 from ..core.task import RUNNING, Task, function_name
 from ..core.tessera import Tessera, TesseraState
-from ..errors import MonitorLost
-from ..ids import short
+from ..errors import MonitorLost, Verdict
+from ..ids import MRUN, short
 from ..text import printable
 from . import orders
 from .checkpoints import Checkpoints
@@ -51,6 +51,7 @@ from .user import UserRuntime
 from .watchdog import Watchdog
 
 if TYPE_CHECKING:
+    from ..core.call import Call
     from .peer import Peer
     from .spec import Spec
 
@@ -109,6 +110,7 @@ class Worker(UserRuntime):
             self.executor.codes,
             lambda: self.peers.ticking,
             lambda: self.beats,
+            self.post,
         )
 
     def _report(self, to: int, message: wire.Message) -> None:
@@ -197,6 +199,8 @@ class Worker(UserRuntime):
             if stream == LOGGED:
                 label = function
         head = self._head_of(task)
+        if head is None:  # the program has gone, and what it had made is closed
+            head = next((m.incarnation for m in self.of_kind(MRUN)), None)
         outbox = None if head is None else self.outbox(head)
         if outbox is not None:
             for part in messages_of(text):
@@ -265,6 +269,18 @@ class Worker(UserRuntime):
                 self._running_s = min(HURRY_S, self._running_s)
             self._stopping = self.loop.create_task(self._stop())
 
+    def _refuse(self, call: Call) -> None:
+        # By a method that runs on while all stops; what it raises may be its outcome.
+        if isinstance(self._ending, Orphaned):
+            raise MonitorLost(
+                f"{call.name} was not sent: {self._ending}, and its cluster ends with "
+                "it; run the program again",
+                "monitor",
+                Verdict.NOT_STARTED,
+                self._ending,
+            )
+        raise RuntimeError(f"{call.name} was not sent: {self._ending}")
+
     def _acknowledge(self, sender: int) -> None:
         outbox = self.outbox(sender)
         if outbox is not None:
@@ -278,7 +294,7 @@ class Worker(UserRuntime):
             logger.exception("%s: while stopping", self.uid)
         self.checkpoints.clear()
         self._say_last(lines)
-        await self.flushed(0.5, "node", "head")
+        await self.flushed(0.5, "node", "head", MRUN)
         self.ended.set_result(None)
 
     def _say_last(self, lines: list[str]) -> None:
@@ -313,10 +329,13 @@ class Worker(UserRuntime):
     def member_joined(self, member: wire.Member) -> None:
         super().member_joined(member)
         monitor = self.members.get(ids.MONITOR_INCARNATION)
-        if monitor is None or is_near(self.me, monitor):
-            return  # which kills a node that stands still, and so its workers
-        if member.uid == f"node:{self._index}":
+        if monitor is None or member.uid != f"node:{self._index}":
+            return
+        # A near monitor kills a node that stands still, and so its workers.
+        if not is_near(self.me, monitor):
             self.presence.follow(member, self._silence_s)
+        elif self.config.worker_timeout is not None:
+            self.presence.follow(member, math.inf)  # which is to hear this worker
 
     @property
     def _silence_s(self) -> float:

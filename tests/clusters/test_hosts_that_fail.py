@@ -95,6 +95,12 @@ def test_a_host_that_lets_nobody_in_is_left_out_or_stops_the_start(hosts: Bed) -
     assert "all hosts are wanted (--strict)\n  host2: it lets nobody in" in strict.err
 
 
+def test_two_names_of_one_host_are_told(hosts: Bed) -> None:
+    said = run(hosts, hosts_of="host1,10.77.0.11,host2")
+    assert (said.code, said.out) == (0, "3\n"), said.err
+    assert "mosaic: host1 and 10.77.0.11 are one host, whose cores" in said.err
+
+
 def test_other_versions_of_libraries_are_named_and_no_more(hosts: Bed) -> None:
     given = 'return {**found, "numpy": "0.1", "libzmq": "4.0"}'
     python = altered(

@@ -79,7 +79,8 @@ def run(slurm: Bed, *words: str) -> str:
         ((), ("scancel", "--batch", "--signal=USR1"), "COMPLETED"),
         ((), ("scancel", "--signal=USR1"), "COMPLETED"),  # the steps alone
         ((), ("scancel",), "CANCELLED"),
-        (("-p", "short", "-t", "1", "--signal=B:USR1@30"), (), "COMPLETED"),
+        # Slurm sends it up to 30 s earlier: 60 s are left to be up in.
+        (("-t", "2", "--signal=B:USR1@30"), (), "COMPLETED"),
     ],
 )
 def test_a_job_that_is_to_end_saves_and_ends_in_order(
@@ -97,6 +98,8 @@ def test_a_job_that_is_to_end_saves_and_ends_in_order(
     until(lambda: output.exists() and "running" in output.read_text())
     if signal:
         run(slurm, *signal, number)
+    else:
+        until(lambda: "SIGUSR1 is taken" in output.read_text(), 150.0)
     asked_s = time.monotonic()
     until(lambda: not run(slurm, "squeue", "--noheader", "-j", number))
     print(f"{state}: gone {time.monotonic() - asked_s:.1f} s after it was asked to")

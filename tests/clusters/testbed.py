@@ -28,6 +28,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 UP_S = 200.0  # with packages that have to be installed
 DOWN_S = 60.0
 COMMAND_S = 90.0
+LONGEST = 40  # characters of a directory in which that of a test is
 MRUN = [sys.executable, "-m", "mosaic_like"]
 ALL = bool(os.environ.get("MOSAIC_TEST_CLUSTERS_ALL"))
 LONG = [  # marks of files that are not for each run of CI
@@ -140,7 +141,10 @@ def bed(name: str, *words: str, under: Bed | None = None) -> Iterator[Bed]:
         pytest.skip("hosts in namespaces need Linux, and root")
     if not (scripts / name).is_file():
         pytest.skip(f"no script {name} in {scripts}: see MOSAIC_TEST_CLUSTER_SCRIPTS")
-    folder = Path(tempfile.mkdtemp(prefix="mc-"))
+    # The engines have sockets there, and take no blanks.
+    usual = tempfile.gettempdir()
+    is_good = len(usual) <= LONGEST and " " not in usual
+    folder = Path(tempfile.mkdtemp(prefix="mc-", dir=usual if is_good else "/tmp"))
     environ = dict(os.environ) if under is None else dict(under.environ)
     for variable in ("MOSAIC_CLUSTER", "SSH_FLAGS", "SSH_COMMANDS"):
         environ.pop(variable, None)

@@ -15,6 +15,7 @@ from typing import Any
 from processes import ended
 
 ROOT = Path(__file__).resolve().parents[2]
+LEFT_S = 15.0  # on a slow machine; what holds anything up holds it for longer
 
 PREAMBLE = """\
 import asyncio, json, os, sys, time
@@ -97,7 +98,7 @@ class Program:
         assert self.process.stderr is not None
         fd = self.process.stderr.fileno()
         text = b""
-        while select.select([fd], [], [], 2.0)[0] and (part := os.read(fd, 65536)):
+        while select.select([fd], [], [], 10.0)[0] and (part := os.read(fd, 65536)):
             text += part
         return text.decode()
 
@@ -113,9 +114,9 @@ class Program:
         members = [p for p in self.about["members"].values() if p != self.process.pid]
         return [self.about["server"], *members]
 
-    def left(self, within_s: float) -> list[str]:
-        """What is still there of it after this time."""
-        deadline_s = time.monotonic() + within_s
+    def left(self) -> list[str]:
+        """What is still there of it when all of it has had time to go."""
+        deadline_s = time.monotonic() + LEFT_S
         while True:
             left = [f"process {pid}" for pid in self.pids() if not ended(pid)]
             if os.path.exists(self.about["directory"]):

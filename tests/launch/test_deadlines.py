@@ -51,7 +51,7 @@ def test_all_of_a_job_gets_the_signals_and_the_program_saves_with_its_workers() 
         program.signal(signal.SIGUSR1)
         program.signal(signal.SIGUSR1)  # from who passes it on
         code = program.code()
-        assert program.left(2.0) == []
+        assert program.left() == []
         errors = program.errors()
         assert code == 0, errors
         first, second = errors.splitlines()
@@ -136,7 +136,7 @@ def test_what_is_built_again_is_written_down_and_kept_for_the_next_job(
             assert program.line().endswith("begun\n")
         program.signal(number)
         assert program.code() == 0, program.errors()
-        assert program.left(2.0) == []
+        assert program.left() == []
         errors = program.errors()
     # The constructor's state is one, too: of what was not called.
     given = re.findall(

@@ -16,9 +16,9 @@ from processes import ended
 from mosaic_like.config import Config
 from mosaic_like.environment import CLUSTER, LOCAL
 from mosaic_like.errors import ConnectError
+from mosaic_like.launch.cluster import Cluster
 from mosaic_like.launch.early import Early
 from mosaic_like.launch.held import Held
-from mosaic_like.launch.local import Cluster
 from mosaic_like.launch.run import run
 from mosaic_like.launch.running import run_program
 from mosaic_like.runtimes.directory import RunDirectory

@@ -97,7 +97,15 @@ def test_a_key_comes_on_one_line_of_standard_input_and_what_follows_stays(
     assert source.read() == b"for the program"
 
 
-@pytest.mark.parametrize("text", ["", "\n", "[1]", '{"address": 3}', "x" * 100_000])
+def test_a_key_that_somebody_has_read_before_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    feed(monkeypatch, "")
+    with pytest.raises(ConnectError, match=r"is empty: .*SSH_COMMANDS"):
+        keys.load("-")
+
+
+@pytest.mark.parametrize("text", ["\n", "[1]", '{"address": 3}', "x" * 100_000])
 def test_what_is_no_key_is_refused_at_once(
     text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -214,6 +214,29 @@ def test_what_cannot_be_is_said_and_ends_with_2(
     assert phrase in " ".join(done.output.split())
 
 
+@pytest.mark.parametrize(
+    ("words", "variable"), [((), "SSH_FLAGS"), (("--mpi",), "MPIEXEC")]
+)
+def test_a_quote_that_does_not_end_is_told_before_anything_is_started(
+    environ: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    variable: str,
+) -> None:
+    monkeypatch.setenv(variable, "-o 'x")
+    done = CliRunner().invoke(cli, [*HERE, "--hosts", GOOD, *words, "true"])
+    assert done.exit_code == 2
+    assert f"{variable}: No closing quotation" in done.output
+
+
+def test_hosts_that_are_named_one_by_one_are_all_there(
+    environ: dict[str, str],
+) -> None:
+    done = CliRunner().invoke(cli, ["--hosts", "a", "--hosts", "a", "true"])
+    assert done.exit_code == 2
+    assert "--hosts: a is named twice" in done.output
+
+
 def test_a_prompt_has_the_workers_of_all_hosts(environ: dict[str, str]) -> None:
     words = [*HERE, "-nth", "1", "--hosts", f"{GOOD},{GOOD_TOO}", "repl", "-nw", "1"]
     done = subprocess.run(

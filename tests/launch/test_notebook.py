@@ -101,7 +101,7 @@ async def gone(pids: list[int]) -> None:
     for pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess):
             processes.append(psutil.Process(pid))
-    _, left = await asyncio.to_thread(psutil.wait_procs, processes, timeout=5)
+    _, left = await asyncio.to_thread(psutil.wait_procs, processes, timeout=20)
     assert not [process for process in left if not ended(process.pid)]
 
 

@@ -32,11 +32,12 @@ case $key in *'"token"'*) ;; *) echo "no key" >&2; exit 1 ;; esac
 joined="mosaic: node:0 has joined, with 2 workers of 1 threads, on 1 core"
 while [ "$1" != -T ]; do shift; done
 case $2 in
-good) echo "$joined" >&2; exec sleep 1000 ;;
+good*) echo "$joined" >&2; exec sleep 1000 ;;
 talks) echo "$joined" >&2; echo "one"; printf 'a\\033[2Jb\\n' >&2; sleep 0.2 ;;
 short) echo "$joined" >&2; echo "mosaic: it broke" >&2; exit 3 ;;
 mute) echo "Welcome" >&2; exec sleep 1000 ;;
 stubborn) trap "" TERM; while :; do sleep 1000; done ;;
+proxied) sleep 1000 & echo "waits" >&2; wait ;;
 *) echo "mrun: no way" >&2; exit 1 ;;
 esac
 """
@@ -62,7 +63,11 @@ class FakeHead:
         self.num_workers = len(workers)
         self.never_joined: dict[str, str] = {}
         self.causes: dict[int, tuple[Any, str]] = {}
+        self.nodes: list[Any] = []
         self._changed = asyncio.Event()
+
+    def of_kind(self, kind: str) -> list[Any]:
+        return self.nodes if kind == "node" else []
 
     async def membership(self) -> None:
         await self._changed.wait()
@@ -270,6 +275,47 @@ def test_a_command_that_does_not_heed_sigterm_is_killed(
         await asyncio.sleep(0)
 
     assert use(environ, "stubborn mute", then) < LIMIT_S
+
+
+def test_what_a_command_leaves_behind_is_killed_and_not_waited_for(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ssh does with a ProxyCommand that hangs: it has our pipes."""
+    monkeypatch.setattr("mosaic_like.launch.remote.ENDED_TIMEOUT_S", 1000.0)
+    monkeypatch.setattr("mosaic_like.launch.remote.TERMINATE_TIMEOUT_S", 0.3)
+    tasks: list[asyncio.Task[None] | None] = []
+
+    async def then(remote: Remote) -> None:
+        while not remote.arrivals["proxied"].lines:  # noqa: ASYNC110 -- no event tells it
+            await asyncio.sleep(0.01)
+        tasks.extend(running.task for running in remote._running)
+
+    assert use(environ, "proxied mute", then) < LIMIT_S
+    assert all(task is not None and not task.cancelled() for task in tasks)
+
+
+def test_two_names_of_one_host_are_told(environ: dict[str, str]) -> None:
+    said: list[str] = []
+
+    async def then(remote: Remote) -> None:
+        arrivals = list(remote.arrivals.values())
+        while any(each.node < 0 for each in arrivals):  # noqa: ASYNC110 -- no event
+            await asyncio.sleep(0.01)
+        for node, arrival in enumerate(arrivals):
+            arrival.node = node
+        head = FakeHead((0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1))
+        head.nodes = [
+            SimpleNamespace(uid="node:0", machine="a"),
+            SimpleNamespace(uid="node:1", machine="b"),
+            SimpleNamespace(uid="node:2", machine="a"),
+        ]
+        await remote.ready(head, None)  # type: ignore[arg-type]  # a fake
+        said.extend(remote.warnings)
+
+    use(environ, "good1 good2 good3", then)
+    assert said[1:] == [
+        "good1 and good3 are one host, whose cores are given to each: name it once"
+    ]
 
 
 def test_the_hosts_of_one_step_of_slurm_have_their_own_causes(

@@ -41,7 +41,7 @@ def test_a_program_may_be_started_with_streams_closed(
     done = subprocess.run(
         ["sh", "-c", f'"$0" "$@" {closed}', sys.executable, str(script), str(out)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert (done.returncode, out.read_text()) == (0, "42")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -65,7 +66,7 @@ cd "$PBS_O_WORKDIR"
 """,
 }
 COMMON = f"""# Where mrun and python are; or: module load ..., conda activate ...
-export PATH={os.path.dirname(sys.executable)}:$PATH
+export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH
 
 # It finds the hosts of the job, starts a node on each, runs the program
 # here, and ends all of it. Hosts that fail are left out; with --strict
@@ -93,7 +94,7 @@ def test_the_script_of_the_documentation_is_that_which_is_written() -> None:
     page = (Path(__file__).parents[2] / "docs" / "clusters.md").read_text()
     shown, *_ = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
     _, text = script("slurm", "fwi", "-n", "2", "-nw", "2", "-nth", "2")
-    here = os.path.dirname(sys.executable)
+    here = shlex.quote(os.path.dirname(sys.executable))
     assert shown.replace("/home/me/mosaic-env/bin", here) == text
 
 
@@ -134,3 +135,16 @@ def test_what_would_spoil_a_script_is_refused(
     code, text = script("sge", *words)
     assert code == 2
     assert phrase in text
+
+
+def test_mrun_is_found_also_where_pip_has_put_it_apart_from_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [tmp_path / "bin", tmp_path / "own"]
+    for folder, name in zip(folders, ("python", "mrun"), strict=True):
+        folder.mkdir()
+        (folder / name).touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(folders[0] / "python"))
+    monkeypatch.setenv("PATH", str(folders[1]))
+    done = CliRunner().invoke(cli, ["script", "slurm", "fwi"])
+    assert f"export PATH={folders[0]}:{folders[1]}:$PATH\n" in done.output

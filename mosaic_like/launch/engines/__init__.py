@@ -50,6 +50,21 @@ STARTERS: dict[str, Steps] = {
 }
 
 
+def steps(
+    allocation: Allocation,
+    hosts: Sequence[Host],
+    node: Callable[[Host], Sequence[str]],
+    environ: Mapping[str, str],
+) -> list[Step]:
+    """The commands that start a node on each of these hosts of an allocation.
+
+    Raises:
+        ValueError: what the environment says of the command cannot be read.
+    """
+    starter = STARTERS[allocation.starter or allocation.engine]
+    return starter(hosts, node, environ)
+
+
 def find(
     environ: Mapping[str, str], hostnames: Callable[[str], list[str] | None]
 ) -> Allocation | None:

@@ -7,7 +7,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 # What a remote shell has to be told, so that the package is found as it is here.
 _PASSED_ON = ("PYTHONPATH",)
@@ -87,15 +87,18 @@ class Step:
     is_labelled: bool = False
 
 
-def collected(engine: str, names: Sequence[str], job: str = "") -> Allocation:
-    """Of hosts that are named once for each of their cores.
+def collected(
+    engine: str, slots: Iterable[tuple[str, int]], job: str = ""
+) -> Allocation:
+    """Of hosts that may be named several times, each time with some of their cores.
 
-    >>> [(host.name, host.cores) for host in collected("pbs", ["a", "b", "a"]).hosts]
+    >>> found = collected("pbs", [("a", 1), ("b", 1), ("a", 1)])
+    >>> [(host.name, host.cores) for host in found.hosts]
     [('a', 2), ('b', 1)]
     """
     counts: dict[str, int] = {}
-    for name in names:
-        counts[name] = counts.get(name, 0) + 1
+    for name, count in slots:
+        counts[name] = counts.get(name, 0) + count
     hosts = tuple(Host(name, count) for name, count in counts.items())
     return Allocation(engine, hosts, job)
 
@@ -153,6 +156,31 @@ def node_command(python: str, host: Host, *, in_job: bool = False) -> list[str]:
     if host.threads is not None:
         words += ["-nth", str(host.threads)]
     return words
+
+
+def shell_steps(
+    command: Sequence[str],
+    hosts: Iterable[Host],
+    node: Callable[[Host], Sequence[str]],
+    environ: Mapping[str, str],
+    before: str = "",
+) -> list[Step]:
+    """One for each host, by a command that takes its name and a line for its shell.
+
+    Args:
+        command: with its options.
+        hosts: of the steps.
+        node: gives what is to run on a host.
+        environ: of this process.
+        before: see ``shell_line``.
+    """
+    return [
+        Step(
+            (*command, host.name, shell_line(node(host), environ, before)),
+            (host.name,),
+        )
+        for host in hosts
+    ]
 
 
 def shell_line(

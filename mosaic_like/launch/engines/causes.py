@@ -42,6 +42,21 @@ _KNOWN: Final = tuple(
             "{host}",
         ),
         (
+            "(?:unknown|illegal|invalid|unrecognized|[Bb]ad configuration) option",
+            "the command that reaches it does not know one of its options: see "
+            "SSH_FLAGS, MPIEXEC and ~/.ssh/config",
+        ),
+        (
+            "Too many open files",
+            "a process may have too few files open there: raise that, for ssh by "
+            "SSH_COMMANDS='ulimit -n 1024'",
+        ),
+        (
+            "No space left on device|Disk quota exceeded",
+            "there is no room on its disk: make some, or name another directory, for "
+            "ssh by SSH_COMMANDS='export TMPDIR=/scratch'",
+        ),
+        (
             "No module named .?mosaic_like",
             "the Python there has no mosaic_like: install the same version there",
         ),

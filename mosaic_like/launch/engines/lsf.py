@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from .allocation import Allocation, Host, Step, is_count, shell_line
+from .allocation import collected, is_count, shell_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from .allocation import Allocation, Host, Step
 
 NAME: Final = "lsf"
 VARIABLE: Final = "LSB_MCPU_HOSTS"
@@ -42,10 +44,7 @@ def parse(text: str, job: str = "") -> Allocation:
             f"{VARIABLE}: found {text[:80]!r}, expected hosts and their slots such as "
             "'host1 4 host2 4'"
         )
-    cores: dict[str, int] = {}
-    for name, count in zip(names, slots, strict=True):
-        cores[name] = cores.get(name, 0) + int(count)
-    return Allocation(NAME, tuple(Host(name, n) for name, n in cores.items()), job)
+    return collected(NAME, zip(names, map(int, slots), strict=True), job)
 
 
 def steps(
@@ -54,7 +53,4 @@ def steps(
     environ: Mapping[str, str],
 ) -> list[Step]:
     """See ``engines.Steps``."""
-    return [
-        Step(("blaunch", host.name, shell_line(node(host), environ)), (host.name,))
-        for host in hosts
-    ]
+    return shell_steps(("blaunch",), hosts, node, environ)

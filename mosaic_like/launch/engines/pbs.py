@@ -43,7 +43,7 @@ def parse(text: str, job: str = "", ncpus: str = "") -> Allocation:
     names = text.split()
     if not names:
         raise ValueError(f"{VARIABLE}: there is no host in it")
-    allocation = collected(NAME, names, job)
+    allocation = collected(NAME, ((name, 1) for name in names), job)
     if is_count(ncpus) and len(names) == len(allocation.hosts):
         cores = max(1, int(ncpus))
         hosts = [dataclasses.replace(host, cores=cores) for host in allocation.hosts]

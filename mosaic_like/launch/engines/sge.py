@@ -9,10 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from .allocation import Allocation, Host, Step, is_count, shell_line
+from .allocation import collected, is_count, shell_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from .allocation import Allocation, Host, Step
 
 NAME: Final = "sge"
 VARIABLE: Final = "PE_HOSTFILE"
@@ -33,7 +35,7 @@ def parse(text: str, job: str = "") -> Allocation:
     >>> parse("host1 4 main@host1 UNDEFINED").hosts[0].cores
     4
     """
-    cores: dict[str, int] = {}
+    slots: list[tuple[str, int]] = []
     for line in text.splitlines():
         words = line.split()
         if not words:
@@ -43,10 +45,10 @@ def parse(text: str, job: str = "") -> Allocation:
                 f"{VARIABLE}: found {line[:80]!r}, expected a host and its slots"
             )
         # A host is there once for each queue from which it has slots.
-        cores[words[0]] = cores.get(words[0], 0) + int(words[1])
-    if not cores:
+        slots.append((words[0], int(words[1])))
+    if not slots:
         raise ValueError(f"{VARIABLE}: there is no host in it")
-    return Allocation(NAME, tuple(Host(name, n) for name, n in cores.items()), job)
+    return collected(NAME, slots, job)
 
 
 def steps(
@@ -55,10 +57,4 @@ def steps(
     environ: Mapping[str, str],
 ) -> list[Step]:
     """See ``engines.Steps``."""
-    return [
-        Step(
-            ("qrsh", "-inherit", host.name, shell_line(node(host), environ)),
-            (host.name,),
-        )
-        for host in hosts
-    ]
+    return shell_steps(("qrsh", "-inherit"), hosts, node, environ)

@@ -12,10 +12,12 @@ import shlex
 from typing import TYPE_CHECKING, Final
 
 from . import hostlist
-from .allocation import Allocation, Host, Step, is_count, shell_line
+from .allocation import Allocation, Host, is_count, shell_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from .allocation import Step
 
 NAME: Final = "ssh"
 CONNECT_TIMEOUT_S: Final = 10
@@ -118,18 +120,7 @@ def steps(
 ) -> list[Step]:
     """See ``engines.Steps``."""
     before = environ.get("SSH_COMMANDS", "").strip().rstrip(";")
-    return [
-        Step(
-            (
-                *ssh(environ),
-                "-T",
-                host.name,
-                shell_line(node(host), environ, before),
-            ),
-            (host.name,),
-        )
-        for host in hosts
-    ]
+    return shell_steps((*ssh(environ), "-T"), hosts, node, environ, before)
 
 
 def ssh(environ: Mapping[str, str]) -> list[str]:
