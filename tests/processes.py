@@ -6,6 +6,9 @@ Of those that a test starts, how it does so is its own affair.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +18,8 @@ import zmq
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+HALTED_S = 10.0
 
 
 def ended(pid: int) -> bool:
@@ -35,6 +40,26 @@ def all_ended(pids: Iterable[int], within_s: float) -> bool:
             return False
         time.sleep(0.005)
     return True
+
+
+def halt(pid: int) -> None:
+    """SIGSTOP, and wait until no thread of it takes up anything.
+
+    The others go on until the one that gets the signal has had the processor.
+    """
+    os.kill(pid, signal.SIGSTOP)
+    deadline_s = time.monotonic() + HALTED_S
+    while not all(state == "T" for state in _states_of_threads(pid)):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.001)
+
+
+def _states_of_threads(pid: int) -> list[str]:
+    states = []
+    for file in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            states.append(file.read_text().rpartition(")")[2].split()[0])
+    return states
 
 
 def warm_up() -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
+from processes import halt
 
 import mosaic_like as mosaic
 from mosaic_like.comms.messages import PROTOCOL, Hello, Member
@@ -145,6 +146,18 @@ async def error_of(task: Any) -> str:
     return line_of(error)
 
 
+async def lookup_error_of(call: Callable[[], Any]) -> str:
+    """As ``error_of``, where calls may end otherwise until the news has come."""
+    error = None
+    try:
+        while not isinstance(error := await call().exception(), LookupError):
+            pass
+    except asyncio.CancelledError as late:
+        late.add_note(f"no LookupError has come; the last call ended by {error!r}")
+        raise
+    return line_of(error)
+
+
 def line_of(error: BaseException | None) -> str:
     assert error is not None
     kind = type(error)
@@ -213,7 +226,7 @@ async def of_cancelling(runtime: Any, tmp_path: Path) -> dict[str, str]:
     texts["The call was cancelled before it started"] = await error_of(queued)
     running.cancel("it is not needed")
     texts["The call was cancelled while it ran"] = await error_of(running)
-    running = solver.wait.options(timeout=0.2)()
+    running = solver.wait.options(timeout=2)()
     texts["The call took too long"] = await error_of(running)
     running = solver.run(str(tmp_path / "slow"))
     await there(tmp_path / "slow")
@@ -224,7 +237,7 @@ async def of_cancelling(runtime: Any, tmp_path: Path) -> dict[str, str]:
     frozen = runtime.workers[1]
     other = make(runtime, 1)
     await other.image()
-    os.kill(frozen.pid, signal.SIGSTOP)
+    halt(frozen.pid)
     silent = other.image.options(timeout=0.2)()
     texts["A worker does not answer"] = await error_of(silent)
     os.kill(frozen.pid, signal.SIGCONT)
@@ -259,9 +272,8 @@ async def of_use(runtime: Any) -> dict[str, str]:
     mosaic.link(one, other)
     await mosaic.kill(one)
     # It may be queued still when the news come: then it is cancelled for the same.
-    while not isinstance(error := await other.image().exception(), LookupError):
-        pass
-    texts["The object was linked to another one"] = line_of(error)
+    text = await lookup_error_of(other.image)
+    texts["The object was linked to another one"] = text
     broken = mosaic.remote(Solver, runtime=runtime.workers[0])(fails=True)
     texts["The object could not be made"] = await error_of(broken.image())
     return texts
@@ -412,9 +424,8 @@ async def of_groups_and_makers(runtime: Any) -> dict[str, str]:
     await mosaic.gather(first.image(), second.image())
     os.kill(one.pid, signal.SIGKILL)
     # As above: a call that is queued when the news come is cancelled for the same.
-    while not isinstance(error := await second.image().exception(), LookupError):
-        pass
-    texts["The object was supervised with one that has ended"] = line_of(error)
+    text = await lookup_error_of(second.image)
+    texts["The object was supervised with one that has ended"] = text
     await runtime.wait_for_workers(2, 20)
     one, other = runtime.workers
     made = await mosaic.remote(Solver, runtime=one)().make(other.uid).result()

@@ -173,7 +173,7 @@ def test_options_are_taken_or_refused_as_the_page_says() -> None:
     for theirs, here, *differs in _rows("The program"):
         if "not there" in here:
             for name in _names(theirs):
-                refused = known[name].not_yet if name in known else "TypeError"
+                refused = known[name].instead if name in known else "TypeError"
                 assert refused, name
                 kind = "NotImplementedError" if name in known else "TypeError"
                 assert kind in differs[0]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from mosaic_like.runtimes.peer import Peer
 
-LIMIT_S = 10.0
+LIMIT_S = 20.0
 
 
 class Ends:

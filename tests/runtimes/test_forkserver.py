@@ -9,7 +9,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -220,14 +219,10 @@ def test_the_exit_status_of_a_child_is_reported(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGUSR1])
-def test_a_signal_ends_a_child_within_a_second(
-    server: ForkServer, number: signal.Signals
-) -> None:
+def test_a_signal_ends_a_child(server: ForkServer, number: signal.Signals) -> None:
     child = start_waiting(server)
-    began = time.monotonic()
     server.kill(child.pid, number)
     assert end_of(server, child) == f"killed by {number.name}"
-    assert time.monotonic() - began < 1
     assert child.max_rss_bytes > 1024 * 1024
 
 
@@ -375,7 +370,7 @@ def test_a_killed_node_takes_its_workers_and_no_others(server: ForkServer) -> No
     node, pids, ours = start_node(server, b"")
     os.close(ours)
     server.kill(node.pid)
-    assert all_ended(pids, within_s=1)
+    assert all_ended(pids, within_s=WAIT_S)
     server.receive()
     assert not ended(bystander.pid)
     server.kill(bystander.pid)
@@ -388,7 +383,7 @@ def test_a_killed_server_takes_those_with_a_death_signal(entries: Path) -> None:
     _, pids, ours = start_node(server, b"death")  # the node sees its socket end
     os.close(ours)
     os.kill(server.pid, signal.SIGKILL)
-    assert all_ended([marked.pid, *pids], within_s=2)
+    assert all_ended([marked.pid, *pids], within_s=WAIT_S)
     with pytest.raises(RuntimeDisconnectedError, match="fork server has ended"):
         server.wait_until(lambda: False)
     assert marked.lost
@@ -435,10 +430,10 @@ def test_a_killed_owner_leaves_no_orphan_though_a_fork_holds_its_socket(
     try:
         os.kill(owner.pid, signal.SIGKILL)
         owner.wait(WAIT_S)
-        assert all_ended(others[2:], within_s=2)  # by the owner's pidfd
+        assert all_ended(others[2:], within_s=WAIT_S)  # by the owner's pidfd
         assert not ended(node)  # left to end by itself
         os.kill(node, signal.SIGKILL)
-        assert all_ended([server, *others], within_s=2)
+        assert all_ended([server, *others], within_s=WAIT_S)
     finally:
         os.kill(forked, signal.SIGKILL)
         owner.stdin.close()

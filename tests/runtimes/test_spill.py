@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MIB = 1 << 20
-WAIT_S = 10.0
+WAIT_S = 20.0
 
 
 def parts_of(data: bytes) -> list[tuple[int, memoryview]]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from far_host import FarHost
     from specimens import RunIn
 
-LIMIT_S = 25.0
+LIMIT_S = 45.0
 
 
 @pytest.fixture(scope="module")

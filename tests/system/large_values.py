@@ -134,7 +134,7 @@ def pair(runtime: Any) -> list[Any]:
     return [cls.options(runtime=w).remote() for w in runtime.workers[:2]]
 
 
-async def until(condition: Any, limit_s: float = 10.0) -> None:
+async def until(condition: Any, limit_s: float = 20.0) -> None:
     """Wait for what no message tells; bounded."""
     async with asyncio.timeout(limit_s):
         while True:

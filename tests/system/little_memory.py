@@ -40,7 +40,7 @@ def alone(main: Callable[..., Awaitable[None]], **options: Any) -> None:
     """In a cluster of its own, with two makers."""
 
     async def bounded(runtime: Any) -> None:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(100):
             await runtime.sharing.ready()
             cls = mosaic.tessera(Maker)
             makers = [cls.options(runtime=w).remote() for w in runtime.workers]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mosaic_like.runtimes.processes import Child
 
-WARM_S = 25.0
+WARM_S = 50.0
 
 
 async def warm_up(runtime: Any) -> None:
@@ -100,7 +100,7 @@ def shared_cluster(
     thread = threading.Thread(target=serve, name="cluster")
     thread.start()
     try:
-        runtime, loop = ready.result(30)
+        runtime, loop = ready.result(WARM_S + 10)
 
         def run(main: Callable[[Any], Awaitable[Any]]) -> Any:
             async def bounded() -> Any:

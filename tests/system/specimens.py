@@ -15,22 +15,22 @@ import mosaic_like as mosaic
 RunIn = Callable[[Callable[[Any], Awaitable[Any]]], Any]
 
 
-def catch_all(begun: Path, seconds: float) -> int:
-    """Run on for so long, whatever is raised here; how often something was.
+def catch_all(begun: Path, over: Callable[[int], bool]) -> int:
+    """Run on until then, whatever is raised here; how often something was.
 
     Args:
         begun: is touched while it runs.
-        seconds: for which it does.
+        over: whether it is, by how often something was.
     """
     caught = 0
-    end_s = time.monotonic() + seconds
-    while time.monotonic() < end_s:
+    while True:
         try:
-            begun.touch()
-            time.sleep(0.02)
+            while not over(caught):
+                begun.touch()
+                time.sleep(0.02)
+            return caught
         except BaseException:
             caught += 1
-    return caught
 
 
 @mosaic.tessera

@@ -102,11 +102,13 @@ def test_memory_does_not_grow_with_the_number_of_calls() -> None:
             return me.memory_info().rss, await probe.rss().result()
 
         await calls(10_000)
-        head, worker = await rss()
-        await calls(100_000)
-        head_after, worker_after = await rss()
-        assert head_after - head < 2 << 20
-        assert worker_after - worker < 2 << 20
+        grown: list[list[int]] = []
+        # What calls leave behind grows each time; what the allocator keeps, once.
+        while not grown or max(grown[-1]) >= 2 << 20:
+            assert len(grown) < 3, grown
+            before = await rss()
+            await calls(100_000)
+            grown.append([b - a for a, b in zip(before, await rss(), strict=True)])
 
     mosaic.run(main, num_workers=1)
 

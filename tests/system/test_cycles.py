@@ -131,7 +131,7 @@ async def circle_of(call: Any, *named: str) -> str:
     begun_s = time.monotonic()
     with pytest.raises(mosaic.CycleError) as caught:
         await call.result()
-    assert time.monotonic() - begun_s < 5  # 0.4 s where the machine has time
+    assert time.monotonic() - begun_s < 15  # 0.4 s where the machine has time
     text = str(caught.value)
     for name in named:
         assert name in text, text

@@ -49,11 +49,13 @@ class Mortal:
 
 def run(main: Any, workers: int = 2) -> None:
     async def bounded(runtime: Any) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             await main(runtime)
 
     mosaic.run(bounded, num_workers=workers)
 
+
+SOON_S = 10.0  # on a slow machine; what is told by nothing but silence takes longer
 
 # Of a call that may not have been started before its worker died.
 EITHER = (Verdict.NOT_STARTED, Verdict.MAYBE_RAN)
@@ -63,7 +65,7 @@ async def fails(task: Any, *verdicts: Verdict) -> WorkerDied:
     start_s = time.monotonic()
     with pytest.raises(WorkerDied) as caught:
         await task.result()
-    assert time.monotonic() - start_s < 1.0
+    assert time.monotonic() - start_s < SOON_S
     error = caught.value
     assert error.verdict in (verdicts or EITHER)
     assert error.runtime_id.startswith("worker:0:")

@@ -239,7 +239,7 @@ talker = Talker.remote()
 other = Talker.remote()
 await mosaic.gather(talker.say("a"), other.say("b"))
 task = talker.huge()
-await asyncio.wait_for(other.say("meanwhile").result(), 5)
+await asyncio.wait_for(other.say("meanwhile").result(), 20)
 await task
 print("after")
 sys.stdout.close()
@@ -366,7 +366,7 @@ def test_printing_waits_while_too_much_is_on_its_way() -> None:
     waiting.start()
     while printed:
         printed.take()
-    waiting.join(5)
+    waiting.join(20)
     assert not waiting.is_alive()
 
 

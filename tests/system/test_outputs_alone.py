@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from large_values import until
+from processes import halt
 
 import mosaic_like as mosaic
 from mosaic_like.comms import messages as wire
@@ -180,7 +181,7 @@ def test_a_part_dies_with_the_owner_of_the_whole() -> None:
             pair, other = first.pair(), first.pair()
             await ended(pair, other, second.pid())
             pid = await first.pid().result()
-            os.kill(pid, signal.SIGSTOP)  # what is asked now is never answered
+            halt(pid)  # what is asked now is never answered
             taking = second.same(pair.outputs[0])
             reading = asyncio.ensure_future(other.outputs[0].result())
             beside = mosaic.tessera(Solver).options(runtime=runtime.workers[1]).remote()
@@ -207,7 +208,7 @@ def test_a_method_that_runs_delays_no_part(cluster: RunIn, tmp_path: Any) -> Non
         pair = first.pair()
         await pair
         busy = first.freeze(str(tmp_path / "never"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(25):
             assert await pair.outputs[0].result() == 1
             assert await second.same(pair.outputs[2]).result() == ["x"]
         assert not busy.done()

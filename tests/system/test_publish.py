@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from processes import halt
 from shared_cluster import add_node
 from tables import settled
 
@@ -55,7 +56,7 @@ def test_a_published_value_is_read_from_the_warehouse_of_the_own_host() -> None:
             uids = sorted(ref._call.uid for ref in (small, large))
             await settled(lambda: there.copied().result(), uids)
             assert await here.copied().result() == []
-            os.kill(first.pid, signal.SIGSTOP)
+            halt(first.pid)
             try:
                 assert await there.total(small).result() == 3
                 assert await there.total(large).result() == LARGE

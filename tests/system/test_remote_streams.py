@@ -8,6 +8,7 @@ import os
 import pickle
 import threading
 import time
+from pathlib import Path  # noqa: TC003 -- the workers have it too
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -180,9 +181,11 @@ class Reader:
     def pid(self) -> int:
         return os.getpid()
 
-    def dies(self) -> Iterator[int]:
+    def dies(self, read: Path) -> Iterator[int]:
         yield from range(5)
-        time.sleep(0.2)  # the items are on their way
+        end_s = time.monotonic() + WAIT_S
+        while not read.exists() and time.monotonic() < end_s:
+            time.sleep(0.005)
         os.kill(os.getpid(), 9)
 
 
@@ -370,7 +373,7 @@ def test_items_may_be_proxies_large_or_nothing_that_travels(cluster: RunIn) -> N
 
 
 def test_streams_end_with_their_tessera_their_worker_or_their_consumer(
-    cluster: RunIn,
+    cluster: RunIn, tmp_path: Path
 ) -> None:
     async def main(runtime: Any) -> None:
         where = [w.uid for w in runtime.workers]
@@ -384,8 +387,11 @@ def test_streams_end_with_their_tessera_their_worker_or_their_consumer(
         await runtime.wait_for_workers(2, WAIT_S)
         other: Any = Reader.options(runtime=where[1]).remote()
         found: list[int] = []
-        with pytest.raises(mosaic.WorkerDied):
-            await into(found, other.dies())
+        with pytest.raises(mosaic.WorkerDied):  # noqa: PT012 - what it does is a loop
+            async for item in other.dies(tmp_path / "read"):
+                found.append(item)
+                if item == 4:
+                    (tmp_path / "read").touch()
         assert found == list(range(5))
 
     cluster(main)

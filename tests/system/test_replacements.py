@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pytest
 from shared_cluster import add_node
 
 import mosaic_like as mosaic
 from mosaic_like import TaskState
 
-if TYPE_CHECKING:
-    import pytest
-
-LIMIT_S = 60.0
+LIMIT_S = 80.0
 
 
 class Mortal:
@@ -28,6 +26,7 @@ def where() -> int:
     return os.getpid()
 
 
+@pytest.mark.timeout(100)
 def test_when_the_last_worker_is_not_replaced_what_needs_one_waits_for_the_minute(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -45,7 +44,7 @@ def test_when_the_last_worker_is_not_replaced_what_needs_one_waits_for_the_minut
             while last in runtime.workers:
                 await runtime.membership()
             told += capfd.readouterr().err
-        assert "since 5 workers were in 6 s" in told
+        assert "since 5 workers were in 12 s" in told
         new = mosaic.remote(Mortal)()
         waiting = [new.pid(), where.submit()]
         for task in waiting:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from specimens import RunIn
 
 LONG_S = 300.0  # longer than any test: nobody waits it out
-SOON_S = 3.0  # of a slow machine
+SOON_S = 10.0  # of a slow machine
 
 
 class Refused(Exception):
@@ -297,11 +297,9 @@ def test_a_coroutine_that_was_handed_over_and_has_not_begun_can_be_cancelled(
     async def main(runtime: Any) -> None:
         for options in ({"inline": True}, {"is_async": True}):
             flaky = Flaky.options(**options).remote()
-            start_s = time.monotonic()
             with pytest.raises(TaskCancelledError, match="before it began"):
                 await flaky.handed_and_cancelled()
             assert await flaky.note(1).result() == 1
-            assert time.monotonic() - start_s < 0.9
 
     cluster(main)
 
@@ -418,12 +416,12 @@ def test_the_time_of_an_attempt_does_not_run_while_it_waits(cluster: RunIn) -> N
     async def main(runtime: Any) -> None:
         here, there = runtime.workers
         flaky = await Flaky.options(runtime=here).remote()
-        call = flaky.plain.options(timeout=0.5, retry_delay=0.7)
+        call = flaky.plain.options(timeout=2.0, retry_delay=2.2)
         task = call(1)
         assert await task.result() == 2
         await flaky.noted()
         # An attempt that is late counts as TaskTimeoutError, which is an OSError.
-        late = flaky.naps.options(timeout=0.2, retry_on=TimeoutError, retry_delay=0.3)
+        late = flaky.naps.options(timeout=1.5, retry_on=TimeoutError, retry_delay=0.3)
         assert await late(LONG_S).result() == 2
         await flaky.noted()
         with pytest.raises(TaskTimeoutError):

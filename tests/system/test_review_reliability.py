@@ -60,7 +60,7 @@ class Rude:
         elif where == "semaphore":
             threading.Semaphore(0).acquire()
         elif where == "join":
-            thread = threading.Thread(target=time.sleep, args=(8,), daemon=True)
+            thread = threading.Thread(target=time.sleep, args=(60,), daemon=True)
             thread.start()
             thread.join()
         elif where == "barrier":
@@ -117,7 +117,7 @@ def test_a_method_that_waits_for_a_thread_can_be_cancelled(
         with pytest.raises(TaskCancelledError):
             await task.result()
         await rude.pid()
-        assert time.monotonic() - start_s < 2
+        assert time.monotonic() - start_s < 10
 
     cluster(main)
 

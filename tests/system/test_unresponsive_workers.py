@@ -10,13 +10,13 @@ from pathlib import Path  # noqa: TC003 - the workers have it too
 from typing import Any
 
 import pytest
+from processes import halt
 from specimens import catch_all
 
 import mosaic_like as mosaic
 from mosaic_like import TaskCancelledError, TaskTimeoutError, Verdict
 
-GIVEN_UP_S = 1.3  # by the caller, where its owner says nothing
-MARGIN_S = 2.0  # of a slow machine
+SOON_S = 10.0  # on a slow machine; it takes 1.5 s on another
 
 
 class Hard:
@@ -27,7 +27,8 @@ class Hard:
 
     def stubborn(self, begun: Path, seconds: float) -> None:
         """Catch all that is raised."""
-        catch_all(begun, seconds)
+        end_s = time.monotonic() + seconds
+        catch_all(begun, lambda _: time.monotonic() > end_s)
 
     async def stands(self) -> None:
         await asyncio.sleep(20)
@@ -42,13 +43,13 @@ def test_a_frozen_worker_does_not_keep_its_callers_waiting() -> None:
     async def main(runtime: Any) -> None:
         hard = mosaic.remote(Hard)()
         pid = await hard.pid().result()
-        os.kill(pid, signal.SIGSTOP)
+        halt(pid)
         try:
             start_s = time.monotonic()
             late = hard.pid.options(timeout=0.2)()
             with pytest.raises(TaskTimeoutError, match="does not answer") as caught:
                 await late
-            assert time.monotonic() - start_s < 0.2 + GIVEN_UP_S + MARGIN_S
+            assert time.monotonic() - start_s < SOON_S
             assert caught.value.verdict is Verdict.MAYBE_RAN
             cancelled = hard.pid()
             cancelled.cancel("enough")
@@ -83,7 +84,7 @@ def test_kill_ends_the_worker_of_what_does_not_stop(tmp_path: Path) -> None:
         hard = mosaic.remote(Hard, interrupt="kill")()
         pid = await hard.pid().result()
         assert pid != first
-        os.kill(pid, signal.SIGSTOP)
+        halt(pid)
         last = hard.pid()
         task = hard.pid.options(timeout=0.2)()
         with pytest.raises(TaskTimeoutError):

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import pytest
+from processes import halt
 
 import mosaic_like as mosaic
 from mosaic_like.errors import RuntimeDisconnectedError, UpstreamError, WorkerDied
@@ -103,7 +104,7 @@ def test_the_death_of_the_warehouse_is_told_and_it_is_replaced() -> None:
         with pytest.raises(UpstreamError, match="warehouse:0") as upstream:
             await second.echo([kept])
         assert isinstance(upstream.value.__cause__, RuntimeDisconnectedError)
-        assert time.monotonic() - start_s < 2
+        assert time.monotonic() - start_s < 10
         assert await mosaic.get(waiting) == 2
         assert (await warehouse_is_here(runtime)).pid != old
         with pytest.raises(LookupError, match="'x'; no key is used"):
@@ -119,7 +120,7 @@ def test_what_waits_for_the_warehouse_when_it_dies_ends() -> None:
         member = await warehouse_is_here(runtime)
         await mosaic.put(1, key="n")
         first, second = readers(runtime)
-        os.kill(member.pid, signal.SIGSTOP)
+        halt(member.pid)
         ref = mosaic.put(bytes(LARGE))
         pending = [
             first.echo([ref]),
