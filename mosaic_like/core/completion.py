@@ -284,6 +284,8 @@ class Completion:
             self.telling.tell(task.caller, outcome, None)
         if self._dependents or self._subscribers:
             self.telling.tell_others(task)
+        if task.handed:
+            self.port.put_off_no_more(task)
         if task.released:
             self.tasks.pop(task.uid, None)
         if task.method == CONSTRUCTOR and task.tessera.instance is None:

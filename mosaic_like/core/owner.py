@@ -57,6 +57,9 @@ class Owner(Protocol):
     def limited(self, task: Task) -> bool:
         """Watch the time that a call has; False: it is over already."""
 
+    def put_off_no_more(self, task: Task) -> None:
+        """It has ended before its thread took it up, which may have put it off."""
+
     def untold(self, task: Task) -> None:
         """It has ended without a value, and its caller is not told."""
 

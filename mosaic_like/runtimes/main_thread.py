@@ -177,6 +177,8 @@ class MainThread:
                 self.run(other)
         if _lacks(task) or any(other.tessera is task.tessera for other in stalled):
             stalled.append(task)
+            if task.settled:  # meanwhile: its end may have come before it stood here
+                self.wake()
             return True
         return False
 

@@ -210,6 +210,10 @@ class Owning(Calling):
     def recycle(self, why: str) -> None:
         """Only a worker can be ended for a call that does not stop."""
 
+    def put_off_no_more(self, task: Task) -> None:
+        if self.executor.main.stalled:
+            self.executor.main.wake()
+
     def untold(self, task: Task) -> None:
         self.executor.journal.untold(task)
 

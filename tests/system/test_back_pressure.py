@@ -81,7 +81,7 @@ def resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.timeout(900 if LONG else 90)
+@pytest.mark.timeout(900 if LONG else 240)
 def test_a_flood_of_calls_is_held_by_its_caller_and_orders_pass() -> None:
     async def main(runtime: Any) -> None:
         (worker,) = runtime.workers
@@ -134,7 +134,7 @@ def test_a_flood_of_calls_is_held_by_its_caller_and_orders_pass() -> None:
     mosaic.run(main, num_workers=1)
 
 
-@pytest.mark.timeout(900 if LONG else 90)
+@pytest.mark.timeout(900 if LONG else 240)
 def test_ended_calls_whose_proxies_are_held_take_little_of_their_worker() -> None:
     async def main(runtime: Any) -> None:
         (worker,) = runtime.workers

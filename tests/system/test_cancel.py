@@ -127,6 +127,33 @@ async def stopped_in_s(task: Any, why: str = "") -> float:
     return time.monotonic() - start_s
 
 
+def test_a_cancelled_call_that_waits_on_the_main_thread_holds_up_no_other(
+    cluster: RunIn, tmp_path: Path
+) -> None:
+    async def main(runtime: Any) -> None:
+        make = mosaic.remote(Hard, runtime=runtime.workers[0])
+        source, other, hard = make(), make(), make()
+        await mosaic.gather(source.pid(), other.pid(), hard.mark("first"))
+        begun, go = tmp_path / "begun", tmp_path / "go"
+        held = other.hold(str(go))
+        # While the thread is held all three come to it; then it puts off the last.
+        never = source.gives_a_coroutine(begun, str(tmp_path / "held"))
+        takes = hard.mark("takes", never)
+        behind = other.mark("behind")
+        go.touch()
+        await mosaic.gather(held, behind)
+        await begins(begun)
+        takes.cancel()
+        assert isinstance(await takes.exception(), TaskCancelledError)
+        async with asyncio.timeout(SOON_S):
+            assert await hard.mark("later").result() == ["first", "later"]
+            await mosaic.close(hard)
+        never.cancel()
+        await never.exception()
+
+    cluster(main)
+
+
 @pytest.mark.parametrize("method", ["spins", "stands", "sleep"])
 def test_what_lets_itself_be_stopped_is_stopped_at_once(
     cluster: RunIn, tmp_path: Path, method: str

@@ -297,11 +297,15 @@ def test_a_stream_ends_where_its_consumer_goes(cluster: RunIn) -> None:
                 await into([], stream)
             await one_more()
 
+        taken = asyncio.Event()  # one that has not begun has nothing to close
+
         async def consume() -> None:
             async for _ in source.count(10**9):
+                taken.set()
                 await asyncio.sleep(0.001)
 
         consumer = asyncio.create_task(consume())
+        await taken.wait()
         await eventually(lambda: source.get_log(), closed_log(closed))
         consumer.cancel()
         with contextlib.suppress(asyncio.CancelledError):
