@@ -136,6 +136,7 @@ class Rare:
         "nbytes",
         "origin",
         "pending_fetch",
+        "place",
         "proxies",
         "reason",
         "running_s",
@@ -174,6 +175,7 @@ class Rare:
         self.lost_s = 0.0  # when its worker was lost, and it was to go to another
         # For how many reasons others may ask for it: it is held until there is none.
         self.sought = 0
+        self.place = 0  # incarnation of the worker where alone it may run
         self.connected = False  # it waits for others, or others wait for it
         self.first_uid = 0  # before it was retried
         self.earlier = 0  # attempts before it was retried

@@ -3,8 +3,8 @@
     Pace       it submits: the loop's thread is let go between, so that workers begin
     InOrder    it waits for one call after the other, and is woken for few of them
 
-In a thread that runs a call or a loop itself it waits as ``TaskProxy.get`` does, which
-knows what may run meanwhile.
+In a thread that runs a call it waits as ``TaskProxy.get`` does, which knows what may
+run meanwhile; where another loop than the runtime's runs, as the result of a future.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..core.task import DONE, PREPARE
+from ..runtimes.loops import on_a_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -103,7 +104,7 @@ class InOrder:
             while proxies:
                 try:
                     self._wait()
-                    value = proxies[-1].get(self._left_s)
+                    value = self._value()
                 except BaseException as error:
                     is_late = proxies[-1]._call.state < DONE  # it was not the call's
                     if is_late and isinstance(error, TimeoutError):
@@ -116,6 +117,13 @@ class InOrder:
         finally:
             for proxy in proxies:
                 proxy.cancel()
+
+    def _value(self) -> Any:
+        proxy, left_s = self._proxies[-1], self._left_s
+        if on_a_loop() and not self._runtime.on_loop:
+            # That of a notebook, say: that it stands still is the user's to know.
+            return proxy.as_future().result(left_s)
+        return proxy.get(left_s)
 
     @property
     def _left_s(self) -> float | None:

@@ -154,6 +154,7 @@ class Functions:
         if batch_size is not None:
             queue.widen(batch_size)
         if prepared.owner:
+            rare(call).place = prepared.owner
             queue.place(call, prepared.owner)
         target = self.targets[prepared.task.is_async]
         self.runtime.caller.submit(call, prepared.payload, prepared.extra, target)
@@ -168,6 +169,8 @@ class Functions:
         """A call that had ended goes into its queue once more."""
         call, payload, extra, _ = entry
         queue.let_go(call)
+        if call.rare is not None and call.rare.place:
+            queue.place(call, call.rare.place)
         target = self.targets[self.queues.index(queue)]
         self.runtime.caller.submit(call, payload, extra, target)
 

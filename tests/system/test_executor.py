@@ -253,6 +253,15 @@ def test_a_loop_uses_it_by_run_in_executor(executor: mosaic.Executor) -> None:
     assert asyncio.run(main()) == [i * i for i in range(10)]
 
 
+def test_a_map_may_be_waited_for_where_another_loop_runs(
+    executor: mosaic.Executor,
+) -> None:
+    async def cell_of_a_notebook() -> list[int]:
+        return list(executor.map(square, range(10)))
+
+    assert asyncio.run(cell_of_a_notebook()) == [i * i for i in range(10)]
+
+
 def test_after_shutdown_nothing_is_taken_and_the_next_executor_is_there_at_once(
     executor: mosaic.Executor,
 ) -> None:

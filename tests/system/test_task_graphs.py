@@ -398,6 +398,32 @@ def size(path: str) -> int:
         return len(file.read())
 
 
+@mosaic.task
+def fails_once(path: str) -> int:
+    """Fails, and the second time says where it runs."""
+    if not os.path.exists(path):
+        open(path, "w").close()
+        raise ValueError("not yet")
+    return os.getpid()
+
+
+def test_what_is_retried_runs_where_it_was_to_run(
+    cluster: RunIn, tmp_path: Path
+) -> None:
+    async def main(runtime: Any) -> None:
+        one = runtime.workers[1]
+        there = fails_once.options(runtime=one)
+        tasks = [there.submit(str(tmp_path / str(i))) for i in range(6)]
+        for task in tasks:
+            with pytest.raises(ValueError, match="not yet"):
+                await task.result()
+        for task in tasks:
+            task.retry()
+        assert {await task.result() for task in tasks} == {one.pid}
+
+    cluster(main)
+
+
 def test_retry_asks_the_policy_of_a_task_again(cluster: RunIn, tmp_path: Path) -> None:
     async def main(runtime: Any) -> None:
         path = str(tmp_path / "raw")
