@@ -169,8 +169,9 @@ class Functions:
         """A call that had ended goes into its queue once more."""
         call, payload, extra, _ = entry
         queue.let_go(call)
-        if call.rare is not None and call.rare.place:
-            queue.place(call, call.rare.place)
+        place = 0 if call.rare is None else call.rare.place
+        if place and queue.window_of(place) is not None:  # else it was lost with that
+            queue.place(call, place)
         target = self.targets[self.queues.index(queue)]
         self.runtime.caller.submit(call, payload, extra, target)
 
