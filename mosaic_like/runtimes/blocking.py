@@ -110,12 +110,8 @@ class Blocking:
 
     def is_apart(self) -> bool:
         """This thread runs no call and no loop: nothing depends on how it waits."""
-        executor = self._runtime.executor
-        return (
-            executor.main.waits_here() is None
-            and executor.threads.task_here() is None
-            and not on_a_loop()
-        )
+        has_call = self.waits_on_main() or self._runtime.executor.threads.task_here()
+        return not has_call and not on_a_loop()
 
     # -- other loops -------------------------------------------------------------------
 

@@ -243,8 +243,7 @@ class Coroutines:
                 self._port.completed(task, outcome)
             if type(handed) is Handed and handed.ended is not None:
                 handed.ended.set()
-            if self._main.stalled:
-                self._main.wake()
+            self._main.wake_stalled()
 
         task.lane = LOOP
         task.tessera.lane = LOOP

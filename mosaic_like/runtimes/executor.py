@@ -235,5 +235,4 @@ class Executor:
         self._port.completed(task, outcome)
         if later.then is not None:
             later.then(False)
-        if self.main.stalled:
-            self.main.wake()
+        self.main.wake_stalled()

@@ -134,6 +134,11 @@ class MainThread:
         """Make a waiting main thread look again; from any thread."""
         self.queue.put(_WAKE)
 
+    def wake_stalled(self) -> None:
+        """Something has ended that what is put off may wait for; from any thread."""
+        if self.stalled:
+            self.wake()
+
     def waits_here(self) -> Task | None:
         """The call that this thread runs, if it is the main thread."""
         if threading.get_ident() == self._ident and self.stack:

@@ -211,8 +211,7 @@ class Owning(Calling):
         """Only a worker can be ended for a call that does not stop."""
 
     def put_off_no_more(self, task: Task) -> None:
-        if self.executor.main.stalled:
-            self.executor.main.wake()
+        self.executor.main.wake_stalled()
 
     def untold(self, task: Task) -> None:
         self.executor.journal.untold(task)

@@ -35,9 +35,8 @@ class Closed(Message, tag=103):
     uid: int
     life: int
     why: str = ""  # it was ended by something else than its users
-    remains: bytes = (
-        b""  # if another follows: what has started, as core.verdicts has it
-    )
+    # If another follows: what has started, as core.verdicts has it.
+    remains: bytes = b""
 
 
 class Retire(Message, tag=109):
