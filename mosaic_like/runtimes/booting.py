@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping, MutableMapping, Sequence
 
 PACKET_BYTES = 128 * 1024
 _PACKAGE = __name__.partition(".")[0]
@@ -34,6 +34,15 @@ MODULES = (
 )
 
 _CONTROL = 3  # the number of the control socket in the server
+
+# Copies from this size on go past the caches. Before glibc 2.38 they do so only from
+# three quarters of all the cache that the processor says to have, which is hundreds of
+# MiB on some: a copy of 64 MiB took 9.7 ms there and takes 5.4 ms so. What a C library
+# does not know, it ignores; and it reads this only when a process starts.
+STREAMED_COPY_BYTES = 4 << 20
+_TUNABLES = "GLIBC_TUNABLES"
+_TUNABLE = "glibc.cpu.x86_non_temporal_threshold"
+_OUR_TUNABLE = f"{_TUNABLE}={STREAMED_COPY_BYTES:#x}"
 
 # The first thing that the server runs. Until the owner's sys.path has come, nothing may
 # be imported from the working directory, and the package only from where it is here.
@@ -122,6 +131,24 @@ def boot(
     return Booted(ours, pid, open_pidfd(pid))
 
 
+def hide_tunable(environ: MutableMapping[str, str]) -> None:
+    """In a started process: the programs that it starts are not to get our tunable."""
+    given = environ.get(_TUNABLES, "").split(":")
+    if _OUR_TUNABLE in given:
+        given.remove(_OUR_TUNABLE)
+        if given:
+            environ[_TUNABLES] = ":".join(given)
+        else:
+            del environ[_TUNABLES]
+
+
+def _set_tunable(environ: MutableMapping[str, str]) -> None:
+    """Unless the user has set it."""
+    given = environ.get(_TUNABLES, "")
+    if _TUNABLE not in given:
+        environ[_TUNABLES] = f"{given}:{_OUR_TUNABLE}" if given else _OUR_TUNABLE
+
+
 def open_pidfd(pid: int) -> int | None:
     """A descriptor that becomes readable when this process ends; None without support.
 
@@ -168,6 +195,7 @@ def _posix_spawn(control: int, changes: Mapping[str, str | None]) -> int:
             environment.pop(name, None)
         else:
             environment[name] = value
+    _set_tunable(environment)
     # Far from 0 to 3, so that the actions below cannot overwrite it, and never
     # inheritable here, where another thread may start a process at this moment.
     source = fcntl.fcntl(control, fcntl.F_DUPFD_CLOEXEC, 16)

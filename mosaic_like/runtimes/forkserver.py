@@ -33,7 +33,7 @@ from typing import NoReturn
 import msgspec
 
 from ..errors import ConnectError
-from .booting import PACKET_BYTES, open_pidfd
+from .booting import PACKET_BYTES, hide_tunable, open_pidfd
 from .directory import RunDirectory
 
 # Well below the default buffer of a socket (208 KiB): a packet is sent whole or not.
@@ -432,6 +432,7 @@ def _serve(
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     os.setsid()
+    hide_tunable(os.environ)
     os.set_inheritable(control, False)
     _close_all_but({control})
     owner_pidfd = open_pidfd(owner)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from ..comms.gathering import Mapped
+from .booting import STREAMED_COPY_BYTES
 from .segments import open_place
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _PROT_READ, _PROT_WRITE, _MAP_SHARED = 1, 2, 1
 _MREMAP_MAYMOVE, _MREMAP_FIXED = 1, 2
 _MADV_POPULATE_READ = 22  # a third of the time of ..._WRITE, and does the same here
 _SHARED_COPY_BYTES = 16 << 20  # from which on a second thread is worth its start
-_PIECE_BYTES = 4 << 20
+_PIECE_BYTES = STREAMED_COPY_BYTES
 _MAP_FAILED = (1 << (8 * ctypes.sizeof(ctypes.c_void_p))) - 1
 
 

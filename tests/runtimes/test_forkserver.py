@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 20.0
+THRESHOLD = "glibc.cpu.x86_non_temporal_threshold"
 needs_pidfd = pytest.mark.skipif(
     not hasattr(os, "pidfd_open"), reason="pidfds are of Linux"
 )
@@ -295,6 +296,32 @@ def test_an_attached_child_has_a_control_socket(server: ForkServer) -> None:
     assert links[str(seen["control"])].startswith("socket:")
     assert len(links) == 5
     assert report_of(server)["control"] is None
+
+
+@pytest.mark.parametrize(
+    ("given", "at_start"),
+    [
+        ("", f"{THRESHOLD}=0x400000"),
+        ("glibc.malloc.check=0", f"glibc.malloc.check=0:{THRESHOLD}=0x400000"),
+        (f"{THRESHOLD}=0x800000", f"{THRESHOLD}=0x800000"),
+    ],
+)
+def test_large_copies_go_past_the_caches_and_only_in_our_own_processes(
+    entries: Path, monkeypatch: pytest.MonkeyPatch, given: str, at_start: str
+) -> None:
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    if given:
+        monkeypatch.setenv("GLIBC_TUNABLES", given)
+    server = ForkServer.start(modules=(), timeout_s=WAIT_S)
+    try:
+        # Where a process was started the C library ends each value that it has read.
+        found = Path(f"/proc/{server.pid}/environ").read_bytes().replace(b"\0", b":")
+        assert f"GLIBC_TUNABLES={at_start}".encode() in found
+        environment = report_of(server)["environment"]
+        assert isinstance(environment, dict)
+        assert environment.get("GLIBC_TUNABLES", "") == given
+    finally:
+        assert server.wait_gone(WAIT_S)
 
 
 def test_the_environment_is_changed_for_that_child_alone(
