@@ -262,7 +262,9 @@ class Lifecycle:
     def closed(self, tessera: Tessera) -> None:
         """Its ``__close__`` has ended."""
         tessera.move("closed")
-        tessera.instance = tessera.reserved = None
+        # The call that closed it refers to it, too, and the collector of circles does
+        # not look at calls: both would stay for ever.
+        tessera.instance = tessera.reserved = tessera.closing = None
         self._gone(tessera)
 
     def _gone(self, tessera: Tessera) -> None:
