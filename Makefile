@@ -7,8 +7,9 @@ ARGS ?=
 COUNT ?= 1000000
 SEED ?= 1
 SEEDS ?= 3
+MINUTES ?= 10
 
-.PHONY: demo test long check format bench fuzz faults ci-cluster clean
+.PHONY: demo test long check format bench fuzz faults soak ci-cluster clean
 
 demo: $(BASE)
 	$(BIN)/python examples/docsearch.py --workers 2 $(ARGS)
@@ -40,6 +41,10 @@ fuzz: $(READY)
 # Every fault at every moment; with SEEDS=50 it takes the night. ARGS="--only F1" for some.
 faults: $(READY)
 	$(BIN)/python tests/faults/matrix.py --seeds $(SEEDS) $(ARGS)
+
+# Everything at once for a while: does anything grow? ARGS="--kills" kills workers, too.
+soak: $(READY)
+	$(BIN)/python tests/soak/soaking.py --minutes $(MINUTES) $(ARGS)
 
 # All of tests/clusters, with hosts that are lost: minutes. As root, with the scripts
 # that tests/clusters/testbed.py names. Says how long what took.
