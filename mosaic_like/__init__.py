@@ -68,10 +68,11 @@ if TYPE_CHECKING:
     from .tasks.backoff import exponential_backoff
     from .tasks.caching import input_hash
     from .tasks.concurrency import Concurrency, limits, tags
-    from .tasks.function import Task, task
+    from .tasks.function import Task
     from .tasks.graph import Graph
     from .tasks.group import TaskGroup
     from .tasks.making import make
+    from .tasks.marking import task
     from .tasks.options import UNSET
     from .tasks.queue import TaskQueue
     from .tasks.recording import record
@@ -201,10 +202,11 @@ _MODULES = {
     "tasks.backoff": "exponential_backoff",
     "tasks.caching": "input_hash",
     "tasks.concurrency": "Concurrency limits tags",
-    "tasks.function": "Task task",
+    "tasks.function": "Task",
     "tasks.graph": "Graph",
     "tasks.group": "TaskGroup",
     "tasks.making": "make",
+    "tasks.marking": "task",
     "tasks.options": "UNSET",
     "tasks.queue": "TaskQueue",
     "tasks.recording": "record",

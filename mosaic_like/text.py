@@ -44,6 +44,19 @@ def printable_lines(text: str) -> str:
     return _BUT_LINES.sub("?", text)
 
 
+def is_utf8(text: str) -> bool:
+    r"""Whether a message can carry it: no lone surrogates, as in names of old files.
+
+    >>> is_utf8("häß"), is_utf8("h\udce4")
+    (True, False)
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def for_terminal(line: str) -> str:
     r"""A line without what could do more to a terminal than show text in color.
 

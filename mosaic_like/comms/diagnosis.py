@@ -37,6 +37,10 @@ _HINTS = (
     (("generator", "async_generator", "zip", "map", "filter", "enumerate"),
      "send a list of what it yields"),
     (("coroutine",), "await it first and send what it gives"),
+    (("_contextvars.ContextVar",),
+     "pass its value, var.get(), as an argument; or make the variable in a module, "
+     "import that and write module.var, which is then the one of the process where "
+     "this runs"),
     (("frame", "traceback"), "send its text"),
 )  # fmt: skip
 _HINT = "leave it out, or give the class __getstate__ without it"
@@ -56,7 +60,7 @@ def explain(roots: Sequence[Root], what: str, error: Exception) -> Serialization
     """The error to raise in place of ``error``.
 
     Args:
-        roots: the values that were to be sent, each with its name.
+        roots: the values that were to be sent, each with its name; empty: ``what``.
         what: the call, such as ``Solver.solve``, or the value; may be empty.
         error: what pickling raised.
     """
@@ -66,7 +70,7 @@ def explain(roots: Sequence[Root], what: str, error: Exception) -> Serialization
         fault = _last_seen(value, deadline_s)
         if fault is None:
             continue
-        if what and name != "value":
+        if what and name:
             head = f"cannot send argument {name.partition('[')[0]!r} of {what}"
             if name.startswith("args["):
                 head = f"cannot send {name} of {what}"
@@ -118,6 +122,7 @@ def _last_seen(value: Any, deadline_s: float) -> _Fault | None:
 def _text(
     head: str, name: str, value: Any, fault: _Fault, error: Exception, deadline_s: float
 ) -> str:
+    is_lone, name = not name, name or "value"
     cause = fault.error
     if isinstance(cause, RecursionError) or isinstance(cause.__cause__, RecursionError):
         return (
@@ -130,7 +135,10 @@ def _text(
         place = f"{name} holds {_article(kind)}"
         inside = [value]
     else:
-        place = f"{name}{''.join(label for label, _ in links)} is {_article(kind)}"
+        path = name + "".join(label for label, _ in links)
+        if is_lone and path.startswith("value's "):
+            path = path.replace("value's", "its", 1)  # the head has named it
+        place = f"{path} is {_article(kind)}"
         inside = [value, *(child for _, child in links)]
     chain = [
         type(step).__qualname__

@@ -13,6 +13,8 @@ import pickle
 import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..text import is_utf8
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Self
@@ -159,12 +161,7 @@ def carries_key(key: Any) -> bool:
     kind = type(key)
     if kind is int:
         return bool(-(1 << 63) <= key < 1 << 63)
-    try:
-        if kind is str:
-            key.encode()
-        return kind is str
-    except UnicodeEncodeError:
-        return False
+    return kind is str and is_utf8(key)
 
 
 def reference(*args: Any) -> Any:
@@ -202,6 +199,11 @@ _STANDING = tuple(
     pickle.dumps(_Apart(is_plain), 5, buffer_callback=_in_buffers)
     for is_plain in (False, True)
 )
+
+
+def beside(data: bytes) -> Payload:
+    """A value of nothing but bytes as a payload, so that they travel as a buffer."""
+    return Payload(_STANDING[True], buffers=(data,))
 
 
 def is_apart(data: bytes) -> bool:
@@ -255,6 +257,7 @@ def array_types() -> tuple[type, ...]:
 class Gatherer:
     """The state of one pickling, and the reducers that fill it."""
 
+    clear_memo: Callable[[], None]  # the pickler's
     immutable: tuple[type, ...] = (bytes,)
     segments: Segments | None = None
     # How a value is reduced that users want to travel otherwise; see `transforming`.
@@ -282,6 +285,14 @@ class Gatherer:
         if not (self.kept or self.definitions or self.views):
             return data
         return self._take(data)
+
+    def forget(self) -> None:
+        """It is not used again.
+
+        It refers to itself: all that it has met would live until the collector comes.
+        """
+        vars(self).clear()
+        self.clear_memo()
 
     def _set_apart(self, data: bytes) -> bytes:
         # First, since what stands for it is read before what is in it.

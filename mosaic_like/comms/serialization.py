@@ -163,6 +163,8 @@ def _apart(
     """What loads a pickle that came as a buffer; no method, for the same reason."""
 
     def apart(data: Any, is_plain: bool) -> Any:
+        if data[0] != PICKLED:
+            return marshal.loads(data)
         if is_plain:
             return pickle.loads(data, buffers=buffers)
         return _Unpickler(data, buffers, known, resolve).load()
@@ -221,7 +223,7 @@ class Serializer:
         except Exception as error:
             from .diagnosis import explain
 
-            raise explain([("value", value)], what or "a result", error) from error
+            raise explain([("", value)], what or "a result", error) from error
 
     def dumps_call(
         self,
@@ -309,7 +311,8 @@ class Serializer:
         except (MosaicError, MemoryError, RecursionError):
             raise
         except Exception:
-            pickler = None  # its state is unknown
+            pickler.forget()  # its state is unknown
+            pickler = None
         if pickler is None:
             return self._dumps_by_value(value, own)
         chunks = pickler.chunks
@@ -332,8 +335,11 @@ class Serializer:
         pickler.arrays = self._arrays
         if self.transforming is not None:
             pickler.transform = self.transforming()
-        pickler.dump(value)
-        return pickler.finish(file.getvalue())
+        try:
+            pickler.dump(value)
+            return pickler.finish(file.getvalue())
+        finally:
+            pickler.forget()
 
     def _find_arrays(self) -> None:
         # numpy itself imports its masked arrays only when they are first used.

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..core.task import RUNNING, STATES
 from ..proxies.settling import BlockingFuture, settle_future
 from ..tasks.calling import Caller, call_chunk
-from ..tasks.function import task
+from ..tasks.calls import submitted
+from ..tasks.marking import task
 from .hosting import on_a_thread
 from .threaded_map import InOrder, Pace
 
@@ -112,7 +113,7 @@ class Executor(concurrent.futures.Executor):
             SerializationError: the function or an argument cannot travel.
         """
         self._check()
-        proxy = self._call._submit((fn, *args), kwargs, 2)
+        proxy = submitted(self._call, (fn, *args), kwargs, 2)
         future = CallFuture(proxy)
         with self._lock:
             self._pending.add(future)
@@ -170,10 +171,10 @@ class Executor(concurrent.futures.Executor):
                 proxies.append(call.submit(*row))
                 pace.submitted(len(proxies))
         elif chunksize == 1:
-            proxies.extend(call._submit((fn, *row), {}, 3) for row in rows)
+            proxies.extend(submitted(call, (fn, *row), {}, 3) for row in rows)
         else:
             while chunk := tuple(itertools.islice(rows, chunksize)):
-                proxies.append(call._submit((call_chunk, fn, chunk), {}, 2))
+                proxies.append(submitted(call, (call_chunk, fn, chunk), {}, 2))
         proxies.reverse()
         order = InOrder(self._runtime, proxies, timeout, begun_s, call)
         values = order.values(self._see)

@@ -147,9 +147,9 @@ class _Job:
             return
         line = start_line(head)
         if cluster.remote is not None:
-            for warning in cluster.remote.warnings:
+            for warning in cluster.remote.arrivals.warnings:
                 print(f"mosaic: {warning}", file=sys.stderr)
-            line = cluster.remote.start_line()
+            line = cluster.remote.arrivals.start_line()
         print(f"{line} · ready in {seconds:.1f} s", file=sys.stderr)
         if self._config.mode == DYNAMIC:
             print(

@@ -1,7 +1,7 @@
 """How mrun has its options: under headings, each value looked at by itself.
 
 Also which words of a command line are a program. What the options are stands in
-``mrun``, and what they mean together in ``roles`` and ``asked``.
+``mrun`` and ``commands``, and what they mean together in ``roles`` and ``asked``.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import contextlib
 import contextvars
 import inspect
 import os
+import reprlib
 from typing import TYPE_CHECKING, Any
 
 from .. import session
@@ -65,13 +66,13 @@ def run_program(
 
 
 def _check(main: Any) -> None:
-    if not callable(main):
-        given = (
-            "a coroutine: pass main, not main()" if inspect.iscoroutine(main) else ""
+    if inspect.iscoroutine(main):
+        main.close()
+        raise TypeError(
+            "run() takes a coroutine function, not a coroutine: pass main, not main()"
         )
-        if given:
-            main.close()
-        raise TypeError(f"run() takes a coroutine function, not {given or repr(main)}")
+    if not callable(main):
+        raise TypeError(f"run() takes a coroutine function, not {main!r}")
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -196,9 +197,15 @@ async def _first(*futures: asyncio.Future[Any]) -> None:
 
 
 async def _call(main: Callable[..., Awaitable[Any]], head: Head) -> Any:
-    if _takes_runtime(main):
-        return await main(head)
-    return await main()
+    given: Any = main(head) if _takes_runtime(main) else main()
+    if not inspect.isawaitable(given):
+        name = getattr(main, "__qualname__", None) or repr(main)
+        raise TypeError(
+            f"run(main) takes a coroutine function: main is {name}, which returned "
+            f"{reprlib.repr(given)}, and that cannot be awaited; write 'async def', or "
+            "return what a coroutine function gives"
+        )
+    return await given
 
 
 def _takes_runtime(main: Callable[..., Awaitable[Any]]) -> bool:

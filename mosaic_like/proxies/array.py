@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from .methods import RemoteMethod
+from .refusing import check_remote
 from .waiting import gather
 
 if TYPE_CHECKING:
@@ -194,10 +195,7 @@ class ArrayProxy(Generic[T]):
         return ArrayProxy, (self._mosaic_members,)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(
-                f"{name!r} is private: names that begin with _ are never remote"
-            )
+        check_remote(name)
         return ArrayMethod(self, name)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:

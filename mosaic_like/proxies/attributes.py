@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..comms.frames import PASSED_ON, UNSEEN
 from ..comms.messages import GET_ATTRIBUTE, SET_ATTRIBUTE, Extra
 from .methods import NOTHING, RemoteMethod
-from .refusing import NotAValue
+from .refusing import NotAValue, check_remote
 from .schema import Method
 from .task import TaskProxy
 
@@ -129,7 +129,7 @@ def get_attr(proxy: TesseraProxy[Any], name: str) -> TaskProxy[Any]:
     >>> mosaic.run(main, num_workers=1)
     3
     """
-    _public(name)
+    check_remote(name)
     handle = proxy._mosaic_handle
     runtime = handle.runtime
     call = runtime.submit(handle, name, NOTHING, Extra(kind=GET_ATTRIBUTE))
@@ -160,7 +160,7 @@ def set_attr(proxy: TesseraProxy[Any], name: str, value: Any) -> TaskProxy[None]
     >>> mosaic.run(main, num_workers=1)
     4
     """
-    _public(name)
+    check_remote(name)
     handle = proxy._mosaic_handle
     runtime = handle.runtime
     setter = RemoteMethod(
@@ -169,10 +169,3 @@ def set_attr(proxy: TesseraProxy[Any], name: str, value: Any) -> TaskProxy[None]
     payload = runtime.dump_call(setter, (value,), {})
     call = runtime.submit(handle, name, payload, Extra(kind=SET_ATTRIBUTE))
     return TaskProxy(runtime, call)
-
-
-def _public(name: str) -> None:
-    if name.startswith("_"):
-        raise AttributeError(
-            f"{name!r} is private: names that begin with _ are never remote"
-        )

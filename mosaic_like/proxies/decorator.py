@@ -312,7 +312,7 @@ def _parameter(
     kwargs: dict[str, Any],
     here: bool,
 ) -> Any:
-    from .parameter import make
+    from .copies import make
 
     options, kwargs = _checked(cls, options, args, dict(kwargs))
     return make(cls, args, kwargs, options, here=here)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..comms.exceptions import load_error
 from ..core.task import CANCELLED, DONE, STATES, TaskState
 from ..ids import task_name
-from .task import Transition
+from .history import Transition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

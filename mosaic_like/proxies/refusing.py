@@ -4,6 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..text import is_utf8
+
+
+def check_remote(name: str) -> None:
+    """Refuse what can be no name of a remote method or attribute.
+
+    Raises:
+        AttributeError: it is private, or no message can carry it.
+    """
+    if name.startswith("_"):
+        raise AttributeError(
+            f"{name!r} is private: names that begin with _ are never remote"
+        )
+    if not is_utf8(name):
+        raise AttributeError(f"{name!r} is no name that can be sent: it is not UTF-8")
+
 
 class NotAValue:
     """Has no operators: using one raises what says how to get the value."""

@@ -39,13 +39,19 @@ class Method:
     def check(
         self, owner: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
-        """Raise TypeError if a call does not fit."""
+        """Raise TypeError if a call does not fit.
+
+        Args:
+            owner: the name of its class; empty: it is a function.
+            args, kwargs: of the call.
+        """
         if self.signature is None:
             return
         try:
             self.signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"{owner}.{self.name}{self.signature}: {error}") from None
+            name = f"{owner}.{self.name}" if owner else self.name
+            raise TypeError(f"{name}{self.signature}: {error}") from None
 
     def takes(self, name: str) -> bool:
         """A keyword of this name would be the user's."""

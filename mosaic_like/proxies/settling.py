@@ -54,14 +54,21 @@ def _settle(future: asyncio.Future[None]) -> None:
 async def fetched(runtime: Runtime, call: Call) -> None:
     """Wait until the value is here."""
     if runtime.is_away(call):
+        await future_of(runtime, lambda then: _fetch(runtime, call, then))
 
-        def fetch(then: Callable[[], Any]) -> None:
-            if runtime.on_loop:
-                runtime.fetch(call, then)
-            else:
-                runtime.post(runtime.fetch, call, then)
 
-        await future_of(runtime, fetch)
+def _fetch(runtime: Runtime, call: Call, then: Callable[[], Any]) -> None:
+    if runtime.on_loop:
+        runtime.fetch(call, then)
+    else:
+        runtime.post(runtime.fetch, call, then)
+
+
+def fetch_soon(runtime: Runtime, call: Call) -> None:
+    """Ask for a value that stayed where it was made; who waits for it comes later."""
+    if call.state == DONE and runtime.is_away(call):
+        check_open(runtime, "this task")
+        _fetch(runtime, call, lambda: None)
 
 
 def future_of(

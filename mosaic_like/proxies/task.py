@@ -2,16 +2,16 @@
 
 The proxy is light: what is known of the call stands in ``core.call.Call``, which the
 runtime keeps until the task has ended. When the last proxy goes, the owner is told,
-with the next batch that goes there.
+with the next batch that goes there. What stands here is the task as its user has it:
+waiting, its value, what is known of it. What tasks wait for stands in ``connecting``,
+how one is shown in ``showing``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
-import time
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
@@ -19,54 +19,29 @@ from ..comms.frames import UNSEEN, hide_own
 from ..comms.messages import RESULT_CALL, TASK, Extra
 from ..comms.serialization import Referent
 from ..core.payloads import Arrived
-from ..core.task import CANCELLED, DONE, PENDING, PREPARE, STATES, TaskState
-from ..ids import short, task_name
+from ..core.task import CANCELLED, DONE, PREPARE, STATES
+from ..ids import task_name
+from .connecting import Connected
+from .history import Transition, moves_of, reason_of
 from .outputs import Outputs, TaskDone
-from .refusing import NotAValue
+from .refusing import NotAValue, check_remote
 from .runtime import check_open
 from .settling import BlockingFuture, ended, fetched, settle_future
+from .showing import forgotten, line_of
 
 if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import AsyncIterator, Callable, Generator
 
     from ..core.call import Call
+    from ..core.task import TaskState
     from .records import TaskInfo
-
-logger = logging.getLogger(__name__)
 
 R_co = TypeVar("R_co", covariant=True)
 # While the arguments of a task that is only prepared are pickled: what they mention is
 # not wanted yet.
 PREPARING: contextvars.ContextVar[bool]
 PREPARING = contextvars.ContextVar("PREPARING", default=False)
-NO_WORKER = "no worker"  # why a task is pending that no worker has yet
-_FORGOT = (
-    "this is a Task ({}), not its value; write 'await ….result()' to get the value{}"
-)
-
-
-class Transition(NamedTuple):
-    """One entry of ``TaskProxy.history``."""
-
-    time_s: float  # seconds since the epoch
-    state: TaskState
-    reason: str | None
-
-
-def moves_of(call: Call) -> list[Transition]:
-    """The moves of a call that nobody has watched, as far as they are known."""
-    first = TaskState.PREPARE if call.state == PREPARE else TaskState.PENDING
-    moves = [Transition(call.submitted_s, first, None)]
-    if call.rare is not None and call.rare.lost_s:
-        moves.append(Transition(call.rare.lost_s, TaskState.PENDING, "lost"))
-    if call.rare is not None and call.rare.running_s:
-        moves.append(Transition(call.rare.running_s, TaskState.RUNNING, None))
-    if call.state >= DONE:
-        moves.append(
-            Transition(call.settled_s or time.time(), STATES[call.state], call.reason)
-        )
-    return moves
 
 
 class TaskHandle:
@@ -87,7 +62,15 @@ class TaskHandle:
         return self.proxy._call.stream.owner
 
 
-class TaskProxy(NotAValue, Referent, msgspec.Struct, Generic[R_co], gc=False, eq=False):
+class TaskProxy(
+    Connected,
+    NotAValue,
+    Referent,
+    msgspec.Struct,
+    Generic[R_co],
+    gc=False,
+    eq=False,
+):
     """A task that was submitted; gives its value to those who ask.
 
     ``await task`` waits until it has ended and gives the task itself, because the value
@@ -282,125 +265,6 @@ class TaskProxy(NotAValue, Referent, msgspec.Struct, Generic[R_co], gc=False, eq
         """It has ended by being cancelled."""
         return self._call.state == CANCELLED
 
-    # -- who waits for whom ------------------------------------------------------------
-
-    def submit(self, *, wait: bool = True) -> TaskProxy[R_co]:
-        """Send a task that ``f.task(...)`` has prepared, with all that it waits for.
-
-        Awaiting it, or passing it to a call that is sent, does the same.
-
-        Args:
-            wait: False: only if nothing is left that it has to wait for.
-
-        Raises:
-            InvalidTransitionError: it is not in state prepare.
-            BlockedError: it was not to wait and has to; ``blockers()`` are the tasks.
-
-        >>> import mosaic_like as mosaic
-        >>> @mosaic.task
-        ... def double(x): return 2 * x
-        >>> async def main():
-        ...     first = double.task(1)
-        ...     second = double.task(first).submit()
-        ...     return await second.result()
-        >>> mosaic.run(main, num_workers=1)
-        4
-        """
-        with UNSEEN:
-            self._runtime.at_once(self._runtime.connections.submit, self._call, wait)
-        return self
-
-    def require(self, *others: TaskProxy[Any]) -> TaskProxy[R_co]:
-        """Let it wait until others have ended well, without their values.
-
-        Raises:
-            InvalidTransitionError: it was given to the workers, or has ended.
-            CycleError: one of the others waits for this one; the text names the path.
-            TypeError: not a task.
-        """
-        _check_tasks("require", others)
-        with UNSEEN:
-            self._runtime.at_once(self._runtime.connections.require, self._call, others)
-        return self
-
-    def block(self, *others: TaskProxy[Any]) -> TaskProxy[R_co]:
-        """Let others wait until this one has ended well; see ``require``."""
-        _check_tasks("block", others)
-        with UNSEEN:
-            for other in others:
-                other.require(self)
-        return self
-
-    def then(self, fn: Any, /, *args: Any, **kwargs: Any) -> TaskProxy[Any]:
-        """What comes after it: a task that is prepared, and sent when it is wanted.
-
-        Args:
-            fn: a task or function, called with the value of this one and the other
-                arguments; or a task that was prepared, which then only waits for it.
-            args, kwargs: further arguments.
-
-        Returns:
-            The task that comes after; hold it, or nobody can ask for it.
-
-        >>> import mosaic_like as mosaic
-        >>> @mosaic.task
-        ... def double(x): return 2 * x
-        >>> async def main():
-        ...     return await double.task(1).then(double).then(pow, 3).result()
-        >>> mosaic.run(main, num_workers=1)
-        64
-        """
-        if isinstance(fn, TaskProxy):
-            if args or kwargs:
-                raise TypeError("then: a task that was prepared has its arguments")
-            return fn.require(self)
-        with UNSEEN:
-            after: TaskProxy[Any]
-            after = self._runtime.connections.then(self, fn, args, kwargs)
-            return after
-
-    @property
-    def required(self) -> frozenset[TaskProxy[Any]]:
-        """What it waits for, or has waited for, as far as somebody holds that."""
-        connections = self._runtime.connections
-        return frozenset(self._runtime.at_once(connections.required, self._call))
-
-    @property
-    def blocking(self) -> frozenset[TaskProxy[Any]]:
-        """What waits for it, as far as somebody holds that."""
-        connections = self._runtime.connections
-        return frozenset(self._runtime.at_once(connections.blocking, self._call))
-
-    def blockers(self) -> list[TaskProxy[Any]]:
-        """What it still waits for: all that has not ended well."""
-        connections = self._runtime.connections
-        found: list[TaskProxy[Any]]
-        found = self._runtime.at_once(connections.blockers, self._call)
-        return found
-
-    def retry(self) -> TaskProxy[R_co]:
-        """Run a function task again that has failed or was cancelled.
-
-        The tasks that ended only because of it are pending again too, and run when
-        they can: repair what was wrong, retry the one that failed, await the last.
-
-        Raises:
-            InvalidTransitionError: it has not ended, or is done.
-            TypeError: it is no function task that this runtime has submitted.
-        """
-        with UNSEEN:
-            self._runtime.at_once(self._runtime.connections.retry, self._call)
-        return self
-
-    def abort(self) -> None:
-        """Give it up for good, and with it all tasks that wait for it.
-
-        Raises:
-            InvalidTransitionError: it runs (cancel it first), or is done.
-        """
-        with UNSEEN:
-            self._runtime.at_once(self._runtime.connections.abort, self._call)
-
     # -- what is known -----------------------------------------------------------------
 
     @property
@@ -449,9 +313,7 @@ class TaskProxy(NotAValue, Referent, msgspec.Struct, Generic[R_co], gc=False, eq
     @property
     def reason(self) -> str | None:
         """Why it is in its state."""
-        call = self._call
-        waits = call.state == PENDING and not call.owner and call.reason is None
-        return NO_WORKER if waits and not self._runtime.workers else call.reason
+        return reason_of(self._runtime, self._call)
 
     @property
     def attempt(self) -> int:
@@ -483,33 +345,12 @@ class TaskProxy(NotAValue, Referent, msgspec.Struct, Generic[R_co], gc=False, eq
         self._runtime.observing.watch(self._call, fn)
 
     def __repr__(self) -> str:
-        call = self._call
-        where = short(self.runtime_id)
-        at = f" on {where}" if where else ""
-        if call.state == DONE:
-            held = call.result.size if type(call.result) is Arrived else 0
-            what = f"done · {held:,} bytes{at}" if held else f"done{at}"
-            return f"<Task {self.name} · {what} · await t.result()>"
-        if call.state > DONE:
-            return f"<Task {self.name} · {STATES[call.state]}>"
-        if call.state == PREPARE:
-            return f"<Task {self.name} · prepared · t.submit(), or await it>"
-        rare = call.rare
-        if rare is not None and rare.running_s:
-            return (
-                f"<Task {self.name} · running {time.time() - rare.running_s:.1f} s{at}>"
-            )
-        if rare is not None and rare.reason is not None:
-            which = f" {rare.attempt - 1}" if rare.attempt > 1 else ""
-            return f"<Task {self.name} · pending, {rare.reason}{which}{at}>"
-        if self.reason == NO_WORKER:
-            return f"<Task {self.name} · pending, {NO_WORKER}>"
-        return f"<Task {self.name} · pending{at}>"
+        return line_of(self)
 
     # -- mistakes ----------------------------------------------------------------------
 
     def _forgot(self, hint: str = "") -> TypeError:
-        return TypeError(_FORGOT.format(self.name, hint))
+        return TypeError(forgotten(self, hint))
 
     def __format__(self, spec: str) -> str:
         if spec:  # such as .2f: of a value
@@ -525,10 +366,8 @@ class TaskProxy(NotAValue, Referent, msgspec.Struct, Generic[R_co], gc=False, eq
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(f"a task has no attribute {name!r}")
-        raise AttributeError(
-            f"{name!r}: "
-            + _FORGOT.format(self.name, f"; t.remote.{name} runs it there")
-        )
+        hint = f"; t.remote.{name} runs it there"
+        raise AttributeError(f"{name!r}: {forgotten(self, hint)}")
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, TaskProxy):
@@ -548,8 +387,7 @@ class RemoteResult:
         self._task = task
 
     def __getattr__(self, name: str) -> Callable[..., TaskProxy[Any]]:
-        if name.startswith("_"):
-            raise AttributeError(f"{name!r} is private: it is never remote")
+        check_remote(name)
         task = self._task
 
         def method(*args: Any, **kwargs: Any) -> TaskProxy[Any]:
@@ -563,14 +401,6 @@ class RemoteResult:
 
         method.__name__ = name
         return method
-
-
-def _check_tasks(what: str, tasks: tuple[Any, ...]) -> None:
-    for task in tasks:
-        if not isinstance(task, TaskProxy):
-            raise TypeError(
-                f"{what}() takes tasks, such as f.task(...) gives, not {task!r}"
-            )
 
 
 async def _give(proxy: TaskProxy[R_co]) -> TaskProxy[R_co]:

@@ -17,7 +17,7 @@ from .attributes import RemoteAttribute, get_attr, set_attr
 from .handles import SupervisedHandle, TesseraHandle
 from .methods import NOTHING, RemoteMethod
 from .outputs import After, TaskDone
-from .refusing import NotAValue
+from .refusing import NotAValue, check_remote
 from .runtime import check_open
 from .schema import Schema, schema_of
 from .settling import ended
@@ -81,10 +81,8 @@ class TesseraProxy(NotAValue, Referent, Generic[T_co]):
         def __getattr__(self, name: str) -> Any:
             """Reached once for each method; the second time it is in the instance."""
             schema = self._mosaic_schema
-            if name.startswith("_") and name not in schema.exposed:
-                raise AttributeError(
-                    f"{name!r} is private: names that begin with _ are never remote"
-                )
+            if name not in schema.exposed:
+                check_remote(name)
             method = schema.methods.get(name)
             if method is not None:
                 found = RemoteMethod(self._mosaic_handle, schema, method)

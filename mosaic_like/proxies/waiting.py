@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, TypeVar, overload
 from ..comms.frames import PASSED_ON
 from ..core.task import DONE, PREPARE
 from .attributes import RemoteAttribute
-from .settling import future_of
+from .settling import fetch_soon, future_of
 from .task import TaskProxy
 
 R = TypeVar("R")
@@ -82,6 +82,7 @@ async def gather(*proxies: Any, return_exceptions: bool = False) -> list[Any]:
     if return_exceptions:
         for task in tasks:
             await task.exception()
+        _fetch_all(tasks)
         return [await _value_or_error(task) for task in tasks]
     if any(not task._call.settled for task in tasks):
         await _all_or_first_failure(tasks)
@@ -89,7 +90,15 @@ async def gather(*proxies: Any, return_exceptions: bool = False) -> list[Any]:
         for task in tasks:
             if task._call.settled and task._call.state != DONE:
                 await task  # raises
+        _fetch_all(tasks)
         return [await task.result() for task in tasks]
+
+
+def _fetch_all(tasks: list[TaskProxy[Any]]) -> None:
+    """Before the first is waited for: one after the other took a round trip each."""
+    for task in tasks:
+        if isinstance(task, TaskProxy):  # else it stands in for one, in a drawing
+            fetch_soon(task._runtime, task._call)
 
 
 async def _value_or_error(task: TaskProxy[Any]) -> Any:

@@ -18,6 +18,7 @@ from typing import (
 
 from .. import session
 from ..core.names import KEY_CHARACTERS
+from ..text import is_utf8
 from .runtime import check_open
 from .task import TaskHandle, TaskProxy
 
@@ -284,9 +285,20 @@ def exec_in(
 
 def _check_key(what: str, key: Any) -> None:
     if not isinstance(key, str):
-        raise TypeError(f"{what}() takes a key (a str) or what put() gave, not {key!r}")
+        expected = "a key (a str)"
+        if what in ("get", "drop"):
+            expected += " or what put() gave"
+        hint = ""
+        if what == "exec" and isinstance(key, WarehouseObject):
+            hint = "; ref.apply(fn, ...) makes a new value of that of a reference"
+        raise TypeError(f"{what}() takes {expected}, not {key!r}{hint}")
     if not key:
         raise ValueError(f"{what}(): a key may not be empty")
+    if not is_utf8(key):
+        raise ValueError(
+            f"{what}(): found the key {key!r}, expected text that can be UTF-8; "
+            "os.fsencode(name).hex() makes a key of any file's name"
+        )
     if len(key) > KEY_CHARACTERS:
         raise ValueError(
             f"{what}(): found a key of {len(key):,} characters, expected at most "

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..core.call import Call
+    from ..proxies.history import Transition
     from ..proxies.records import TaskInfo
-    from ..proxies.task import Transition
     from ..tasks.recording import Recorder
     from .actor import ActorRuntime
 
@@ -110,8 +110,8 @@ class Observing:
 
     def keep(self, call: Call) -> None:
         """It is retried: what is known of its moves so far stays known."""
+        from ..proxies.history import moves_of
         from ..proxies.records import Watched
-        from ..proxies.task import moves_of
 
         item = rare(call)
         if item.watched is None:

@@ -65,16 +65,22 @@ class Located:
         self.name = name
 
     def load(self) -> Any:
-        """The function itself.
-
-        Raises:
-            ImportError: the module cannot be imported where this runs.
-            AttributeError: it has no such function there.
-        """
-        found: Any = importlib.import_module(self.module)
-        for part in self.name.split("."):
-            found = getattr(found, part)
+        """The function itself; what it raises is that of ``found_at``."""
+        found = found_at(self.module, self.name)
         return getattr(found, "fn", found) if _is_task(found) else found
+
+
+def found_at(module: str, name: str) -> Any:
+    """What a module has under a qualified name; it is imported.
+
+    Raises:
+        ImportError: the module cannot be imported where this runs.
+        AttributeError: it has no such name there.
+    """
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
 
 
 def located(fn: Any) -> tuple[str, str] | None:

@@ -3,7 +3,8 @@
 ``core/dependencies.py`` decides who is sent, who ends and who goes again; here that is
 done to the calls. Tasks come in when they are prepared, when others are to wait for
 them, and when they fail, so that they can be retried; one that is submitted by itself
-and ends well never comes here. Everything is for the runtime's thread.
+and ends well never comes here. How a call is made to go again is in ``again``.
+Everything is for the runtime's thread.
 """
 
 from __future__ import annotations
@@ -11,10 +12,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from ..comms import messages as wire
-from ..comms.serialization import LARGE_BYTES
 from ..core.call import HELD, Call, rare
 from ..core.dependencies import LOST, Dependencies, Rearm, Send, Settle, Stop, Wait
 from ..core.task import (
@@ -33,7 +31,7 @@ from ..errors import BlockedError, InvalidTransitionError
 from ..ids import task_name
 from ..proxies.records import About, parents_of
 from ..proxies.task import TaskProxy
-from ..sizes import size_text
+from .again import check_kept, renewed, reset
 from .prepared import Prepared
 from .takers import needs_of, sent_takers
 from .unsent import unsent_error
@@ -220,28 +218,7 @@ class Connections:
             self.state.value_lost(call.first_uid)
 
     def _check_kept(self, call: Call) -> None:
-        kept = self._kept.get(call.first_uid)
-        why = advice = ""
-        if kept is None and call.reason == LOST and call.stream.queue is not None:
-            why = (
-                "its value is lost, and its arguments were not kept, which is done "
-                f"only up to {size_text(LARGE_BYTES)} and without a policy"
-            )
-            advice = "submit it again"
-        elif kept is None:
-            why = "only function tasks that this runtime has submitted can"
-            advice = (
-                "submit it again, or call the method again, whose tessera may be in "
-                "another state now"
-            )
-        elif type(kept) is Worn:
-            gone = [uid for _, uid in kept.needs if uid not in self.calls]
-            if gone:
-                label = self.state.members[gone[0]].label
-                why = f"its value is lost, and nobody holds {label}, which it takes"
-                advice = "submit both again"
-        if why:
-            raise TypeError(f"{call.name} cannot be retried: {why}; {advice}")
+        check_kept(call, self._kept.get(call.first_uid), self.calls, self.state)
 
     def _revive(self, call: Call) -> None:
         """Retry it, and first what it takes whose value is lost, too."""
@@ -307,11 +284,12 @@ class Connections:
         kwargs: dict[str, Any],
     ) -> TaskProxy[Any]:
         """A task that takes the value of another, prepared; from any thread."""
+        from .calls import held_back
         from .function import Task
-        from .function import task as as_task
+        from .marking import task as as_task
 
         made = fn if isinstance(fn, Task) else as_task(fn)
-        return made._task((task, *args), kwargs, 4)
+        return held_back(made, (task, *args), kwargs, 3)
 
     def required(self, call: Call) -> list[TaskProxy[Any]]:
         """What it waits for, as far as that is held."""
@@ -412,41 +390,19 @@ class Connections:
         self._runtime.caller.calls[call.uid] = call  # on its way, as others are
 
     def _rearm(self, uid: int) -> None:
-        """It has ended and is to be sent again, under another uid."""
+        """It has ended and is to be sent again."""
         call, runtime = self.calls[uid], self._runtime
-        kept = self._kept[uid]
-        assert not isinstance(kept, Worn), "made whole by _revive"
+        reset(runtime, call)
+        payload = self._renew(uid).payload
         item = rare(call)
-        runtime.unheard_failures.again(call)
-        runtime.observing.keep(call)
-        runtime.release(call)  # the end that it had
-        call.state, call.result, call.settled_s = PENDING, None, 0.0
-        item.earlier, item.attempt = item.earlier + item.attempt, 1
-        item.reason = "retry"
-        item.running_s = item.told = item.error = item.value = None
-        item.cached = item.fetched = item.unheard = False
-        self._renew(uid)
         runtime.when_settled(call, lambda: item.watched.look(call))
-        self._tell(call, kept.payload)
+        self._tell(call, payload)
         self._watch(uid, call)
 
-    def _renew(self, uid: int) -> None:
-        """It is to be sent, under another uid, and is held back until then."""
-        call, kept = self.calls[uid], self._kept[uid]
-        assert not isinstance(kept, Worn), "made whole by _revive"
-        item, queue = rare(call), self._queues[uid]
-        item.first_uid = uid
-        call.hold, call.stream = HELD, queue.unplaced
-        before, call.uid = call.uid, next(self._runtime.uids)
-        self._runtime.observing.renamed(call, before)
-        # It may hold what was said of the attempt before.
-        extra = kept.extra or wire.Extra()
-        extra = msgspec.structs.replace(extra, attempt=0, retried=(uid, item.earlier))
-        if isinstance(kept, Prepared):
-            kept.extra = extra
-        else:
-            self._kept[uid] = kept._replace(extra=extra)
-        queue.hold(call, None)
+    def _renew(self, uid: int) -> Prepared | Entry:
+        call, kept, queue = self.calls[uid], self._kept[uid], self._queues[uid]
+        found = self._kept[uid] = renewed(self._runtime, call, kept, queue)
+        return found
 
     def _tell(self, call: Call, payload: Any) -> None:
         """It has moved: for records, and those who want to hear of it."""

@@ -13,7 +13,7 @@ from .. import session
 from ..comms.messages import CALL, STREAM
 from .attempt import HIDDEN, Attempt
 from .calling import Caller
-from .code import located
+from .code import found_at, located
 
 if TYPE_CHECKING:
     from ..core.task import Task as Running
@@ -48,8 +48,8 @@ def task(running: Running) -> Task[..., Any] | None:
 
     With its options where it stands in a module, else without.
     """
-    from .function import Task, task_at
-    from .function import task as made_of
+    from .function import Task
+    from .marking import task as made_of
 
     if not running.tessera.options.stateless:
         return None
@@ -57,7 +57,7 @@ def task(running: Running) -> Task[..., Any] | None:
     if _is_of_executor(function):
         return None
     place = located(function)
-    known = None if place is None else task_at(*place)
+    known = None if place is None else found_at(*place)
     return known if isinstance(known, Task) else made_of(function)
 
 

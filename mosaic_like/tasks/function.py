@@ -1,43 +1,31 @@
-"""``@task``: a function whose calls can run in other processes.
+"""``Task``: a function with options, whose calls can run in other processes.
 
-A ``Task`` is the function with its options. Calling it calls the function; everything
-remote has a verb. Which worker runs a call is decided in ``core/dispatch.py``; what
-options such as ``cache_key`` do is in ``policy.py``, which is asked only by tasks that
-have some.
+Calling it calls the function; everything remote has a verb. How a call is made, from
+its arguments to what is sent, stands in ``calls``; what options such as ``cache_key``
+do in ``policy``, which is asked only by tasks that have some. Functions become tasks in
+``marking``.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import marshal
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar, overload
 
-import msgspec
-
 from .. import session
 from ..comms.frames import UNSEEN
-from ..comms.messages import Extra
 from ..comms.serialization import PLAIN, Payload
-from ..core.call import rare
-from ..core.retries import OPTIONS as RETRY_OPTIONS
 from ..core.sending import COUNTED_BYTES
-from ..proxies.limits import put_limits
-from ..proxies.outputs import TaskDone
-from ..proxies.records import About, parents_of
-from ..proxies.retries import dump_retries
 from ..proxies.schema import Method
-from ..proxies.task import PREPARING, TaskProxy
-from .code import Code, located
+from ..proxies.task import TaskProxy
+from .calls import extra_of, held_back, submitted
+from .code import Code, found_at, located
 from .concurrency import current_tags
 from .here import Here, ValuesHere
 from .mapping import mapped_arguments, starmap_arguments
-from .options import UNSET, TaskOptions, check_options, merged
-from .picture import note_parents
-from .planning import Planner
+from .options import UNSET, TaskOptions, merged
 from .policy import check_against, code_of, is_needed, planner_of
-from .prepared import Prepared
 from .submission import functions_of
 from .tracing import DRAWING
 
@@ -47,8 +35,7 @@ if TYPE_CHECKING:
 
     from ..proxies.array import TaskArrayProxy
     from .caching import Cache, CacheInfo
-    from .keywords import CallKeywords, StandsFor, TaskKeywords
-    from .submission import Functions
+    from .keywords import CallKeywords, StandsFor
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,17 +65,17 @@ class Task(Generic[P, R_co]):
         self._fn = fn
         self._options = options
         self._code = code
-        self._method = Method(code.name, fn, False)
+        self._method = Method(self.name, fn, False)
         self._low, self._high = self._method.low, self._method.high
-        self._extra = _extra_of(options, code.name)
+        self._extra = extra_of(options, code.name)
         self._planner = planner_of(options)
         self._values_here = ValuesHere()  # of ``run``
         # By options(): its code, which need not be sent again, has another name.
         self.is_renamed = self.name != code.name
-        self._is_plain = not (
+        self.is_plain = not (
             self._extra is not None or self.is_renamed or is_needed(options)
         )
-        if not self._is_plain:
+        if not self.is_plain:
             self._low, self._high = 1, 0  # never the short way
         functools.update_wrapper(self, fn, updated=())
 
@@ -184,7 +171,7 @@ class Task(Generic[P, R_co]):
             or DRAWING.get() is not None
         ):
             with UNSEEN:
-                return self._submit(args, kwargs, 2)
+                return submitted(self, args, kwargs, 2)
         runtime = session.current()
         functions = runtime.functions or functions_of(runtime)
         code = self._code
@@ -192,33 +179,10 @@ class Task(Generic[P, R_co]):
         for arg in args:
             if type(arg) not in _SCALARS:
                 with UNSEEN:
-                    return self._submit(args, kwargs, 2)
+                    return submitted(self, args, kwargs, 2)
         data = marshal.dumps(args, 2)
         payload = data if len(data) <= COUNTED_BYTES else Payload(data)
         return TaskProxy(runtime, runtime.submit(target, code.method, payload))
-
-    def _submit(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], depth: int
-    ) -> TaskProxy[Any]:
-        """Any call; ``depth``: of the frame of who asks."""
-        drawing = DRAWING.get()
-        if drawing is not None:
-            return drawing.call(self, args, kwargs)  # type: ignore[no-any-return]  # in place of a task
-        if self._is_plain and not current_tags():
-            runtime = session.current()
-            functions: Functions = runtime.functions or functions_of(runtime)
-            self._check(args, kwargs)
-            target = functions.target(self._code)
-            payload = runtime.dump_call(self, args, kwargs)
-            extra = _unordered(payload, None)
-            call = runtime.submit(target, self._code.method, payload, extra, depth + 1)
-            if extra is not None:  # it takes tasks: pictures show that
-                functions.on_loop(note_parents, call, payload)
-            return TaskProxy(runtime, call)
-        prepared = self.prepare(args, kwargs, depth + 1)
-        proxy = prepared.proxy()
-        prepared.functions.on_loop(prepared.submit, proxy)
-        return proxy
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run it in this process, now, with the retries, caching and hooks of the task.
@@ -248,7 +212,7 @@ class Task(Generic[P, R_co]):
         >>> flaky.run(3), len(tries)
         (3.0, 2)
         """
-        self._check(args, kwargs)
+        self._method.check("", args, kwargs)
         here = Here(self, args, kwargs)
         return here.coroutine() if self.is_async else here.plain()  # type: ignore[return-value]  # the coroutine is its R
 
@@ -291,63 +255,7 @@ class Task(Generic[P, R_co]):
         (<TaskState.PREPARE: 'prepare'>, 4)
         """
         with UNSEEN:
-            return self._task(args, kwargs, 3)
-
-    def _task(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], depth: int
-    ) -> TaskProxy[Any]:
-        """The same; ``depth``: of the frame of who asks."""
-        drawing = DRAWING.get()
-        if drawing is not None:
-            return drawing.call(self, args, kwargs)  # type: ignore[no-any-return]  # in place of a task
-        token = PREPARING.set(True)
-        try:
-            prepared = self.prepare(args, kwargs, depth)
-        finally:
-            PREPARING.reset(token)
-        functions = prepared.functions
-        proxy = prepared.proxy()
-        functions.on_loop(functions.connections.add, prepared)
-        return proxy
-
-    def prepare(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], depth: int = 2
-    ) -> Prepared:
-        """A call that is made and not sent, for graphs and policies.
-
-        Args:
-            args, kwargs: of the call.
-            depth: of the frame of who asks, where the call is said to be made.
-
-        Raises:
-            TypeError: the arguments do not fit the signature.
-            SerializationError: an argument, or the function, cannot travel.
-        """
-        runtime = session.current()
-        functions: Functions = runtime.functions or functions_of(runtime)
-        self._check(args, kwargs)
-        where = runtime.resolve_worker(self._options.runtime)
-        # Of a tessera that has no place yet it is the stream to it.
-        owner = 0 if where is None else getattr(where, "incarnation", 0) or where.owner
-        target = functions.target(self._code)
-        after = tuple(_token(task) for task in self._options.after)
-        plan, sent = None, kwargs
-        planner = self._planner
-        if planner is None and current_tags():
-            planner = Planner(self._options)
-        if planner is not None:
-            plan = planner.plan(self, args, kwargs, runtime.uid)
-            sent = plan.with_hidden(kwargs)
-        payload = runtime.dump_call(self, (*args, *after), sent)
-        extra = _unordered(payload, self._extra_now())
-        call, extra = runtime.prepare(target, self._code.method, extra, depth + 1)
-        if plan is None and self.is_renamed:
-            rare(call).about = About(self.name, (), parents_of(payload))
-        if plan is not None and plan.stored is not None:
-            rare(call).stored = plan.stored
-        prepared = Prepared(functions, self, args, kwargs, call, payload, extra, plan)
-        prepared.owner = owner
-        return prepared
+            return held_back(self, args, kwargs, 2)
 
     def map(self, *args: Any, **kwargs: Any) -> TaskArrayProxy[Any]:
         """Submit a call for each item of the arguments that are iterable.
@@ -379,7 +287,7 @@ class Task(Generic[P, R_co]):
             calls = mapped_arguments(self._method, args, kwargs)
             tasks = []
             for a, k in calls:  # no comprehension: that is a frame of its own
-                tasks.append(self._submit(a, k, 2))
+                tasks.append(submitted(self, a, k, 2))
             return TaskArrayProxy(tasks)
 
     def starmap(
@@ -402,7 +310,7 @@ class Task(Generic[P, R_co]):
         with UNSEEN:
             tasks = []
             for a, k in starmap_arguments(self.name, params, common):
-                tasks.append(self._submit(a, k, 2))
+                tasks.append(submitted(self, a, k, 2))
             return TaskArrayProxy(tasks)
 
     # -- what is cached ----------------------------------------------------------------
@@ -455,15 +363,6 @@ class Task(Generic[P, R_co]):
         made._values_here = self._values_here
         return made
 
-    def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        signature = self._method.signature
-        if signature is None:
-            return
-        try:
-            signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{self.name}{signature}: {error}") from None
-
     # -- by name -----------------------------------------------------------------------
 
     async def serve(self) -> None:
@@ -499,10 +398,6 @@ class Task(Generic[P, R_co]):
 
         return from_json(text)
 
-    def _extra_now(self) -> Extra | None:
-        """For one call, which may change it."""
-        return None if self._extra is None else msgspec.structs.replace(self._extra)
-
     def describe(self) -> tuple[str, list[str]]:
         """What is called and the names of its positional arguments, for errors."""
         signature = self._method.signature
@@ -511,8 +406,8 @@ class Task(Generic[P, R_co]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         found = located(self._fn)
-        if found is not None and task_at(*found) is self:
-            return task_at, found
+        if found is not None and found_at(*found) is self:
+            return found_at, found
         return _rebuilt, (self._fn, self._options.given(), self._code.name)
 
     def __repr__(self) -> str:
@@ -523,129 +418,6 @@ class Task(Generic[P, R_co]):
 PASSING = (Task.__call__.__code__, Task.run.__code__)
 
 
-@overload
-def task(fn: Callable[P, R], /, **options: Unpack[TaskKeywords]) -> Task[P, R]: ...
-@overload
-def task(
-    fn: None = None, /, **options: Unpack[TaskKeywords]
-) -> Callable[[Callable[P, R]], Task[P, R]]: ...
-def task(fn: Any = None, /, **options: Any) -> Any:
-    """Make a function one whose calls can run in other processes.
-
-    Args:
-        fn: a function or coroutine function, or anything that can be called.
-        name: for people; else the function's own.
-        description: for people; else the first paragraph of its docstring.
-        tags: strings, for limits and records.
-        version: what is kept of another version is not used.
-        run_name: of each call: a format string of its parameters, such as
-            ``"{path}"``, or a function of the dict of them.
-        max_retries: how often a call runs again that raises, whose time is over, or
-            whose worker was lost while it ran.
-        retry_on, retry_if, retry_delay, retry_jitter: after which errors, and when; see
-            ``proxy.method.options``.
-        timeout: seconds that each attempt has, from when it is sent to a worker.
-        interrupt: how a plain function that runs is stopped; see
-            ``proxy.method.options``.
-        cache_key: ``"inputs"``, ``input_hash(ignore=...)``, or a function of the
-            context and the parameters that gives a string, or None for no caching:
-            calls with the same one run once.
-        cache_expiration: seconds, or a timedelta, that a value is used for.
-        refresh_cache: True: run it, and keep what it gives.
-        persist: keep values in ``store``; by default if there is a ``cache_key``.
-        store: a directory, or an object with ``get``, ``put``, ``delete``, ``in``.
-        store_key: under which a value is kept there, a format string.
-        serializer: ``"pickle"``, ``"json"``, or an object with ``dumps`` and ``loads``.
-        concurrency: a ``Concurrency``: how many calls may run at once.
-        cancel_if: a function of the value; if it says so, the task is cancelled.
-        log_prints: True: what it prints becomes log lines of the program, by
-            ``mosaic.logger()``; False: it is not shown.
-        on_done, on_failed: a function, or several, of the info and the value or the
-            exception; called on the loop of the runtime that submits, also for
-            ``cached`` and ``reused``, and only for the last attempt. What they raise
-            is logged.
-        on_state: the same of the info and each transition.
-        runtime: a worker, or its uid, where all calls run.
-        viz_value: what a call gives in ``visualize``.
-
-    Raises:
-        TypeError: unknown options, all of which are named, a value of the wrong type,
-            or ``fn`` cannot be called.
-        ValueError: a value out of range.
-
-    >>> import mosaic_like as mosaic
-    >>> @mosaic.task(max_retries=2)
-    ... def half(x: int) -> float: return x / 2
-    >>> async def main():
-    ...     return await half.map([2, 4]).result()
-    >>> mosaic.run(main, num_workers=1)
-    [1.0, 2.0]
-    """
-    made = TaskOptions(**check_options(options))
-
-    def mark(function: Callable[P, R]) -> Task[P, R]:
-        _check_function(function)
-        given = made
-        if isinstance(function, Task):
-            given = merged(function._options, options)
-            function = function.fn
-        own: str = getattr(function, "__name__", type(function).__name__)
-        name = given.name or own
-        check_against(given, function)
-        return Task(function, given, code_of(Code(function, name), None, given))
-
-    return mark if fn is None else mark(fn)
-
-
-def _check_function(function: Any) -> None:
-    if isinstance(function, type) or not callable(function):
-        hint = "; of a class @tessera makes remote objects"
-        what = hint if isinstance(function, type) else ""
-        raise TypeError(f"@task marks a function, not {function!r}{what}")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(
-            f"@task: {function.__qualname__} is a generator, which gives no value to "
-            "send: return a list, or make it a method of a @tessera, which streams"
-        )
-
-
-def task_at(module: str, name: str) -> Any:
-    """The Task of a module, where it is unpickled."""
-    found: Any = importlib.import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
-    return found
-
-
 def _rebuilt(fn: Any, options: dict[str, Any], name: str) -> Task[..., Any]:
     made = TaskOptions(**options)
     return Task(fn, made, code_of(Code(fn, name), None, made))
-
-
-def _token(task: Any) -> TaskDone:
-    """What only waits for a task, among the arguments."""
-    if isinstance(task, TaskProxy):
-        return task.done
-    return task if isinstance(task, TaskDone) else task._task.done
-
-
-def _unordered(payload: Any, extra: Extra | None) -> Extra | None:
-    """A call that takes tasks may be overtaken while these are fetched."""
-    if type(payload) is bytes or not payload.handles:
-        return extra
-    extra = extra or Extra()
-    extra.ordered = False
-    return extra
-
-
-def _extra_of(options: TaskOptions, name: str) -> Extra | None:
-    """What goes with each call of a task that has retries or a time."""
-    extra: Extra | None = None
-    if options.max_retries:
-        extra = Extra(max_retries=options.max_retries)
-    given = {n: v for n, v in options.given().items() if n in RETRY_OPTIONS}
-    if given:
-        extra = extra or Extra()
-        extra.retry = dump_retries(given, name)
-    limits = {"timeout": options.timeout, "interrupt": options.interrupt}
-    return put_limits(limits, extra)

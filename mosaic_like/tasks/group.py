@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from ..errors import TaskCancelledError
 from ..proxies.methods import RemoteMethod
 from ..proxies.task import TaskProxy
-from .function import Task, task
+from .function import Task
+from .marking import task
 
 if TYPE_CHECKING:
     from collections.abc import Callable

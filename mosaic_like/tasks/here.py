@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 from ..core.retries import FailedAttempt, RetryPolicy
 from ..core.task import TaskState
 from ..errors import TaskCancelledError, TaskTimeoutError, Verdict
+from ..proxies.history import Transition
 from ..proxies.records import TaskInfo, exception_info
 from ..proxies.retries import check_retries
-from ..proxies.task import Transition
 from .attempt import MISSING
 from .caching import Cache, Hit
 from .hooks import call_hooks

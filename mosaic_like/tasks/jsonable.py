@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib
 import json
 import os
 from types import MappingProxyType
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from .backoff import ExponentialBackoff, exponential_backoff
 from .caching import InputHash, input_hash
-from .code import located
+from .code import found_at, located
 from .concurrency import Concurrency
-from .function import Task, task
+from .function import Task
+from .marking import task
 from .options import OF_CALLS
 from .storage import DirectoryStore
 
@@ -113,9 +113,6 @@ def _found(key: Any) -> Any:
     """
     module, _, name = str(key).partition(":")
     try:
-        found: Any = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
+        return found_at(module, name)
     except (ImportError, AttributeError, ValueError) as error:
         raise LookupError(f"there is no {key!r} here: {error}") from None
-    return found

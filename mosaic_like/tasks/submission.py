@@ -3,7 +3,7 @@
 Which worker gets which task is decided in ``core/dispatch.py``; here hosts are made in
 the workers, functions are sent to them, and the queues are told who comes and goes.
 What a task's policy wants before a call, around an attempt and after the end is asked
-for in ``function.py`` and ``code.py``: nothing of it is known here.
+for in ``calls.py`` and ``code.py``: nothing of it is known here.
 """
 
 from __future__ import annotations
@@ -398,6 +398,7 @@ class Functions:
         """A call that has not started goes elsewhere; one that ran is run again."""
         deaths = self.runtime.deaths
         if deaths.verdict(entry.call, cause) is Verdict.NOT_STARTED:
+            self._remember(entry.call, cause)
             return entry
         extra = entry.extra
         attempt = 1 if entry.call.rare is None else entry.call.rare.attempt
@@ -413,8 +414,14 @@ class Functions:
         if not (policy.concerns(error) and ask_here(policy, error, failed)):
             return None
         rare(entry.call).attempt = attempt + 1
+        self._remember(call, cause)
         extra = msgspec.structs.replace(extra, attempt=attempt + 1)
         return entry._replace(extra=extra)
+
+    def _remember(self, call: Call, cause: Any) -> None:
+        """It goes elsewhere: who holds it may ask where."""
+        if type(cause) is tuple:
+            self.runtime.restarts.seeking.remember(call, cause[0])
 
 
 def functions_of(runtime: Any) -> Functions:

@@ -118,7 +118,7 @@ class StandIn:
 
     def then(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
         from .function import Task
-        from .function import task as as_task
+        from .marking import task as as_task
 
         if isinstance(fn, StandIn):
             return fn.require(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextvars
 import enum
 import functools
 import gc
@@ -617,6 +618,9 @@ def test_keywords_and_further_arguments_are_named(serializer: Serializer) -> Non
     assert "argument 'opt' of Solver.solve: opt is a generator" in failure(
         serializer, opt=(i for i in "ab")
     )
+    assert "argument 'value' of Solver.solve: value's variable lock is" in failure(
+        serializer, value=lambda: lock
+    )
 
 
 def test_what_a_function_holds_is_found(serializer: Serializer) -> None:
@@ -624,6 +628,22 @@ def test_what_a_function_holds_is_found(serializer: Serializer) -> None:
     assert "cfg's variable lock is a _thread.lock" in failure(serializer, lambda: lock)
     bound = functools.partial(print, lock)
     assert "cfg.args[0] is a _thread.lock" in failure(serializer, bound)
+
+
+def test_of_a_context_variable_it_is_said_what_does_travel(
+    serializer: Serializer,
+) -> None:
+    var = contextvars.ContextVar("var", default=1)
+    with pytest.raises(SerializationError) as caught:
+        serializer.dumps(lambda: var.get(), what="the function f")
+    assert str(caught.value) == (
+        "cannot send the function f: its variable var is a _contextvars.ContextVar\n"
+        "  inside  function -> ContextVar\n"
+        "  reason  TypeError: cannot pickle '_contextvars.ContextVar' object\n"
+        "  hint    pass its value, var.get(), as an argument; or make the variable "
+        "in a module, import that and write module.var, which is then the one of the "
+        "process where this runs"
+    )
 
 
 class Slotted:
@@ -755,6 +775,25 @@ def test_what_resolves_references_is_freed_without_the_collector(
     try:
         assert serializer.loads(payload.data, (), resolve) == [(0, "task")]
         del resolve
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+class _Thing:
+    """Can be watched."""
+
+
+def test_what_is_sent_by_value_is_freed_without_the_collector(
+    serializer: Serializer,
+) -> None:
+    thing = _Thing()
+    alive = weakref.ref(thing)
+    gc.collect()
+    gc.disable()
+    try:
+        serializer.dumps([thing, _Mention(), lambda: threading])
+        del thing
         assert alive() is None
     finally:
         gc.enable()

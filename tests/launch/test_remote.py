@@ -116,7 +116,7 @@ def test_a_host_that_does_not_answer_is_given_up(
     environ: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def then(remote: Remote) -> None:
-        while not remote.arrivals["mute"].lines:  # noqa: ASYNC110 -- no event tells it
+        while not remote.arrivals.others["mute"].lines:  # noqa: ASYNC110 -- no event tells it
             await asyncio.sleep(0.01)
         await remote.ready(FakeHead((0, 0), (0, 1)), 1.5)  # type: ignore[arg-type]  # a fake
 
@@ -143,7 +143,7 @@ def test_a_worker_that_dies_before_it_has_joined_is_not_waited_for(
     async def then(remote: Remote) -> None:
         head = FakeHead((0, 0))
         waiting = asyncio.create_task(remote.ready(head, None))  # type: ignore[arg-type]  # a fake
-        while remote.arrivals["good"].node < 0:  # noqa: ASYNC110 -- no event tells it
+        while remote.arrivals.others["good"].node < 0:  # noqa: ASYNC110 -- no event tells it
             await asyncio.sleep(0.01)
         head.never_joined["worker:0:1"] = "worker:0:1 (pid 7) killed by SIGKILL"
         head.changes()
@@ -213,7 +213,7 @@ def test_what_a_host_says_later_is_shown_with_its_name_and_no_control_characters
 ) -> None:
     async def then(remote: Remote) -> None:
         await remote.ready(FakeHead((0, 0), (0, 1)), None)  # type: ignore[arg-type]  # a fake
-        (running,) = remote._running
+        (running,) = remote._steps
         assert running.task is not None
         await running.task
 
@@ -237,7 +237,7 @@ def test_hosts_of_which_more_is_asked_and_that_have_other_versions_are_named(
     for name, cores in (("a", 2), ("b", 2), ("c", 8), ("d", 1)):
         node = "mosaic: node:0 has joined, with 2 workers of 3 threads"
         remote.said(name, f"{node}, on {cores} core{'s' * (cores > 1)}")
-    assert remote.warnings == [
+    assert remote.arrivals.warnings == [
         "a,b: 2 cores for 2 workers with 3 threads each: they will wait for each other",
         "a,b,d: numpy 1.0, in the cluster 2.0: if values cannot be read, install the "
         "same",
@@ -268,8 +268,8 @@ def test_a_signal_that_nodes_got_is_told_and_not_shown(
 def test_a_command_that_does_not_heed_sigterm_is_killed(
     environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mosaic_like.launch.remote.ENDED_TIMEOUT_S", 0.3)
-    monkeypatch.setattr("mosaic_like.launch.remote.TERMINATE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("mosaic_like.launch.step.ENDED_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("mosaic_like.launch.step.TERMINATE_TIMEOUT_S", 0.3)
 
     async def then(remote: Remote) -> None:
         await asyncio.sleep(0)
@@ -281,14 +281,14 @@ def test_what_a_command_leaves_behind_is_killed_and_not_waited_for(
     environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As ssh does with a ProxyCommand that hangs: it has our pipes."""
-    monkeypatch.setattr("mosaic_like.launch.remote.ENDED_TIMEOUT_S", 1000.0)
-    monkeypatch.setattr("mosaic_like.launch.remote.TERMINATE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("mosaic_like.launch.step.ENDED_TIMEOUT_S", 1000.0)
+    monkeypatch.setattr("mosaic_like.launch.step.TERMINATE_TIMEOUT_S", 0.3)
     tasks: list[asyncio.Task[None] | None] = []
 
     async def then(remote: Remote) -> None:
-        while not remote.arrivals["proxied"].lines:  # noqa: ASYNC110 -- no event tells it
+        while not remote.arrivals.others["proxied"].lines:  # noqa: ASYNC110 -- no event tells it
             await asyncio.sleep(0.01)
-        tasks.extend(running.task for running in remote._running)
+        tasks.extend(running.task for running in remote._steps)
 
     assert use(environ, "proxied mute", then) < LIMIT_S
     assert all(task is not None and not task.cancelled() for task in tasks)
@@ -298,7 +298,7 @@ def test_two_names_of_one_host_are_told(environ: dict[str, str]) -> None:
     said: list[str] = []
 
     async def then(remote: Remote) -> None:
-        arrivals = list(remote.arrivals.values())
+        arrivals = list(remote.arrivals.others.values())
         while any(each.node < 0 for each in arrivals):  # noqa: ASYNC110 -- no event
             await asyncio.sleep(0.01)
         for node, arrival in enumerate(arrivals):
@@ -310,7 +310,7 @@ def test_two_names_of_one_host_are_told(environ: dict[str, str]) -> None:
             SimpleNamespace(uid="node:2", machine="a"),
         ]
         await remote.ready(head, None)  # type: ignore[arg-type]  # a fake
-        said.extend(remote.warnings)
+        said.extend(remote.arrivals.warnings)
 
     use(environ, "good1 good2 good3", then)
     assert said[1:] == [
@@ -323,7 +323,7 @@ def test_the_hosts_of_one_step_of_slurm_have_their_own_causes(
 ) -> None:
     async def then(remote: Remote) -> None:
         await remote.ready(FakeHead((0, 0), (0, 1)), None)  # type: ignore[arg-type]  # a fake
-        assert remote.arrivals["n2"].workers == 2
+        assert remote.arrivals.others["n2"].workers == 2
 
     use(environ, "n1 n2", then, engine=slurm.NAME)
     said = capsys.readouterr().err

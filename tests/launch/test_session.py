@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from programs import PREAMBLE, ROOT, Program
@@ -142,6 +142,28 @@ def test_run_says_what_is_wrong_before_it_starts_anything() -> None:
         mosaic.run(coroutine)  # type: ignore[arg-type]
 
 
+def test_run_says_what_it_was_given_in_place_of_a_coroutine_function(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MOSAIC_LOCAL", "1")
+
+    def plain(runtime: Any) -> list[int]:
+        return [1]
+
+    for main, text in (
+        (lambda: 1, r"main is .*<lambda>, which returned 1, .*'async def'"),
+        (plain, r"main is .*\.plain, which returned \[1\]"),
+    ):
+        with pytest.raises(TypeError, match=text) as caught:
+            mosaic.run(main)  # type: ignore[arg-type]  # which is what is told
+        assert len(caught.traceback) == 1  # of the line that calls it alone
+
+    async def given() -> int:
+        return 2
+
+    assert mosaic.run(lambda: given()) == 2
+
+
 async def test_run_on_a_loop_that_runs_says_what_to_write_instead() -> None:
     async def main() -> None: ...
 
@@ -216,9 +238,6 @@ async def test_init_on_a_loop_that_is_not_awaited_is_told_at_the_next_use() -> N
 
 class Plain:
     def double(self, x: int) -> int:
-        return 2 * x
-
-    async def slowly(self, x: int) -> int:
         return 2 * x
 
 

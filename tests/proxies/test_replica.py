@@ -21,7 +21,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from mosaic_like.core.task import DONE, FAILED
 from mosaic_like.core.versions import CopyState
 from mosaic_like.errors import ConflictError, StaleError
-from mosaic_like.proxies.parameter import Parameter, _classes
+from mosaic_like.proxies.copies import _classes
+from mosaic_like.proxies.parameter import Parameter
 from mosaic_like.proxies.replica import Replica
 from mosaic_like.proxies.root import OWN_SLOT, ParameterRoot, attributes_of, marks_of
 

@@ -236,12 +236,6 @@ class Caller:
             return depth
         return int(others[0].chain(depth + 1, others[1:]).get(20))
 
-    def bounce(self, count: int) -> int:
-        """Two that call each other, blocking."""
-        if not count:
-            return 0
-        return 1 + int(self.other.leaf(count).get(20))
-
     def leaf(self, count: int) -> int:
         return count
 

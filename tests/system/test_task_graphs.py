@@ -830,5 +830,5 @@ def test_visualize_says_what_a_stand_in_cannot_tell() -> None:
         mosaic.visualize(asks)
     with pytest.raises(RuntimeError, match="awaits something that is no task"):
         mosaic.visualize(sleeps)
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"^double\("):
         mosaic.visualize(lambda: double.submit())  # type: ignore[call-overload]  # the mistake
