@@ -93,6 +93,10 @@ class Arguments:
             if local is None and self._worker.cannot_come(reference.uid):
                 local = self._worker.given.never(reference.uid)
             if local is not None and local.state >= DONE:
+                if _went_on(local):
+                    task.missing += 1
+                    self._follow(task, index, local)
+                    return
                 task.arguments[index] = local
                 if local.state != DONE and reference.kind == wire.TASK:
                     self._upstream(task, local)
@@ -108,10 +112,19 @@ class Arguments:
             task.missing += 1
             self._worker.telling.depend(reference.uid, task, index)
             return
-        call = self._port.awaited_call(reference)
         task.missing += 1
+        self._caller.asking.subscribe(self._awaited(task, index, reference))
+
+    def _awaited(self, task: Task, index: int, reference: wire.Reference) -> Call:
+        call = self._port.awaited_call(reference)
         call.waiters = [lambda: self._remote(task, index, call)]
-        self._caller.asking.subscribe(call)
+        return call
+
+    def _follow(self, task: Task, index: int, gone: Task) -> None:
+        """A task of this runtime, which a call lacks, goes on elsewhere."""
+        assert task.extra is not None, "it has references"
+        call = self._awaited(task, index, task.extra.references[index])
+        self._caller.asking.follow(call, gone.outcome.data)
 
     def _remote(self, task: Task, index: int, call: Call) -> None:
         """A task of another runtime that this one takes has ended."""
@@ -179,6 +192,9 @@ class Arguments:
         """An argument that a call waits for has ended."""
         if task.settled:
             return
+        if type(argument) is Task and _went_on(argument):
+            self._follow(task, index, argument)
+            return
         task.arguments[index] = argument
         task.missing -= 1
         extra = task.extra
@@ -224,6 +240,12 @@ class Arguments:
 def cancelled_upstream(task: Task) -> wire.Ending:
     """What its caller is told before a call is cancelled as an argument of it was."""
     return wire.Ending(task.uid, CANCELLED, wire.REASONS[wire.UPSTREAM])
+
+
+def _went_on(task: Task) -> bool:
+    """It has ended here, and nowhere else."""
+    outcome = task.outcome
+    return type(outcome) is wire.Failed and outcome.reason == wire.MOVED
 
 
 def _on_main(task: Task) -> bool:

@@ -53,7 +53,7 @@ class Asking:
         """Learn the end of a task that another runtime made."""
         waiting = self.awaited.get(call.uid)
         if waiting is not None:
-            waiting.append(call)
+            self._join(waiting, call)
             return
         self.awaited[call.uid] = [call]
         outbox = call.stream.outbox or self._heir_of(call)
@@ -61,6 +61,40 @@ class Asking:
             outbox.send(Subscribe(call.uid))
         elif call.stream.error is not None and not self.seek(call, call.stream.error):
             self._caller.lose(call, call.stream.error)
+
+    @staticmethod
+    def _join(waiting: list[Call], call: Call) -> None:
+        """The first has asked, perhaps elsewhere than this one's owner was."""
+        first = waiting[0]
+        if call.stream is not first.stream:
+            call.stream = first.stream
+            if first.rare is not None and first.rare.grant is not None:
+                rare(call).grant = first.rare.grant
+        waiting.append(call)
+
+    def follow(self, call: Call, error: bytes) -> None:
+        """A task of this runtime, which another made, goes on elsewhere.
+
+        Args:
+            call: that stands for it.
+            error: what it ends with if nobody can be asked.
+        """
+        waiting = self.awaited.get(call.uid)
+        if waiting is not None and waiting[0].owner != call.owner:
+            self._join(waiting, call)
+            return
+        self.awaited.setdefault(call.uid, []).append(call)
+        if not self.seek(call, error):
+            self._caller.lose(call, error)
+
+    def moved_on(self, uid: int, error: bytes, sender: int) -> bool:
+        """Who had a task says that it goes on elsewhere; False: it has ended.
+
+        Nobody may wait there any more: its caller has told them where it is.
+        """
+        waiting = self.awaited.get(uid, ())
+        there = [call for call in waiting if call.owner == sender]
+        return all([self.seek(call, error) for call in there])  # noqa: C419 -- each
 
     def placed(self, stream: Stream, outbox: Outbox) -> None:
         """The owner of awaited tasks is known."""

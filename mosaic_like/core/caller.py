@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..comms.messages import CANCELLED as CANCELLED_REASON
 from ..comms.messages import ERROR as ERROR_REASON
 from ..comms.messages import (
+    MOVED,
     REASONS,
     Cancel,
     Create,
@@ -256,12 +257,17 @@ class CallerState:
 
     def failed(self, message: Failed, buffers: Any, sender: int) -> None:
         """A call has ended without a value."""
-        if not 0 <= message.reason < len(REASONS):
-            message.reason = ERROR_REASON
-        state = CANCELLED if message.reason == CANCELLED_REASON else FAILED
+        reason = message.reason  # the message may be what its owner, here, keeps
+        if reason == MOVED:
+            if self.asking.moved_on(message.uid, message.data, sender):
+                return
+            reason = CANCELLED_REASON
+        if not 0 <= reason < len(REASONS):
+            reason = ERROR_REASON
+        state = CANCELLED if reason == CANCELLED_REASON else FAILED
         call = self.calls.get(message.uid)
         if call is not None:
-            rare(call).reason = REASONS[message.reason]
+            rare(call).reason = REASONS[reason]
             self._end(call, state, message.data)
             call.stream.credit += 1
             if call.stream.held or call.stream.watchers:
@@ -270,7 +276,7 @@ class CallerState:
             self._answered_late(message.uid)
         self.asking.value_lost(message.uid, message.data or "its value is gone")
         for other in self._awaited.pop(message.uid, ()):
-            rare(other).reason = REASONS[message.reason]
+            rare(other).reason = REASONS[reason]
             self._end(other, state, message.data)
 
     def unreadable(self, uid: int, error: Exception) -> None:

@@ -235,7 +235,7 @@ class Completion:
         if not task.settled:
             # Its thread took it at the moment in which it was settled, and has left it
             # alone; but it looked as if it ran to those who asked since then.
-            cancelled = task.outcome.reason == wire.CANCELLED
+            cancelled = task.outcome.reason in (wire.CANCELLED, wire.MOVED)
             task.state = CANCELLED if cancelled else FAILED
             self.telling.tell_others(task)
         if task.released:
@@ -279,7 +279,8 @@ class Completion:
         self.arguments.unlocate(task)
         task.buffers = task.arguments = None
         if self.lifecycle.is_told_by_home(task, why):
-            self.port.untold(task)
+            outcome.reason = wire.MOVED
+            task.buffers = self.port.untold(task)
         else:
             self.telling.tell(task.caller, outcome, None)
         if self._dependents or self._subscribers:

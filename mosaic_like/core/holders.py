@@ -158,8 +158,9 @@ class HolderTable:
         holders = self.shared.get(uid)
         if holders is None:
             self.alone.add(uid)
-        elif not holders.made:
-            self.alone.discard(uid)
+            return
+        self.alone.discard(uid)  # also of a call that comes back, as a task that is new
+        if not holders.made:
             holders.make()
             self._tidy(uid, holders)
 
@@ -201,6 +202,10 @@ class HolderTable:
         if not self._losses.is_silent(sender):
             for uid, granter in grants:
                 self._add(uid, sender, granter, -1)
+
+    def is_settled(self, incarnation: int) -> bool:
+        """It is lost, and all have heard of that."""
+        return self._losses.is_settled(incarnation)
 
     # -- leaving -----------------------------------------------------------------------
 

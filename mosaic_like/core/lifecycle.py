@@ -239,9 +239,10 @@ class Lifecycle:
     def lost_home(self, incarnation: int) -> None:
         """The homes of some are lost: what they had to tell is told here."""
         for task in self._worker.tasks.values():
-            tessera, end = task.tessera, task.outcome
-            is_ended_so = type(tessera.error) is BuiltAgain and type(end) is wire.Failed
-            if is_ended_so and maker(tessera.uid) == incarnation:
+            end = task.outcome
+            untold = type(end) is wire.Failed and end.reason == wire.MOVED
+            if untold and maker(task.tessera.uid) == incarnation:
+                end = wire.Failed(task.uid, wire.CANCELLED, end.data)
                 self._worker.telling.tell(task.caller, end, None)
 
     def _kill(self, tessera: Tessera, killer: Task, why: str) -> None:

@@ -60,8 +60,12 @@ class Owner(Protocol):
     def put_off_no_more(self, task: Task) -> None:
         """It has ended before its thread took it up, which may have put it off."""
 
-    def untold(self, task: Task) -> None:
-        """It has ended without a value, and its caller is not told."""
+    def untold(self, task: Task) -> Any:
+        """It has ended without a value, and its caller is not told.
+
+        Returns:
+            What the task is to keep: its caller is told when that goes.
+        """
 
     def tessera_fails(self, tessera: Tessera) -> None:
         """It is ended, and not in order: ``__close__`` is to run."""

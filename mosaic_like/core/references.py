@@ -9,6 +9,7 @@ count is the local count, and its end is what the owner is told, in batches:
     Grant of X from G dies          ReleaseGrants(X, G), or Release(X) if made here
     loss of G                       Holding(X, G, n) for each X of G, then LossSeen(G)
 
+What is held of one that is lost is in ``outlived``.
 No message where the owner is H (it counts when the payload comes), this runtime (it
 counts itself) or lost. Calls that were never shared do not come by here: the call that
 the caller keeps is its own grant.
@@ -30,6 +31,7 @@ from ..comms.messages import (
     ReleaseGrants,
     Retain,
 )
+from .outlived import Outlived
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from ..comms.messages import Message, Reference
     from .holders import HolderTable
 
+_NOBODY = -1  # granter of what is counted elsewhere
 # So that a drain holds the loop for a few milliseconds at most.
 _AT_ONCE = 10_000
 
@@ -83,6 +86,7 @@ class Grants:
         "_held",
         "_lost",
         "_me",
+        "_outlived",
         "_seen",
         "_table",
         "_unaware",
@@ -100,6 +104,7 @@ class Grants:
         # without those that need never be announced.
         self._held: dict[int, dict[tuple[int, int], int]] = {}
         self._lost: set[int] = set()
+        self._outlived = Outlived()
         # Owners that have left in order, and who owns now what they owned.
         self.heirs: dict[int, int] = {}
         # Of those who leave: who knows the heir, before I do; and who does not, after.
@@ -129,11 +134,10 @@ class Grants:
                 is_counted_here = self._knows(sender, left)
             if is_counted_here:
                 self._table.grant(uid, me, sender)
-            if (
-                sender != me
-                and (owner != me or left is not None)
-                and owner not in self._lost
-            ):
+            if owner in self._lost:
+                self._outlived.held((owner, uid))
+                self._wake_once()
+            elif owner != me or (left is not None and sender != me):
                 held = self._held.setdefault(sender, {})
                 held[owner, uid] = held.get((owner, uid), 0) + 1
             grants.append(Grant(uid, reference.owner, sender, self, reference.kind))
@@ -163,6 +167,9 @@ class Grants:
     def dropped(self, uid: int, owner: int, granter: int) -> None:
         """A grant is not needed any more. May be called on any thread."""
         self._fallen.append((uid, owner, granter))
+        self._wake_once()
+
+    def _wake_once(self) -> None:
         if not self._awake:
             self._awake = True
             self._wake()
@@ -175,24 +182,24 @@ class Grants:
         for _ in range(min(len(self._fallen), _AT_ONCE)):
             uid, owner, granter = self._fallen.popleft()
             owner = self.owner_now(owner)
-            if owner in self._lost:
+            if owner in self._lost or granter == _NOBODY:
+                self._outlived.dropped((owner, uid))
                 continue
             if granter == self._me:
                 made.setdefault(owner, []).append(uid)
             else:
                 granted.setdefault(owner, []).append((uid, granter))
-                if owner != self._me or self.heirs:
-                    self._forget(uid, owner, granter)
-        if self._fallen and not self._awake:
-            self._awake = True
-            self._wake()
+            if owner != self._me or self.heirs:
+                self._forget(uid, owner, granter)
+        if self._fallen:
+            self._wake_once()
         # Last, because it frees objects here, and so drops what these hold.
         self._table.release(self._me, made.pop(self._me, ()))
         self._table.release_grants(self._me, granted.pop(self._me, ()))
         messages: list[tuple[int, Message]] = []
         messages += [(owner, Release(uids)) for owner, uids in made.items()]
         messages += [(owner, ReleaseGrants(pairs)) for owner, pairs in granted.items()]
-        return messages
+        return messages + self._outlived.tell()
 
     def owner_now(self, owner: int) -> int:
         """Who counts what this one owned: itself, or its heir if it has left."""
@@ -208,6 +215,16 @@ class Grants:
             for key in [key for key in held if key[0] == owner]:
                 moved = heir, key[1]
                 held[moved] = held.get(moved, 0) + held.pop(key)
+
+    def moved_on(self, uid: int) -> Grant:
+        """A task of this runtime goes elsewhere, as its caller alone knows.
+
+        Returns:
+            What is to live as long as others hold the task here.
+        """
+        self._outlived.held((self._me, uid))
+        self._wake_once()
+        return Grant(uid, self._me, _NOBODY, self)
 
     def loss_seen(self, sender: int, lost: int) -> None:
         """``sender`` has heard that one is lost, or whose all is that it had."""
@@ -251,10 +268,10 @@ class Grants:
             self._unaware[incarnation] = unaware
         for granter, held in list(self._held.items()):
             for key in [key for key in held if key[0] == incarnation]:
-                del held[key]
+                self._outlived.held(key, held.pop(key))
             if not held:
                 del self._held[granter]
-        messages: list[tuple[int, Message]] = []
+        messages: list[tuple[int, Message]] = [*self._outlived.tell()]
         for (owner, uid), count in self._held.get(incarnation, {}).items():
             if owner == self._me:  # inherited
                 self._table.holding(owner, uid, incarnation, count)

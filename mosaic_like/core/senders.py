@@ -136,6 +136,7 @@ ROUTES: Mapping[type[wire.Message], Routes] = MappingProxyType(
         wire.Saved: ((Kind.WORKER, _HEAD),),
         wire.Retired: ((USER, USER),),
         wire.Seek: ((_OWNER, USER),),
+        wire.Keep: ((_OWNER, USER),),
         wire.Resent: ((USER, _OWNER),),
         wire.Bind: ((USER, USER),),
         wire.Broke: ((USER, USER),),

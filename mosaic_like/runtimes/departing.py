@@ -207,7 +207,9 @@ class Departing:
     def _give(outbox: Peer, task: Task, shares: bool) -> None:
         outcome = task.outcome
         if isinstance(outcome, wire.Failed):
-            outbox.send(wire.Inherit(task.uid, outcome.reason, outcome.data))
+            # Who asks the heir for what went elsewhere hears how it ended here.
+            reason = wire.CANCELLED if outcome.reason == wire.MOVED else outcome.reason
+            outbox.send(wire.Inherit(task.uid, reason, outcome.data))
             return
         message = wire.Inherit(task.uid, wire.NO_FAILURE, outcome.data, outcome.extra)
         payload = task.result

@@ -151,10 +151,12 @@ class Executor:
                 running.cancel()
         elif interrupt_of(task) == wire.FLAG:
             self.main.wake()  # one that waits looks again at what it waits for
+        # Soon: a thread that is interrupted takes up the call behind, which may be the
+        # next to be cancelled.
         elif task.lane == MAIN and self._has_main:
-            self._interrupt(task, 0)
+            self._loop.call_soon(self._interrupt, task, 0)
         elif task.lane == THREAD:
-            self.threads.interrupt(task)
+            self._loop.call_soon(self.threads.interrupt, task)
 
     def _interrupt(self, task: Task, tries: int) -> None:
         if task not in self.main.stack or task.cancelled is None:

@@ -248,11 +248,13 @@ class Following:
         judge = Ended(runtime, old, at, why, remains)
         for call in runtime.limiting.ending_at(old.owner):
             if call.stream is old:
+                self.seeking.remember(call, at)
                 runtime.limiting.lost(call, judge.error(call, ""))
         moved = self._take_back(followed, judge)
         # Nothing goes over it any more, but what is not needed there is still told.
         old.credit = -CALL_CREDIT
         followed.moved = old.owner, moved
+        self.seeking.forget_soon(old.owner)
 
     def _take_back(self, followed: Followed, judge: Died | Ended) -> list[int]:
         """Hold again what is to go to the next life: uids of what had gone to the last.
@@ -282,7 +284,7 @@ class Following:
         again += caller.held.take(followed.stream)
         for call, *_ in again:
             if call.state < DONE:
-                self._remember(call, judge)
+                self.seeking.remember(call, judge.at)
                 item = rare(call)
                 item.reason, item.running_s = _LOST, None
                 item.lost_s = caller.now_s
@@ -297,10 +299,6 @@ class Following:
         for call in [c for c in caller.calls.values() if c.stream is old]:
             if call.uid not in others and call.method != CONSTRUCTOR:
                 caller.lose(call, judge.error(call))
-
-    def _remember(self, call: Call, judge: Died | Ended) -> None:
-        if judge.lost is not None:
-            self.seeking.remember(call, judge.lost)
 
     def _renew(self, followed: Followed) -> Stream:
         """Another stream, without a place, takes the place of that of a life."""
@@ -335,10 +333,12 @@ class Following:
             where = ids.short(error.runtime_id)
             item.deaths = (*item.deaths, f"{where} ({error.cause})")
         if not self._may_run_again(followed, call, extra, error):
+            if type(judge) is Ended:  # who waits there is to ask here
+                self.seeking.remember(call, judge.at)
             runtime.caller.lose(call, error)
             return False
         if len(item.deaths) >= _MOST_DEATHS:
-            self._remember(call, judge)
+            self.seeking.remember(call, judge.at)
             runtime.caller.lose(call, _poisoned(call, error))
             return False
         item.attempt += 1

@@ -129,29 +129,36 @@ class Handling:
         runtime.worker.holders.retain(sender, message.uid, message.holder)
 
     def on_holding(self, message: wire.Holding, buffers: Any, sender: int) -> None:
-        self.check_loss(message.granter)
-        holders = self._runtime.worker.holders
-        holders.holding(sender, message.uid, message.granter, message.count)
+        if self.check_loss(message.granter):
+            holders = self._runtime.worker.holders
+            holders.holding(sender, message.uid, message.granter, message.count)
 
     def on_loss_seen(self, message: wire.LossSeen, buffers: Any, sender: int) -> None:
-        self.check_loss(message.incarnation)
-        self._runtime.grants.loss_seen(sender, message.incarnation)
-        self._runtime.worker.holders.loss_seen(sender, message.incarnation)
+        if self.check_loss(message.incarnation):
+            self._runtime.grants.loss_seen(sender, message.incarnation)
+            self._runtime.worker.holders.loss_seen(sender, message.incarnation)
 
     def on_seen_by(self, message: wire.SeenBy, buffers: Any, sender: int) -> None:
-        self.check_loss(message.incarnation)
+        if not self.check_loss(message.incarnation):
+            return
         for runtime in message.runtimes:
             self._runtime.grants.loss_seen(runtime, message.incarnation)
             self._runtime.worker.holders.loss_seen(runtime, message.incarnation)
 
-    def check_loss(self, incarnation: int) -> None:
-        """Others may hear of it earlier, even of one that is not announced here yet."""
+    def check_loss(self, incarnation: int) -> bool:
+        """Whether a loss that others have heard of counts here; raises if it is none.
+
+        They may hear of it earlier, even of one that is not announced here yet. That of
+        one that was lost before this runtime came does not count.
+        """
         member = self._runtime.members.get(incarnation)
         if member is None and incarnation in self._runtime.causes:
             member = self._runtime.causes[incarnation][0]
+        newest = self._runtime.peers.newest
         known = member is not None and is_owner(member.uid)
-        if not known and not 0 < incarnation - self._runtime.peers.newest < _UNHEARD:
+        if not known and not (member is None and 0 < incarnation < newest + _UNHEARD):
             raise ProtocolError(f"{incarnation} is nobody who could be lost")
+        return known or incarnation > newest
 
     def on_copied(self, message: wire.Copied, buffers: Any, sender: int) -> None:
         warehouse, copied = self._runtime.warehouse, self._runtime.copied

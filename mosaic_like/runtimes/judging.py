@@ -26,7 +26,7 @@ class Died:
     """
 
     def __init__(self, runtime: ActorRuntime, cause: tuple[wire.Member, str]) -> None:
-        self.lost: wire.Member | None = cause[0]
+        self.at = cause[0]
         self._runtime = runtime
         self._cause = cause
 
@@ -52,8 +52,6 @@ class Ended:
         remains: what it left, as of ``core.verdicts``.
     """
 
-    lost: wire.Member | None = None
-
     def __init__(
         self,
         runtime: ActorRuntime,
@@ -63,7 +61,7 @@ class Ended:
         remains: bytes,
     ) -> None:
         calls = [c for c in runtime.caller.calls.values() if c.stream is stream]
-        self._at, self._why = at, why
+        self.at, self._why = at, why
         self._verdicts = Verdicts(
             decode(remains),
             runtime.incarnation,
@@ -82,7 +80,7 @@ class Ended:
         verdict = Verdict.MAYBE_RAN if call.began_before else self.verdict(call)
         says = "was not started" if verdict is Verdict.NOT_STARTED else "may have run"
         text = f"{call.name} {says}: {self._why}{advice}"
-        return RuntimeDisconnectedError(text, self._at.uid, verdict, self._why)
+        return RuntimeDisconnectedError(text, self.at.uid, verdict, self._why)
 
     def killed_by(self, call: Call) -> bool:
         return False

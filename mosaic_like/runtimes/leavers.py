@@ -104,9 +104,12 @@ class Leavers:
         )
 
     def keep(self, owner: int, message: Any) -> bool:
-        """Keep a message about who holds what for the heir; False: send it."""
+        """Keep a message about who holds what for the heir; False: send it.
+
+        What concerns its own calls is for the one that leaves, while it can be asked.
+        """
         kept = self._kept.get(owner)
-        if kept is None:
+        if kept is None or type(message) is wire.Keep:
             return False
         kept.append(message)
         return True

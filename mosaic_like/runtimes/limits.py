@@ -176,7 +176,8 @@ class Limiting:
     def _cancel_inside(self) -> None:
         parents, self._parents = self._parents, {}
         self._runtime.catch_up()  # some may have been made just now
-        for call in self._runtime.caller.inside(parents):
+        # Backwards, since who runs them goes on taking the first.
+        for call in reversed(self._runtime.caller.inside(parents)):
             self._runtime.cancel(call, parents[call.parent])
 
     def retrying(self, task: Task, attempt: int) -> None:

@@ -213,16 +213,17 @@ class Owning(Calling):
     def put_off_no_more(self, task: Task) -> None:
         self.executor.main.wake_stalled()
 
-    def untold(self, task: Task) -> None:
+    def untold(self, task: Task) -> Any:
         self.executor.journal.untold(task)
+        self.restarts.untold = True
+        return self.grants.moved_on(task.uid)
 
     def tessera_fails(self, tessera: Tessera) -> None:
         self.linking.gone(tessera)
 
     def tessera_gone(self, tessera: Tessera) -> None:
-        supervised = tessera.options.supervised is not None
-        if supervised and not (self.departing and self.departing.state.closing):
-            self.restarts.gone(tessera)  # else it is built again elsewhere
+        if tessera.options.supervised is not None:
+            self.restarts.gone(tessera)
         self.executor.tessera_gone(tessera)
         self.linking.gone(tessera)
         if tessera.options.unique:

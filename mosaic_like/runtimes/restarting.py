@@ -48,6 +48,7 @@ class Restarts:
         # Of the lives here that their home ends, by their own uid: whether they are
         # built again.
         self.retired: dict[int, bool] = {}
+        self.untold = False  # callers hear from homes alone how some calls here ended
 
     def joined(self) -> None:
         """The runtime is a member: messages may come."""
@@ -350,7 +351,8 @@ class Restarts:
         assert supervised is not None, "asked for"
         departing = self._runtime.departing
         moves = departing is not None and departing.state.closing
-        if not moves:
+        # One that is retired moves for another reason, of which its home waits to hear.
+        if not moves or self.retired.get(tessera.uid):
             outbox = self._runtime.outbox(ids.maker(supervised.uid))
             if outbox is not None:
                 why = str(tessera.error) if isinstance(tessera.error, str) else ""

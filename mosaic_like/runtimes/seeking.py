@@ -6,12 +6,14 @@ the task may have sent it again: so it is asked, before the task is taken for lo
     waits     Seek ->caller     your task was at one that is lost; where is it now?
     caller    Resent ->waits    it is there, and you hold it; or: it is nowhere
               Done, Failed      it has ended; a Resent follows
+    holds     Keep ->caller     I may ask that; or: not any more
 
 A caller that has not heard of the loss answers when it has, and tells who has asked
 once also of what comes after: another place, and the end. A call that went again, or
 that ended otherwise than by the loss alone, may have ended before it is asked for: the
-caller remembers it, and holds it, until all have heard of the loss, and a little longer
-for who was about to hear of the call. Which calls go again is decided in ``following``.
+caller remembers it, and holds it, as long as anybody holds what the lost one had, and a
+little longer for who was about to hear of the call. All have said so when they have
+heard of the loss. Which calls go again is decided in ``following`` and ``tasks``.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ from ..errors import ProtocolError
 from .leavers import is_owner
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .actor import ActorRuntime
 
 _LATE_S = 5.0  # that a payload may be on its way to who has heard of the loss
@@ -49,12 +53,13 @@ class _Mention:
 class _Sought:
     """A task whose owner is lost, while its caller is asked for it."""
 
-    __slots__ = ("asked", "cause", "lost", "streams")
+    __slots__ = ("asked", "cause", "lost", "streams", "waiting")
 
-    def __init__(self, asked: int, lost: int, cause: Any) -> None:
+    def __init__(self, asked: int, lost: int, cause: Any, waiting: Any = None) -> None:
         self.asked = asked
         self.lost = lost
         self.cause = cause
+        self.waiting = waiting  # the line of those for whom it is asked
         self.streams: list[Stream] = []  # of those who wait: they lead nowhere
 
     def answered(self) -> None:
@@ -70,13 +75,18 @@ class Seeking:
         self._runtime = runtime
         self._sought: dict[int, _Sought] = {}  # by uid of the task
         self._asked: dict[int, set[int]] = {}  # own calls, and who has asked for them
-        # Own calls that were at one that is lost, by its incarnation.
+        # Own calls that were at one that is lost, by that, and who holds them.
         self._remembered: dict[int, dict[int, Call]] = {}
+        self._kept: dict[int, dict[int, set[int]]] = {}
 
     def joined(self) -> None:
         """The runtime is a member: messages may come."""
         self._runtime.handlers.update(
-            {wire.Seek: self._on_seek, wire.Resent: self._on_resent}
+            {
+                wire.Seek: self._on_seek,
+                wire.Keep: self._on_keep,
+                wire.Resent: self._on_resent,
+            }
         )
         self._runtime.caller.asking.seek = self.seek
         self._runtime.worker.holders.settled = self._settled
@@ -92,19 +102,26 @@ class Seeking:
         """
         runtime = self._runtime
         lost, caller = call.owner, ids.maker(call.uid)
+        waiting = runtime.caller.asking.awaited.get(call.uid)
+        sought = self._sought.get(call.uid)
+        if sought is not None and sought.waiting is not waiting:
+            sought.answered()  # those for whom it was asked know
+            sought = None
+        elif sought is not None and call.stream in sought.streams:
+            return True
         if caller == runtime.incarnation:
             own = runtime.caller.calls.get(call.uid)
-            if own is None or own.owner == lost:
+            if own is not None and own.owner == lost and runtime.is_lost(lost):
                 return False
-            call.stream = own.stream  # the end of that one is told to both
-            return True
+            if own is not None and own.owner != lost:
+                call.stream = own.stream  # the end of that one is told to both
+                return True
         outbox = runtime.outbox(caller)
         is_user = kind_of(runtime.uid_of(caller)) & (Kind.HEAD | Kind.WORKER)
         if outbox is None or not lost or not is_user:
             return False
-        sought = self._sought.get(call.uid)
         if sought is None:
-            sought = self._sought[call.uid] = _Sought(caller, lost, cause)
+            sought = self._sought[call.uid] = _Sought(caller, lost, cause, waiting)
             outbox.send(wire.Seek(call.uid, lost))
         call.stream = Stream(0, call.stream.label)
         sought.streams.append(call.stream)
@@ -140,8 +157,15 @@ class Seeking:
             if [(r.kind, r.uid) for r in references] != [(wire.TASK, message.uid)]:
                 raise ProtocolError(f"it is not at {references}")
             (grant,) = runtime.grants.delivered(references, sender)
-        sought = self._sought.pop(message.uid, None)
         waiting = runtime.caller.asking.awaited.get(message.uid)
+        sought = self._sought.get(message.uid)
+        if message.ended:
+            # Else they have come since then, and it is asked again for them.
+            if sought is not None and sought.waiting is not waiting:
+                del self._sought[message.uid]
+                sought.answered()
+            return
+        self._sought.pop(message.uid, None)
         if grant is None or not waiting:
             if sought is not None:
                 self._lose(message.uid, sought)
@@ -166,17 +190,64 @@ class Seeking:
             remembered[call.uid] = call
             rare(call).sought += 1
 
-    def _settled(self, lost: int) -> None:
-        """All have heard of a loss, and have asked; soon nothing else will come."""
-        if lost in self._remembered:
-            runtime = self._runtime
-            runtime.loop.call_later(
-                _LATE_S, self._forget_all, lost, context=runtime.context
-            )
+    def _on_keep(self, message: wire.Keep, buffers: Any, sender: int) -> None:
+        me = self._runtime.incarnation
+        if any(ids.maker(uid) != me for uid in message.uids):
+            raise ProtocolError("it keeps a task that was not made here")
+        lost, uids = message.lost, message.uids
+        if message.dropped:
+            self._drop(lost, sender, uids)
+            return
+        remembered = self._remembered.get(lost, {})
+        calls = self._runtime.caller.calls
+        known = [uid for uid in uids if uid in remembered or uid in calls]
+        if known:
+            kept = self._kept.setdefault(lost, {})
+            for uid in known:
+                kept.setdefault(uid, set()).add(sender)
 
-    def _forget_all(self, lost: int) -> None:
-        for call in self._remembered.pop(lost).values():
-            self._forget(call)
+    def _drop(self, lost: int, holder: int, uids: Iterable[int]) -> None:
+        """One holds these no longer."""
+        kept = self._kept.get(lost, {})
+        free = []
+        for uid in uids:
+            holders = kept.get(uid, set())
+            holders.discard(holder)
+            if not holders and kept.pop(uid, None) is not None:
+                free.append(uid)
+        if free:
+            self.forget_soon(lost, free)
+
+    def _settled(self, lost: int) -> None:
+        """All have heard of a loss, and have said what they hold."""
+        for other, kept in self._kept.items():
+            self._drop(other, lost, [*kept])
+        if lost in self._remembered or lost in self._kept:
+            self.forget_soon(lost)
+
+    def forget_soon(self, lost: int, uids: list[int] | None = None) -> None:
+        """Forget these, or all, unless somebody gets to hold them meanwhile."""
+        runtime = self._runtime
+        runtime.loop.call_later(
+            _LATE_S, self._forget_free, lost, uids, context=runtime.context
+        )
+
+    def _forget_free(self, lost: int, uids: list[int] | None) -> None:
+        runtime = self._runtime
+        if runtime.is_lost(lost) and not runtime.worker.holders.is_settled(lost):
+            return  # until all have heard of it
+        remembered = self._remembered.get(lost, {})
+        kept = self._kept.get(lost, {})
+        for uid in list(remembered) if uids is None else uids:
+            if uid not in kept and uid in remembered:
+                self._forget(remembered.pop(uid))
+        calls = runtime.caller.calls
+        for uid in [u for u in kept if u not in remembered and u not in calls]:
+            del kept[uid]  # it was lost with who had it
+        if not remembered:
+            self._remembered.pop(lost, None)
+        if not kept:
+            self._kept.pop(lost, None)
 
     def _forget(self, call: Call) -> None:
         """There is a reason less to hold it for others."""
@@ -236,7 +307,7 @@ class Seeking:
         elif call.stream.outbox is not None:
             self._redirect(call, asker)  # its owner tells it, with the value
             return
-        self._send(asker, wire.Resent(call.uid))
+        self._send(asker, wire.Resent(call.uid, ended=True))
 
     def _send(self, to: int, message: Any) -> None:
         outbox = self._runtime.outbox(to)

@@ -416,6 +416,7 @@ class Worker(UserRuntime):
             broken_s=departing.patience_s(self._leave_at),
         )
         # Who has not heard how its calls ended would take them for not started.
+        all_know = all_know and not self.restarts.untold
         remains = b"" if all_know else verdicts.encode(verdicts.of_leaver(started))
         with contextlib.suppress(MonitorLost):
             exited = wire.Exited(self.uid, self.me.pid, how, remains, left, heir)

@@ -18,6 +18,7 @@ from mosaic_like import ids
 from mosaic_like.comms.messages import (
     TASK,
     Holding,
+    Keep,
     LossSeen,
     Message,
     Reference,
@@ -236,7 +237,9 @@ class Node:
 
     @staticmethod
     def _wires(messages: list[tuple[int, Message]]) -> list[tuple[int, Wire]]:
-        return [(to, _wire(message)) for to, message in messages]
+        # Keep asks for no count: it is for who sends calls again.
+        counted = [one for one in messages if type(one[1]) is not Keep]
+        return [(to, _wire(message)) for to, message in counted]
 
 
 def _wire(message: Message) -> Wire:
@@ -271,7 +274,7 @@ def canonical(thing: Any) -> Any:
         for cls in type(thing).__mro__
         for name in getattr(cls, "__slots__", ())
         # Links to the other objects of the node, and what it does not decide by.
-        if name not in ("_freed", "_table", "_wake", "_awake", "_fallen")
+        if name not in ("_freed", "_table", "_wake", "_awake", "_fallen", "_outlived")
     ]
     return tuple(canonical(getattr(thing, name)) for name in names)
 

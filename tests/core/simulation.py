@@ -191,6 +191,7 @@ class Runtime:
             wire.ReleaseGrants: lambda m, b, s: holders.release_grants(s, m.grants),
             wire.Retain: lambda m, b, s: holders.retain(s, m.uid, m.holder),
             wire.Holding: lambda m, b, s: holders.holding(s, m.uid, m.granter, m.count),
+            wire.Keep: lambda m, b, s: None,  # for `Seeking`
             wire.LossSeen: lambda m, b, s: holders.loss_seen(s, m.incarnation),
         }
 

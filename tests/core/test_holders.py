@@ -11,6 +11,7 @@ from mosaic_like import ids
 from mosaic_like.comms.messages import (
     TASK,
     Holding,
+    Keep,
     LossSeen,
     Reference,
     Release,
@@ -124,6 +125,17 @@ def test_a_create_that_comes_again_is_counted_once(
     table.retain(MAKER, X, OTHER)
     table.add(X)
     assert table.counts(X) == {(MAKER, MAKER): 1, (OTHER, MAKER): 1}
+
+
+def test_a_call_that_comes_back_is_still_held_by_others(
+    table: HolderTable,
+) -> None:
+    table.add(X)
+    table.grant(X, OTHER, MAKER)
+    table.alone.add(X)  # as a task that is new has it
+    table.add(X)
+    assert X not in table.alone
+    assert table.holders(X) == {MAKER, OTHER}
 
 
 def test_an_object_that_is_no_longer_shared_has_no_record(table: HolderTable) -> None:
@@ -340,14 +352,41 @@ def test_after_a_loss_all_that_is_not_yet_released_is_announced(
 
 def test_nothing_is_told_to_or_of_a_lost_runtime(grants: Grants) -> None:
     held = grants.delivered([reference(X, OTHER)], THIRD)
-    assert grants.lost(OTHER, [THIRD]) == [(THIRD, LossSeen(OTHER))]
+    assert grants.lost(OTHER, [THIRD])[1:] == [(THIRD, LossSeen(OTHER))]
     held += grants.delivered([reference(Y, OTHER)], THIRD)
     assert grants.sending([reference(X, OTHER)], THIRD) == []
     assert grants.sending([reference(Y, THIRD + 1)], OTHER) == []
+    grants.drain()  # to the callers of what it had, see below
     assert grants.lost(THIRD, []) == []
     held.clear()
-    assert grants.drain() == []
+    grants.drain()
     assert not grants._held
+
+
+def test_callers_hear_who_holds_what_a_lost_one_had(
+    grants: Grants, woken: list[None]
+) -> None:
+    held = [
+        *grants.delivered([reference(X, OTHER), reference(Y, OTHER)], THIRD),
+        *grants.delivered([reference(X, OTHER)], MAKER),
+        *grants.delivered([reference(X, OTHER)], ME),
+    ]
+    assert grants.lost(OTHER, [THIRD]) == [
+        (MAKER, Keep([X, Y], OTHER)),
+        (THIRD, LossSeen(OTHER)),
+    ]
+    del held[:3]
+    assert grants.drain() == [(MAKER, Keep([Y], OTHER, dropped=True))]
+    woken.clear()
+    held += grants.delivered([reference(Y, OTHER)], THIRD)
+    assert woken == [None]
+    assert grants.drain() == [(MAKER, Keep([Y], OTHER))]
+    while held:
+        held.pop(0)
+    assert grants.drain() == [(MAKER, Keep([X, Y], OTHER, dropped=True))]
+    held += grants.delivered([reference(Y, OTHER)], THIRD)
+    held.clear()  # nobody has been told of that
+    assert grants.drain() == []
 
 
 def test_grants_may_die_on_any_thread(grants: Grants, woken: list[None]) -> None:

@@ -402,7 +402,7 @@ def test_every_message_is_for_somebody() -> None:
     functions |= {"Still", "Helped"}  # see Standstill and Helping
     functions |= {"Transform"}  # see runtimes.transforming
     restarts = {"Find", "Moved", "Ended", "Closed"}  # see core.restarts
-    restarts |= {"Seek", "Resent"}  # see Seeking
+    restarts |= {"Seek", "Keep", "Resent"}  # see Seeking
     restarts |= {"Save", "Saved"}  # see Saving
     restarts |= {"Retire", "Retired", "Bind", "Broke", "Unbound"}  # see core.bonds
     slots = {"TakeSlots", "TakenSlots", "FreeSlots", "SetLimit"}  # see SlotTable

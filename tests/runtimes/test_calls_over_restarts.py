@@ -26,6 +26,7 @@ from mosaic_like.comms import messages as wire
 from mosaic_like.comms.exceptions import dump_error, load_error
 from mosaic_like.comms.messages import Member
 from mosaic_like.comms.serialization import Serializer
+from mosaic_like.core.asking import Asking
 from mosaic_like.core.call import DROPPED, FOREIGN, HELD, Call, Stream, rare
 from mosaic_like.core.caller import CallerState
 from mosaic_like.core.groups import Restart
@@ -151,7 +152,8 @@ class Runtime:
             place_waiting=self.again,
             foreign=self.foreign,
         )
-        holders = SimpleNamespace(add=nothing, grant=nothing)
+        settled = self.losses.is_settled
+        holders = SimpleNamespace(add=nothing, grant=nothing, is_settled=settled)
         self.worker = SimpleNamespace(kept={}, holders=holders, tesserae={})
         self.leavers = SimpleNamespace(left=set(), leaving=set(), open=list)
         self.config = SimpleNamespace(checkpoint_directory=None)
@@ -163,7 +165,7 @@ class Runtime:
         self.grants = SimpleNamespace(
             made=lambda uid, owner: uid, delivered=lambda references, by: references
         )
-        self.peers = SimpleNamespace(ticking=True)
+        self.peers = SimpleNamespace(ticking=True, tick_soon=nothing)
         self.deaths = Deaths(self)  # type: ignore[arg-type]  # the same
         self.failures = Failures(self)  # type: ignore[arg-type]  # the same
         self.lost_error = self.failures.lost
@@ -389,7 +391,10 @@ class Worker:
     def end(
         self, caller: int, message: wire.Done | wire.Failed, *, told: bool = True
     ) -> None:
-        """A call has ended; ``told``: its caller is, and not only who asked."""
+        """A call has ended; ``told``: its caller is, whom others are to ask if not."""
+        if not told:
+            assert isinstance(message, wire.Failed)
+            message.reason = wire.MOVED
         self.ends[message.uid] = message
         if told:
             self.send(caller, message)
@@ -721,6 +726,10 @@ def _nothing_began(call: Call) -> bool:
     return False
 
 
+def _is_over(asking: Asking, uid: int, error: bytes, sender: int) -> bool:
+    return False
+
+
 def _in_reverse(held: HeldCalls, stream: Stream, calls: list[Any]) -> None:
     for one in reversed(calls):
         _hold_again(held, stream, [one])
@@ -735,8 +744,12 @@ _hold_again = HeldCalls.hold_again
         (Call, "began_before", property(_nothing_began), 440),  # where it is soon found
         (HeldCalls, "hold_again", _in_reverse, 0),
         (Seeking, "remember", nothing, 0),
+        (Asking, "moved_on", _is_over, 400),
     ],
-    ids=["forgets that it began", "turns the order round", "forgets what it is asked"],
+    ids=[
+        *("forgets that it began", "turns the order round", "forgets what it is asked"),
+        "does not follow",
+    ],
 )
 def test_what_is_wrong_is_found(
     monkeypatch: pytest.MonkeyPatch, of: type, name: str, wrong: Any, first: int
@@ -758,6 +771,9 @@ def check_given(world: World, other: Call) -> None:
         assert other.uid in world.finished
         return
     error = load_error(other.result, SERIALIZER)
+    if isinstance(error, TaskCancelledError):
+        mine = load_error(call.result, SERIALIZER) if call.state > DONE else None
+        assert isinstance(mine, TaskCancelledError), (error, call)
     if isinstance(error, RuntimeDisconnectedError):
         if call.state == DONE:  # its value was lost
             assert call.owner in world.dead, error

@@ -100,6 +100,13 @@ class Hard(Slow):
         first, *rest = others
         await first.calls_others(rest, begun) if rest else await first.stands(begun)
 
+    async def calls_many(self, other: Any, begun: Path, behind: Path) -> None:
+        running = other.spins(begun)
+        await mosaic.gather(running, *(other.touches(behind) for _ in range(20)))
+
+    def touches(self, path: Path) -> None:
+        path.touch()
+
     def gives_a_coroutine(self, begun: Path, path: str) -> Any:
         return self.stays(begun, path)
 
@@ -314,6 +321,25 @@ def test_calls_made_inside_a_cancelled_one_are_cancelled(
         await begins(begun)
         assert await stopped_in_s(task) < SOON_S
         assert await other.seen().result() == [name]  # after it: it has ended
+
+    cluster(main)
+
+
+def test_calls_behind_one_that_is_cancelled_with_them_never_run(
+    cluster: RunIn, tmp_path: Path
+) -> None:
+    async def main(runtime: Any) -> None:
+        here, there = runtime.workers
+        hard = mosaic.remote(Hard, runtime=here)()
+        for number in range(8):
+            other = mosaic.remote(Hard, runtime=there)()
+            begun, path = tmp_path / f"begun {number}", tmp_path / f"behind {number}"
+            task = hard.calls_many(other, begun, path)
+            await begins(begun)
+            task.cancel()
+            await task.exception()
+            assert await other.seen().result() == []  # after them: they have ended
+            assert not path.exists()
 
     cluster(main)
 

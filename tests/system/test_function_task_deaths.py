@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from moved_calls import Waits, end, forgotten
 
 import mosaic_like as mosaic
+from mosaic_like.runtimes import seeking
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +49,18 @@ def longer(value: Any, by: list[int]) -> tuple[int, list[int]]:
 @mosaic.task
 def length(value: Any) -> int:
     return len(value[1])
+
+
+@mosaic.task
+def block_once(path: str) -> str:
+    """Tells its process and stands, the first time; then gives something."""
+    if os.path.exists(path):
+        return "again"
+    with open(f"{path}.new", "w") as file:
+        file.write(str(os.getpid()))
+    os.rename(f"{path}.new", path)
+    time.sleep(WAIT_S)
+    return "once"
 
 
 async def kill(runtime: Any, worker: Any) -> None:
@@ -132,5 +148,30 @@ def test_a_lost_running_task_runs_again_where_retries_are_left(tmp_path: Path) -
         refused = die_once.options(max_retries=1, retry_if=lambda error, attempt: False)
         with pytest.raises(mosaic.WorkerDied):
             await refused.submit(str(tmp_path / "refused"))
+
+    mosaic.run(main, num_workers=2)
+
+
+def test_a_task_that_ran_again_is_found_as_long_as_somebody_holds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seeking, "_LATE_S", 3600.0)  # the test says when that is over
+
+    async def main(runtime: Any) -> None:
+        path = tmp_path / "ran"
+        task = block_once.options(max_retries=1).submit(str(path))
+        while not path.exists():  # noqa: ASYNC110 -- made by a worker
+            await asyncio.sleep(0.005)
+        pid = int(path.read_text())
+        there, other = sorted(runtime.workers, key=lambda w: w.pid != pid)
+        waits = Waits.options(runtime=other).remote()
+        await waits.keep([mosaic.quote(task)])
+        await kill(runtime, there)
+        assert await end(task) == "again"
+        del task
+        await forgotten(runtime, 1)
+        assert await waits.ends().result() == ["again"]
+        del waits
+        await forgotten(runtime, 0)
 
     mosaic.run(main, num_workers=2)

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from moved_calls import Waits, end, forgotten
 from processes import halt
 
 import mosaic_like as mosaic
@@ -23,6 +24,7 @@ from mosaic_like import (
 )
 from mosaic_like.core import limits
 from mosaic_like.errors import Verdict
+from mosaic_like.runtimes import seeking
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -294,6 +296,36 @@ class Overlapping:
 
     async def count(self) -> bool:
         return True
+
+
+def test_a_call_that_moved_is_found_as_long_as_somebody_holds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seeking, "_LATE_S", 3600.0)  # the test says when that is over
+
+    async def main(runtime: Any) -> None:
+        first, second = runtime.workers
+        notebook = Notebook.options(runtime=first).remote("title")
+        pid = await notebook.pid().result()
+        waits = [Waits.options(runtime=second).remote(), Waits.local()]
+        path = str(tmp_path / "ran")
+        running = notebook.block(path)
+        tasks = [notebook.about(), notebook.copies(300_000)]
+        quoted = [mosaic.quote(task) for task in tasks]
+        await mosaic.gather(one.keep(quoted) for one in waits)
+        await until(lambda: lines(path))
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(WorkerDied):
+            await running
+        expected = [await end(task) for task in tasks]
+        assert expected == ["title", 300_000]
+        del tasks, quoted
+        await forgotten(runtime, 2)
+        assert await mosaic.gather(one.ends() for one in waits) == [expected] * 2
+        waits.clear()
+        await forgotten(runtime, 0)  # nobody holds them any more
+
+    run(main)
 
 
 def test_without_restarts_left_all_is_lost_and_says_so() -> None:

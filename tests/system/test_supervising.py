@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from moved_calls import Waits, end, forgotten
 
 import mosaic_like as mosaic
-from mosaic_like import RuntimeDisconnectedError, TesseraChange
+from mosaic_like import RuntimeDisconnectedError, TesseraChange, Verdict
+from mosaic_like.runtimes import seeking
 
 LIMIT_S = 30.0
 
@@ -42,6 +44,27 @@ class Stage:
     def block(self, started: str) -> None:
         Path(started).touch()
         time.sleep(LIMIT_S)
+
+    def repeat(self, value: str) -> str:
+        return value
+
+
+@mosaic.tessera(max_restarts=3)
+class Slow(Stage):
+    """Is closed when a file is there."""
+
+    def __init__(self, name: str, path: str, closing: Path, go: Path) -> None:
+        super().__init__(name, path)
+        self.closing, self.go = closing, go
+
+    def block(self, started: str) -> None:
+        self.say("blocks")
+        super().block(started)
+
+    def __close__(self) -> None:
+        self.closing.touch()
+        while not self.go.exists():
+            time.sleep(0.005)
 
 
 async def there(path: Path) -> None:
@@ -116,6 +139,39 @@ def test_those_behind_the_lost_one_are_ended_and_built_again_in_order(
         assert (await c.call().result())[1] == 2
         lines = said.read_text().split("\n")
         assert [line for line in lines if line] == ["c closed", "b built", "c built"]
+
+    run(main)
+
+
+def test_others_who_wait_hear_what_the_caller_hears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seeking, "_LATE_S", 3600.0)  # the test says when that is over
+    started = tmp_path / "started"
+
+    async def main(runtime: Any) -> None:
+        a, b, c = await three(runtime, tmp_path / "said")
+        mosaic.supervise(a, b, c, restart="rest")
+        first, second = (Waits.options(runtime=w).remote() for w in runtime.workers[1:])
+        late = Waits.options(runtime=runtime.workers[1]).remote()
+        tasks = [c.block(str(started)), c.repeat("x"), c.repeat("x" * 300_000)]
+        quoted = [mosaic.quote(task) for task in tasks]
+        await mosaic.gather(one.keep(quoted) for one in (first, second, late))
+        waiting = [first.ends(), second.ends()]
+        taking = [one.echo(task) for one in (first, second) for task in tasks[1:]]
+        await there(started)
+        await kill_worker_of(a)
+        expected = [await end(task) for task in tasks]
+        assert expected[0].startswith("RuntimeDisconnectedError: Stage#3.block may")
+        assert expected[1:] == ["x", 300_000]
+        assert await mosaic.gather(waiting) == [expected, expected]
+        assert [await end(task) for task in taking] == expected[1:] * 2
+        # Long after, also when the caller has let them go itself.
+        del tasks, quoted, waiting, taking
+        await forgotten(runtime, 1, 3)  # one, if the others are where they were again
+        assert await late.ends().result() == expected
+        del first, second, late
+        await forgotten(runtime, 0)  # nobody holds them any more
 
     run(main)
 
@@ -218,5 +274,36 @@ def test_those_that_are_ended_with_the_lost_one_have_their_checkpoints_again() -
             await again(events)
             assert await mosaic.gather(lost.add(0), ended.add(0)) == [5, 7]
             await mosaic.checkpoint(ended)
+
+    run(main)
+
+
+def test_a_call_runs_once_where_its_worker_is_drained_as_its_life_ends(
+    tmp_path: Path,
+) -> None:
+    started, closing, go = (tmp_path / name for name in ("started", "closing", "go"))
+
+    async def main(runtime: Any) -> None:
+        a, b, _ = await three(runtime, tmp_path / "said")
+        worker = runtime.workers[2]
+        said = str(tmp_path / "said")
+        slow = await Slow.options(runtime=worker).remote("slow", said, closing, go)
+        mosaic.supervise(a, b, slow)
+        running = slow.block(str(started))
+        queued = [slow.call() for _ in range(20)]
+        await there(started)
+        await kill_worker_of(a)
+        await there(closing)
+        drained = asyncio.ensure_future(runtime.drain(worker))
+        await asyncio.sleep(0.3)  # it is about to leave, if the machine is not slow
+        go.touch()
+        with pytest.raises(RuntimeDisconnectedError, match="block may have run") as end:
+            await running.result()
+        assert end.value.verdict is Verdict.MAYBE_RAN
+        counts = [(await call.result())[1] for call in queued]
+        assert counts == list(range(1, 21))
+        await drained
+        lines = (tmp_path / "said").read_text().split("\n")
+        assert lines.count("slow blocks") == 1
 
     run(main)

@@ -34,7 +34,7 @@ Who sends what to whom:
     restarts    Find ->maker   Moved, Ended <-maker   Closed ->maker
                 Retire ->worker   Retired <-maker
                 Save ->worker   Saved <-worker: at a job's deadline
-                Seek ->caller of a task   Resent <-caller
+                Seek, Keep ->caller of a task   Resent <-caller
     bonds       Bind ->owner   Bind, Broke, Unbound between owners: core.bonds
 """
 
@@ -53,6 +53,7 @@ from .calls import (
     KILL_WORKER,
     LOST,
     MEMORY,
+    MOVED,
     NO_FAILURE,
     RAISE,
     REASONS,
@@ -108,6 +109,7 @@ from .moving import (
     Closed,
     Ended,
     Find,
+    Keep,
     Moved,
     Resent,
     Retire,

@@ -27,6 +27,7 @@ SERIALIZE = 5
 GONE = 6
 MEMORY = 7
 AGAIN = 8  # never told so: an attempt has failed, see Again
+MOVED = 9  # not here: its caller knows; if that cannot be asked, it is cancelled
 REASONS = (
     *("error", "cancelled", "timeout", "upstream", "lost", "serialize", "error"),
     "memory",

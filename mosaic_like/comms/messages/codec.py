@@ -99,6 +99,7 @@ AnyMessage = (
     | moving.Save
     | moving.Saved
     | moving.Seek
+    | moving.Keep
     | moving.Resent
     | bonds.Bind
     | bonds.Broke

@@ -77,8 +77,17 @@ class Seek(Message, tag=104):
     lost: int  # incarnation of that
 
 
+class Keep(Message, tag=116):
+    """I hold these tasks of yours that the lost one had: I may ask where they are."""
+
+    uids: list[int]
+    lost: int  # incarnation of that
+    dropped: bool = False  # I hold them no longer
+
+
 class Resent(Message, tag=105):
     """The answer: it is mentioned by what comes with this, or nowhere."""
 
     uid: int
     extra: Extra | None = None
+    ended: bool = False  # as was told right before this
