@@ -67,13 +67,23 @@ class Keeper(Protocol):
 class _Key:
     """What is under a key, who has taken it, and who waits to do something with it."""
 
-    __slots__ = ("line", "replacing", "taken", "value")
+    __slots__ = ("counted", "line", "replacing", "taken", "value")
 
     def __init__(self) -> None:
         self.value: Any = None  # bytes or a payload; None: nothing, the key is not used
+        self.counted: Any = None  # the memory that it takes; see Task.counted
         self.taken = 0  # uid of the task that took it
         self.replacing: Task | None = None  # what is to replace its value
         self.line: deque[Task] = deque()
+
+    def hold(self, task: Task) -> None:
+        """The value of a task that is kept is what is under it from now on."""
+        self.value = task.outcome.data if task.result is None else task.result
+        self.counted = task.counted
+
+    def clear(self) -> None:
+        """Nothing is under it."""
+        self.value = self.counted = None
 
 
 class Shelf(Tessera):
@@ -180,12 +190,12 @@ class Shelf(Tessera):
                 ),
             )
         elif kind == wire.PUT_KEY:
-            key.value = task.raw
             self._worker.given.keep(task, task.raw)
+            key.hold(task)
         elif key.value is None:
             self._missing(task)
         else:
-            key.value = None
+            key.clear()
             self._worker.given.keep(task, _NONE, send=True)
 
     def _get(self, task: Task) -> None:
@@ -229,7 +239,7 @@ class Shelf(Tessera):
         meant = self._worker.tasks.get(marshal.loads(task.data))
         if meant is not None and meant.tessera is self and type(meant.outcome) is Done:
             return meant
-        self._refuse(task, LookupError("it is gone: nobody holds it any more"))
+        self._refuse(task, LookupError("it was dropped, or nobody holds it any more"))
         return None
 
     # -- taking and replacing ----------------------------------------------------------
@@ -304,9 +314,8 @@ class Shelf(Tessera):
             self.remove(task)
             self._refuse(task, LookupError("the key was not taken for it"))
             return
-        value = self._port.passed_on(task.arguments[0])
-        self.keys[name].value = value
-        self._worker.given.keep(task, value)
+        self._worker.given.keep(task, self._port.passed_on(task.arguments[0]))
+        self.keys[name].hold(task)
         self.remove(task)
 
     def remove(self, task: Task) -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
+from ..comms.gathering import SEGMENT_BYTES, beside
 from ..core.admission import LEAST_BYTES, Admission
 from ..core.call import rare
+from ..core.completion import set_outcome
 from ..errors import MemoryOverflowError
 from ..ids import task_name
 from ..sizes import size_text
@@ -137,12 +139,29 @@ class Admitting:
             self._look_later()
 
     def keeping(self, task: Task) -> None:
-        """A value is kept in this process; what is in segments is counted as such."""
-        result = task.result
-        if result is None or result.shared is None:
-            account = self._runtime.sharing.account
+        """A value is kept in this process; what is in segments is counted as such.
+
+        Large ones that have come as bytes, and where there is no memory left also
+        smaller ones, go into segments: so they can go to disk.
+        """
+        if task.result is not None and task.result.shared is not None:
+            return
+        account = self._runtime.sharing.account
+        fits = task.size < SEGMENT_BYTES and account.take_memory(task.size)
+        if not fits:
+            if self._move(task):
+                return
             account.take_memory(task.size, anyhow=True)
-            task.counted = _Counted(account, task.size)
+        task.counted = _Counted(account, task.size)
+
+    def _move(self, task: Task) -> bool:
+        payload = task.result
+        if payload is None:
+            payload = beside(task.outcome.data)
+        moved = self._runtime.sharing.in_segments(payload)
+        if moved is not None:
+            set_outcome(task, moved)
+        return moved is not None
 
     def dropped(self, uid: int, nbytes: int) -> None:
         """Some is not needed any more; on any thread, in a collection too."""

@@ -70,7 +70,8 @@ class Dropping:
         """Tell the owner that the proxy is gone."""
         if call.hold == RELEASED:
             return
-        if call.rare is not None and call.rare.sought:
+        # Of one that has failed nothing is at its owner that this runtime has not.
+        if call.rare is not None and call.rare.sought and call.state <= DONE:
             call.hold = DROPPED  # `Seeking` comes back
             return
         call.hold = RELEASED

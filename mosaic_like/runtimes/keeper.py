@@ -21,7 +21,6 @@ from ..errors import ProtocolError
 from ..sizes import size_text
 from . import spill
 from .ledger import OwnLedger
-from .loops import allow_open_files
 from .resources import memory
 from .saying import say
 from .segments import open_place, place_of
@@ -42,15 +41,18 @@ class Keeper:
     Args:
         runtime: that has joined; its handlers of these messages are set here.
         directory: the run directory.
+
+    Attributes:
+        directory: to spill to; empty: there is none.
     """
 
     def __init__(self, runtime: ActorRuntime, directory: str = "") -> None:
         self._runtime = runtime
         config = runtime.config
         if config.spill_directory is None:
-            self._directory = spill.default_directory(directory)
+            self.directory = spill.default_directory(directory)
         else:
-            self._directory = config.spill_directory
+            self.directory = config.spill_directory
         self.ledger: OwnLedger | None = None
         with contextlib.suppress(OSError):
             self.ledger = OwnLedger()
@@ -58,7 +60,7 @@ class Keeper:
             self._rows = Rows(self.ledger)
             row, ledger = self._rows.give(runtime.incarnation), self.ledger
             runtime.sharing.account.attach(row, lambda: ledger)
-        self._writer = spill.Writer(self._directory, runtime.post, self._written)
+        self._writer = spill.Writer(self.directory, runtime.post, self._written)
         self._jobs: dict[int, spill.Job] = {}  # by uid of what is being written
         self._warned = False
         self._not_before_s = 0.0
@@ -76,7 +78,6 @@ class Keeper:
                 wire.Lost: self._lost,
             }
         )
-        allow_open_files()
 
     def place(self, uid: int) -> wire.Place | None:
         """Where a segment that is kept here can be opened; None if it is not."""
@@ -91,10 +92,10 @@ class Keeper:
         limit, files = config.memory, config.spill_limit
         if limit is None:
             limit = int(memory().limit_bytes * MEMORY_PART)
-        if not self._directory:
+        if not self.directory:
             files = 0
         elif files is None:
-            files = spill.default_limit(self._directory)
+            files = spill.default_limit(self.directory)
         return limit, files
 
     def close(self) -> None:
@@ -144,7 +145,7 @@ class Keeper:
         row = self._rows.give(to)
         if row:
             place = place_of(self.ledger.fd)
-            self._send(to, wire.Ledger(place, row, self._directory))
+            self._send(to, wire.Ledger(place, row, self.directory))
 
     def _locate(self, message: wire.Locate, buffers: Any, sender: int) -> None:
         self._do(self.store.locate(message.uid, sender, content=message.content))
@@ -164,7 +165,7 @@ class Keeper:
         """Begin to make room, if it is time and nothing is being written."""
         ledger = self.ledger
         runtime = self._runtime
-        if ledger is None or self._jobs or not self._directory or runtime.stopping:
+        if ledger is None or self._jobs or not self.directory or runtime.stopping:
             return
         chosen = self.store.excess(ledger.limits[0])
         if not chosen or runtime.loop.time() < self._not_before_s:
@@ -218,7 +219,7 @@ class Keeper:
         if not self._warned and not self._runtime.stopping:
             self._warned = True
             say(
-                f"{self._runtime.uid} cannot spill values to {self._directory}: {why}; "
+                f"{self._runtime.uid} cannot spill values to {self.directory}: {why}; "
                 "they stay in memory"
             )
 
@@ -267,5 +268,7 @@ class Keeper:
 
     def _send(self, to: int, message: Any, payload: Any = None) -> None:
         outbox = self._runtime.outbox(to)
-        if outbox is not None:
+        if to == self._runtime.incarnation:  # which makes some itself
+            self._runtime.handlers[type(message)](message, (), to)
+        elif outbox is not None:
             outbox.send(message, payload)

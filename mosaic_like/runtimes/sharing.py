@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .. import ids
 from ..comms import messages as wire
 from ..comms.checks import check_extra
+from ..comms.gathering import Payload
 from ..sizes import size_text
 from ..text import printable
 from .incoming import Held, Reader
@@ -99,7 +100,7 @@ class Sharing:
 
     def warehouse_changed(self) -> None:
         """The runtime has a warehouse, another one, or none."""
-        if not self._runtime.config.segments:
+        if not self._runtime.config.segments or self.home == self._runtime.incarnation:
             return
         warehouse = self._runtime.warehouse
         if warehouse is not None and warehouse.incarnation in self._known():
@@ -120,6 +121,16 @@ class Sharing:
             self._end_probe()
             self._warn(str(error))
 
+    def keep_own(self, directory: str) -> None:
+        """This runtime is the warehouse: what it makes itself is adopted here.
+
+        Args:
+            directory: to spill to; empty: there is none.
+        """
+        if self._runtime.config.segments:
+            self._stock.directory = directory
+            self.home = self._runtime.incarnation
+
     def _known(self) -> tuple[int, ...]:
         """Of which nothing is to be asked; a warehouse keeps nothing of its own."""
         return self.home, self._asked or self.home, self._runtime.incarnation
@@ -137,7 +148,8 @@ class Sharing:
         self._reader.member_lost(incarnation)
 
     def _warn(self, why: str) -> None:
-        if len(self._warned) >= _WARNINGS:
+        # The warehouse keeps what comes as it came then; who sends it says why.
+        if len(self._warned) >= _WARNINGS or self.home == self._runtime.incarnation:
             return
         if why not in self._warned and not self._runtime.stopping:
             self._warned.add(why)
@@ -231,6 +243,20 @@ class Sharing:
         shared = wire.SharedBuffers(places, layout)
         return Stored(tuple(handles), shared, maps, windows)
 
+    def in_segments(self, payload: Payload) -> Payload | None:
+        """The same with its buffers in shared memory; None: there is none now."""
+        if not payload.buffers:
+            return None
+        views = [memoryview(buffer) for buffer in payload.buffers]
+        try:
+            stored = self.store(views, [None] * len(views))
+        except MemoryError:  # it is larger than all that there may be, and is here
+            return None
+        if stored is None:
+            return None
+        handles = (*payload.handles, *stored.handles)
+        return Payload(payload.data, handles, payload.definitions, (), stored)
+
     def _is_kept(self, handle: Any) -> bool:
         """By a warehouse that is there, so that others can be given a right to it.
 
@@ -266,10 +292,13 @@ class Sharing:
         return held, place
 
     def _announce(self, home: int, adopt: wire.Adopt) -> None:
-        outbox = self._runtime.outbox(home)
-        if outbox is not None:
+        runtime = self._runtime
+        outbox = runtime.outbox(home)
+        if home == runtime.incarnation:
+            runtime.handlers[wire.Adopt](adopt, (), home)
+        elif outbox is not None:
             outbox.send(adopt)
-        elif self._stock.lost(home, self._runtime.loop.time()):
+        elif self._stock.lost(home, runtime.loop.time()):
             self._trim_soon()
 
     def _returned(self, message: wire.Returned, buffers: Any, sender: int) -> None:

@@ -63,6 +63,9 @@ class _Monitor(_OnStepped, Monitor):
 
 
 class _Warehouse(_OnStepped, Warehouse):
+    def aside(self, function: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        done(function())
+
     def close(self) -> None:
         super().close()
         self.keeper.close()

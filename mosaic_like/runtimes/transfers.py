@@ -21,10 +21,14 @@ from ..errors import ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import TypeAlias
 
     from .actor import ActorRuntime
     from .landing import Pool
     from .peer import Peer
+
+    # Is given the views on all buffers, and what takes what is to stand for them.
+    Finish: TypeAlias = Callable[[tuple[memoryview, ...], Callable[[Any], None]], None]
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +43,10 @@ class Landing:
     __slots__ = ("finish", "number", "sender", "waiting", "why")
     nbytes_copied = 0  # all that came is a copy, and was asked for as such
 
-    def __init__(
-        self, sender: int, number: int, finish: Callable[[tuple[memoryview, ...]], Any]
-    ) -> None:
+    def __init__(self, sender: int, number: int, finish: Finish) -> None:
         self.sender = sender  # incarnation
         self.number = number
-        self.finish = finish  # what stands for its buffers when all are here
+        self.finish = finish  # called with its buffers when all are here
         self.waiting: list[Callable[[], None]] = []
         self.why = ""  # it will never be complete
 
@@ -57,6 +59,7 @@ class Transfers:
         self._departures: dict[int, Departures] = {}  # by incarnation of the peer
         self._arrivals: dict[int, Arrivals] = {}
         self._landing: dict[tuple[int, int], Arrived] = {}  # by sender and number
+        self._finishing = 0  # that have come, and are not what they are to be yet
         self._pool: Pool | None = None
         self._trimming = False
         runtime.peers.send_apart = self.send
@@ -71,7 +74,8 @@ class Transfers:
     @property
     def under_way(self) -> int:
         """Transfers, in both directions, that are not complete."""
-        return len(self._landing) + sum(map(len, self._departures.values()))
+        coming = len(self._landing) + self._finishing
+        return coming + sum(map(len, self._departures.values()))
 
     # -- sending -----------------------------------------------------------------------
 
@@ -109,7 +113,7 @@ class Transfers:
         message: Any,
         grants: Sequence[Any],
         sender: int,
-        finish: Callable[[tuple[memoryview, ...]], Any] = lambda views: views,
+        finish: Finish = lambda views, done: done(views),
     ) -> Arrived:
         """What stands for a payload whose buffers come in chunks.
 
@@ -117,7 +121,8 @@ class Transfers:
             message: that told of it.
             grants: of its references, by index.
             sender: incarnation.
-            finish: makes what will be its ``buffers`` of the views on them.
+            finish: called with the views on its buffers, and with what takes, then or
+                later on the loop, what will be its ``buffers``.
         """
         parts = message.extra.parts
         data = getattr(message, "data", b"")  # a Located has none
@@ -177,11 +182,17 @@ class Transfers:
             self._complete(self._landing.pop((sender, number)), arriving)
 
     def _complete(self, arrived: Arrived, arriving: Arriving) -> None:
-        landing = arrived.shared
         self._trim_soon()
-        arrived.buffers = landing.finish(arriving.views())
+        self._finishing += 1
+        arrived.shared.finish(
+            arriving.views(), lambda buffers: self._finished(arrived, buffers)
+        )
+
+    def _finished(self, arrived: Arrived, buffers: Any) -> None:
+        self._finishing -= 1
+        arrived.buffers = buffers
         arrived.size = 0
-        self._go_on_with(landing)
+        self._go_on_with(arrived.shared)
 
     def locate(self, arrived: Arrived, then: Callable[[], None]) -> None:
         """Wait for the rest of a payload.

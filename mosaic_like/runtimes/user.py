@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -318,7 +319,14 @@ class UserRuntime(ActorRuntime):
             async with asyncio.timeout(timeout) as limit:
                 await self.on_runtime_loop(self._quiescence.reached())
                 while self._barrier_tasks:
-                    await self._barrier_tasks.pop(0)()
+                    function = self._barrier_tasks.pop(0)
+                    made = function()
+                    if not isawaitable(made):
+                        raise TypeError(
+                            f"register_barrier_task({function!r}): it gave {made!r}, "
+                            "which cannot be awaited: make it 'async def'"
+                        )
+                    await made
                     if not self._barrier_tasks:
                         await self.on_runtime_loop(self._quiescence.reached())
         except TimeoutError:

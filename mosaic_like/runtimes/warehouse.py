@@ -1,8 +1,9 @@
 """The warehouse process: keeps the values of one host, and never looks into them.
 
 It is a member of the cluster that owns tasks and counts who holds them, as a worker
-does, but it runs no user code: what it keeps are payloads as they came. Its node forks
-it when the workers are there, and again when it has died.
+does, but it runs no user code: what it keeps are payloads as they came, but that what
+is large of them is in segments. Its node forks it when the workers are there, and again
+when it has died.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import asyncio
 import contextlib
 import logging
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
 from ..comms.checks import check_extra
+from ..comms.gathering import SEGMENT_BYTES
 from ..comms.messages import SEGMENT, Place, SharedBuffers
 from ..comms.serialization import Payload
 from ..config import Config
@@ -27,11 +30,11 @@ from .departing import ANSWER_S, HAND_ON_S, Departing
 from .inheriting import Inheriting
 from .job_signals import leave_to_program
 from .keeper import Keeper
-from .loops import new_own_loop, tune_collector
+from .loops import allow_open_files, new_own_loop, tune_collector
 from .spec import Spec, decode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ..core.call import Call
     from ..core.references import Grant
@@ -57,6 +60,7 @@ class Warehouse(ActorRuntime):
     def joined_cluster(self, settings: bytes) -> None:
         super().joined_cluster(settings)
         self.keeper = Keeper(self, self._spec.directory)
+        self.sharing.keep_own(self.keeper.directory)
         self.shelf = self.worker.shelf = Shelf(self, self.worker, self.executor)
         self.copies = Copies(self)
         self._inheriting = Inheriting(self)
@@ -96,12 +100,48 @@ class Warehouse(ActorRuntime):
                 message,
                 grants,
                 sender,
-                lambda views: Payload(data, grants, definitions, views),
+                lambda views, done: self.aside(
+                    lambda: self._kept(data, grants, definitions, views), done
+                ),
             )
-        shared = None
-        if extra.shared is not None:
-            shared = _Segments(self.keeper, grants, extra.shared)
-        return Payload(data, grants, definitions, tuple(buffers), shared)
+        if extra.shared is None:
+            return self._kept(data, grants, definitions, tuple(buffers))
+        shared = _Segments(self.keeper, grants, extra.shared)
+        return Payload(data, grants, definitions, (), shared)
+
+    def _kept(
+        self,
+        data: bytes,
+        grants: tuple[Grant, ...],
+        definitions: tuple[bytes, ...],
+        buffers: tuple[Any, ...],
+    ) -> Payload:
+        """A payload that came in messages: what is large of it goes into a segment.
+
+        So all of this host can map it, and it can be spilled, as if it had come so:
+        early, from another host, or from who can make none. From any thread.
+        """
+        payload = Payload(data, grants, definitions, buffers)
+        if payload.nbytes >= SEGMENT_BYTES:
+            moved = self.sharing.in_segments(payload)
+            if moved is not None and moved.shared is not None:
+                shared = moved.shared
+                moved.shared = _Segments(self.keeper, shared.handles, shared.wire)
+                return moved
+        return payload
+
+    def aside(self, function: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """Do what takes long on a thread, and have what it gives taken on the loop."""
+
+        def run() -> None:
+            result = function()
+            with contextlib.suppress(RuntimeError):  # the loop is closed: it is the end
+                self.post(done, result)
+
+        try:
+            threading.Thread(target=run, name="mosaic-keep", daemon=True).start()
+        except RuntimeError:  # no more threads are to be had
+            done(function())
 
     def passed_on(self, argument: Call) -> bytes | Payload:
         result = argument.result
@@ -197,7 +237,7 @@ class _Segments:
     __slots__ = ("_keeper", "_layout", "_places", "handles")
 
     def __init__(
-        self, keeper: Keeper, grants: Sequence[Grant], shared: SharedBuffers
+        self, keeper: Keeper, grants: Sequence[Any], shared: SharedBuffers
     ) -> None:
         self._keeper = keeper
         self._layout = shared.layout
@@ -239,5 +279,6 @@ def main(argument: bytes, fds: list[int], control: int | None) -> None:
     spec = decode(argument)
     leave_to_program()  # it ends with its node, after all
     tune_collector(50_000)
+    allow_open_files()
     with asyncio.Runner(loop_factory=new_own_loop) as runner:
         runner.run(_run(runner.get_loop(), spec))

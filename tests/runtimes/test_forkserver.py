@@ -314,10 +314,11 @@ def test_large_copies_go_past_the_caches_and_only_in_our_own_processes(
         monkeypatch.setenv("GLIBC_TUNABLES", given)
     server = ForkServer.start(modules=(), timeout_s=WAIT_S)
     try:
+        # First: until the server serves, the kernel may not have its environment yet.
+        environment = report_of(server)["environment"]
         # Where a process was started the C library ends each value that it has read.
         found = Path(f"/proc/{server.pid}/environ").read_bytes().replace(b"\0", b":")
         assert f"GLIBC_TUNABLES={at_start}".encode() in found
-        environment = report_of(server)["environment"]
         assert isinstance(environment, dict)
         assert environment.get("GLIBC_TUNABLES", "") == given
     finally:

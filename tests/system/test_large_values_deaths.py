@@ -175,13 +175,24 @@ async def main(runtime):
     for _ in range(5):
         assert (await echo.echo(np.ones(1 << 20)).result()).sum() == 1 << 20
     assert not runtime.sharing.home
-    print("done")
+    # The warehouse has memory that all can open, and a disk.
+    refs = [mosaic.put(np.full(1 << 20, k)) for k in range(6)]
+    await refs[-1]
+    while (report := await runtime.memory()).hosts[0].used > 24 << 20:
+        await asyncio.sleep(0.05)
+    places = {str(value.place) for value in report.values if str(value.kind) == "put"}
+    assert "spilled" in places and places <= {"spilled", "resident"}, report
+    assert [v[0] for v in await echo.echo(refs).result()] == list(range(6))
+    del refs
+    while (report := await runtime.memory()).values:
+        await asyncio.sleep(0.05)
+    print("done", report.hosts[0].spilled)
 
 del os.memfd_create
-mosaic.run(main, num_workers=1)
+mosaic.run(main, num_workers=1, memory="24 MiB")
 """,
         env={"MOSAIC_QUIET": "1"},
     )
-    assert result.stdout == "done\n", result
+    assert result.stdout == "done 0\n", result
     assert result.stderr.count("large values are sent in messages") == 1
     assert "no memfd_create" in result.stderr

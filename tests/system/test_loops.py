@@ -246,6 +246,10 @@ def test_what_is_registered_runs_at_the_next_barrier(cluster: RunIn) -> None:
         with pytest.raises(KeyError, match="registered"):
             await runtime.barrier()
         await runtime.barrier()
+        plain: Any = int
+        runtime.register_barrier_task(plain)
+        with pytest.raises(TypeError, match=r"gave 0, .* 'async def'"):
+            await runtime.barrier()
         with pytest.raises(TypeError, match="coroutine function"):
             runtime.register_barrier_task(3)  # type: ignore[arg-type]
 

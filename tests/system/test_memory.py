@@ -133,6 +133,36 @@ def test_what_is_in_no_segment_is_counted_too() -> None:
     alone(main)
 
 
+def test_what_is_in_no_segment_goes_to_disk_where_there_is_no_memory() -> None:
+    nbytes, count, limit = 200 << 10, 60, 8 * MIB
+
+    async def main(runtime: Any, maker: Any, other: Any) -> None:
+        made = [maker.made(nbytes, number) for number in range(count)]
+        put = [mosaic.put(np.full(nbytes, number, "u1")) for number in range(count)]
+        listed = [maker.words(nbytes) for number in range(count)]
+        for task in (*made, *put, *listed):
+            await task
+        host = await host_of(runtime)
+        assert host.used <= limit
+        assert host.used + host.spilled >= 3 * count * nbytes
+        for tasks in (made, put):
+            checks = [other.is_full_of(ref, n) for n, ref in enumerate(tasks)]
+            assert all(await mosaic.gather(checks))
+            found = await mosaic.gather(tasks)
+            assert all((value == n).all() for n, value in enumerate(found))
+        expected = await mosaic.gather(other.words(nbytes))
+        assert await mosaic.gather(listed) == expected * count
+        del made, put, listed, task, tasks, checks, found
+
+        async def given_back() -> bool:
+            host = await host_of(runtime)
+            return not host.spilled and not (await runtime.memory()).values
+
+        await until(given_back)
+
+    alone(main, memory=limit)
+
+
 MANY = """
 import resource
 

@@ -268,6 +268,16 @@ def test_attributes_are_read_and_set_in_order_with_calls(cluster: RunIn) -> None
         for private in ("_secret", "__dict__", "__class_getitem__"):
             with pytest.raises(AttributeError, match="private"):
                 get_attr(counter, private)
+        # No message could carry such a name, nor what comes after it.
+        for member in (
+            counter,
+            counter.value().remote,
+            mosaic.remote(s.Counter, len=2)(),
+        ):
+            with pytest.raises(AttributeError, match="UTF-8"):
+                getattr(member, "h\udce4")
+        with pytest.raises(AttributeError, match="UTF-8"):
+            get_attr(counter, "h\udce4")
         with pytest.raises(AttributeError, match="never remote"):
             counter._secret()
         assert await counter.value().result() == 51

@@ -14,6 +14,7 @@ from tables import settled
 
 import mosaic_like as mosaic
 import mosaic_like as package
+from mosaic_like.comms.messages import Value
 from mosaic_like.core.call import RELEASED, Call
 from mosaic_like.core.payloads import Arrived
 from mosaic_like.core.task import DONE
@@ -165,6 +166,35 @@ def test_arrays_are_as_they_were_put_and_read_only(cluster: RunIn) -> None:
         with pytest.raises(ValueError, match="read-only"):
             found[0] = 1
         assert await ref.size() >= array.nbytes
+
+    cluster(main)
+
+
+def test_gather_asks_for_all_values_before_it_waits_for_one(
+    cluster: RunIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main(runtime: Any) -> None:
+        asking = runtime.caller.asking
+        steps: list[str] = []
+        ask, take = asking.fetch, runtime.handlers[Value]
+
+        def asked(call: Any) -> None:
+            steps.append("ask")
+            ask(call)
+
+        def taken(*sent: Any) -> None:
+            steps.append("take")
+            take(*sent)
+
+        monkeypatch.setattr(asking, "fetch", asked)
+        monkeypatch.setitem(runtime.handlers, Value, taken)
+        for exceptions in (False, True):
+            refs = [mosaic.put(n) for n in range(50)]
+            await refs[-1]
+            steps.clear()
+            found = await mosaic.gather(refs, return_exceptions=exceptions)
+            assert found == list(range(50))
+            assert steps == ["ask"] * 50 + ["take"] * 50
 
     cluster(main)
 
@@ -391,6 +421,10 @@ def test_mistakes_are_told_where_they_are_made(cluster: RunIn) -> None:
             mosaic.put(1, key=2)
         with pytest.raises(ValueError, match="empty"):
             mosaic.put(1, key="")
+        # As a file's name has it that is no UTF-8: messages could not carry it.
+        for function in (mosaic.get, mosaic.drop, lambda key: mosaic.put(1, key=key)):
+            with pytest.raises(ValueError, match=r"'a\\udce4'.*UTF-8"):
+                function("a\udce4")
         for function in (mosaic.get, mosaic.drop):
             with pytest.raises(TypeError, match="takes a key"):
                 function(5)
@@ -399,6 +433,8 @@ def test_mistakes_are_told_where_they_are_made(cluster: RunIn) -> None:
         with pytest.raises(TypeError, match="a function"):
             mosaic.exec("x", 5)
         ref = mosaic.put(1)
+        with pytest.raises(TypeError, match=r"ref\.apply"):
+            mosaic.exec(ref, len)
         with pytest.raises(TypeError, match="a function"):
             ref.apply(5)
         with pytest.raises(TypeError, match=r"await mosaic\.get\(ref\)"):
