@@ -127,9 +127,14 @@ class Peer:
             peers.gathering_peers.append(self)
         elif not self._turning:
             self._turning = True
-            if self._lone and not self.waits():
+            if (
+                self._lone
+                and type(self._messages[0]) is not wire.Cancel
+                and not self.waits()
+            ):
                 # Out before the loop comes by: what the caller does meanwhile, such as
-                # to await, is done while the message is on its way.
+                # to await, is done while the message is on its way. But of calls that
+                # are cancelled together none may start when the one before it stops.
                 self._went_alone = True
                 self._send_batch()
             peers.loop.call_soon(self._turn, context=peers.context)
