@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from ..errors import ProtocolError
 from ..ids import INCARNATION_BITS
-from .messages import ALLOWED, SEGMENT, TASK
+from .messages import ALLOWED, SEGMENT, TASK, Extra
 
 if TYPE_CHECKING:
-    from .messages import Extra, SharedBuffers
+    from .messages import Known, Reference, SharedBuffers
 
 _INCARNATIONS = 1 << INCARNATION_BITS
 
@@ -45,10 +45,26 @@ def check_extra(extra: Extra, frames: int) -> None:
         0 <= index < len(extra.references) for index, _ in extra.outputs
     ):
         raise ProtocolError(f"parts {extra.outputs} of {len(extra.references)} tasks")
+    for known in extra.known:
+        _check_known(known, extra.references)
     if extra.shared is not None:
         _check_shared(extra.shared, segments)
     if extra.parts is not None and min(extra.parts.lengths, default=0) < 0:
         raise ProtocolError(f"buffers of {extra.parts.lengths} bytes")
+
+
+def _check_known(known: Known, mentioned: list[Reference]) -> None:
+    index = known.index
+    if not 0 <= index < len(mentioned):
+        raise ProtocolError(f"a value of {index}, where {len(mentioned)} are mentioned")
+    if mentioned[index].kind not in (TASK, ALLOWED):
+        raise ProtocolError(f"a value of {index}, which is no task")
+    if any(reference.kind != SEGMENT for reference in known.references):
+        raise ProtocolError("a value that mentions more than segments")
+    if known.shared is not None:
+        check_extra(Extra(known.references, shared=known.shared), 0)
+    elif known.references:
+        raise ProtocolError("a value that mentions segments, and is in none")
 
 
 def _check_shared(shared: SharedBuffers, segments: int) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 import sys
 import threading
 import weakref
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 MAIN_MODULES = frozenset({"__main__", "__mp_main__"})
 _MOST = 100_000  # that are kept
+_DIGEST_BYTES = 16
+# As a pickle has them, and each 16 bytes of a user's: SHORT_BINBYTES, and how many.
+_DIGESTS = re.compile(rb"C\x10(?=(.{16}))", re.DOTALL)
 MAX_LOCAL = 1000  # local classes; any further go inside the values that need them
 
 
@@ -147,6 +151,13 @@ class Definitions:
         except KeyError:
             raise LookupError(f"no definition {digest.hex()} is known here") from None
 
+    def mentioned(self, data: bytes) -> list[bytes]:
+        """The digests in a pickle that has come, and that is to be passed on as it is.
+
+        There may be more than it needs: what looks like one.
+        """
+        return [d for d in _DIGESTS.findall(data) if d in self._blobs]
+
     def define(self, digest: bytes, blob: bytes) -> None:
         """A peer tells a definition; it is read when it is needed.
 
@@ -182,7 +193,7 @@ class Definitions:
 
 
 def _digest(blob: bytes) -> bytes:
-    return hashlib.blake2b(blob, digest_size=16).digest()
+    return hashlib.blake2b(blob, digest_size=_DIGEST_BYTES).digest()
 
 
 def _globals_of(function: FunctionType) -> Iterator[tuple[dict[str, Any], str, Any]]:

@@ -194,6 +194,7 @@ class Serializer:
         self.transforming: Callable[[], Transform] | None = None
         self.blob = self._known.blob
         self.define = self._known.define
+        self.mentioned = self._known.mentioned
 
     # -- to bytes ----------------------------------------------------------------------
 

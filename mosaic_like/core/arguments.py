@@ -1,7 +1,8 @@
 """What a call needs before it can start: its arguments, wherever they are.
 
     a task of this runtime      waited for; taken as it is, if the same thread runs it
-    a task of another           subscribed to, and fetched if its value stayed there
+    a task of another           subscribed to, and fetched if its value stayed there;
+                                taken at once, if the caller has sent what it is
     parts of one of those       picked by its owner, so that only they come
     segments, chunks            located by the runtime
 
@@ -68,8 +69,9 @@ class Arguments:
         if not extra.references:
             return
         task.arguments = [None] * len(extra.references)
+        known = self._known(task, extra.known, sender) if extra.known else ()
         for index, reference in enumerate(extra.references):
-            if reference.kind in _AWAITED and task.state < DONE:
+            if reference.kind in _AWAITED and task.state < DONE and index not in known:
                 self._await(task, index, reference)
 
     def forget(self, task: Task) -> None:
@@ -86,6 +88,24 @@ class Arguments:
             self._port.unwanted(task.buffers)
 
     # -- one by one --------------------------------------------------------------------
+
+    def _known(self, task: Task, known: list[wire.Known], sender: int) -> set[int]:
+        """Take the values that came with the call; returns the indices of these."""
+        assert task.extra is not None, "it has references"
+        for item in known:
+            call = self._port.awaited_call(task.extra.references[item.index])
+            call.state = DONE
+            call.result = item.data
+            if item.shared is not None:
+                extra = wire.Extra(references=item.references, shared=item.shared)
+                value = wire.Value(call.uid, item.data, extra)
+                call.result = self._port.arrived(value, (), sender)
+                if call.result.size:  # a segment cannot be opened: it is looked for
+                    task.missing += 1
+                    self._remote(task, item.index, call)
+                    continue
+            task.arguments[item.index] = call
+        return {item.index for item in known}
 
     def _await(self, task: Task, index: int, reference: wire.Reference) -> None:
         if reference.owner == self._port.incarnation:

@@ -38,7 +38,10 @@ def references(payload: Any) -> list[Reference]:
 
 def extra_of(payload: Any, extra: Extra | None) -> Extra:
     """What a message must say of a payload that is not plain."""
-    extra = Extra() if extra is None else extra
+    if extra is None:
+        extra = Extra()
+    else:
+        extra.known = []  # it may have gone elsewhere before
     extra.references = references(payload)
     if payload.definitions:
         extra.definitions = list(payload.definitions)

@@ -37,6 +37,7 @@ from .failures import Failures
 from .handling import Handling
 from .inventory import Inventory
 from .journal import Journal
+from .known import known_values
 from .leavers import Leavers, is_owner
 from .limits import Limiting
 from .linking import Linking
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from .peer import Peer
 
 now = time.time  # looked up for each batch
+_CALLS = (Submit, wire.Create)  # whose references are arguments
 _UNGRANTED = (None,)  # see ActorRuntime._granted
 
 
@@ -272,16 +274,29 @@ class ActorRuntime(Owning):
 
     # -- sending -----------------------------------------------------------------------
 
-    def before(self, peer: Peer, payload: Any) -> None:
+    def before(self, peer: Peer, message: Any, payload: Any) -> None:
         """What must go first: grants of what it mentions, and definitions."""
         for handle in payload.handles:
             if handle.owner != peer.incarnation:  # who counts when it comes
                 mentioned = references(payload)
+                if type(message) in _CALLS:
+                    self._add_known(peer, message.extra, payload, mentioned)
                 self._send_to_owners(self.grants.sending(mentioned, peer.incarnation))
                 break
         if self.functions is not None and payload.handles:
             self.functions.mention(payload, peer.incarnation)
-        for digest in payload.definitions:
+        self._define(peer, payload.definitions)
+
+    def _add_known(
+        self, peer: Peer, extra: Extra, payload: Any, mentioned: list[Any]
+    ) -> None:
+        extra.known = known_values(payload.handles, peer, self.sharing)
+        for known in extra.known:
+            mentioned += known.references
+            self._define(peer, self.serializer.mentioned(known.data))
+
+    def _define(self, peer: Peer, digests: Sequence[bytes]) -> None:
+        for digest in digests:
             if digest not in peer.defined and peer.token != self.token:
                 peer.defined.add(digest)
                 peer.send(wire.Define(digest, self.serializer.blob(digest)))

@@ -122,6 +122,11 @@ class MainThread:
                 self._run_stalled()
             item = None  # do not keep the last one until the next comes
 
+    @property
+    def has_more(self) -> bool:
+        """It goes on at once with the next call."""
+        return bool(self._deferred) or not self.queue.empty()
+
     def look_after_signal(self) -> None:
         """On the loop's thread, now and then: user code may have taken the signal."""
         if not self._interrupts.installed and self._ident is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from .streams import Producing
 
 get_ident = threading.get_ident  # looked up for each call
+# Where the loop was not woken for so long, the next call may take as long too.
+_LONG_S = 0.01
+# Until the loop has been there, which takes a fraction of the first; seconds.
+_PAUSES_S = (0.0002, 0.0002, 0.0006, 0.002, 0.002)
 _TOGETHER = 256  # ends of plain calls: their callers wait for the first of them
 
 
@@ -59,6 +64,7 @@ class Owning(Calling):
         self.talk: tuple[Any, Any, Any] = (), (), ()
         self.copied: dict[int, int] = {}
         self._completions: deque[tuple[Task, Outcome]] = deque()
+        self._woken_s = 0.0  # the loop, for ends
         self._hooks: set[asyncio.Task[None]] = set()
 
     # -- ends --------------------------------------------------------------------------
@@ -77,6 +83,22 @@ class Owning(Calling):
         if not self._awake:
             self._awake = True
             self.loop.call_soon_threadsafe(self._drain, context=self.context)
+            now_s = monotonic()
+            if now_s - self._woken_s > _LONG_S:
+                self._let_tell()
+            self._woken_s = now_s
+
+    def _let_tell(self) -> None:
+        """Calls take long: let the loop tell the end of this one before the next.
+
+        It may be C code that keeps the interpreter: nothing would be told until it has
+        ended, or, of a queue of such calls, until all have.
+        """
+        if self.executor.main.has_more:
+            for pause_s in _PAUSES_S:
+                sleep(pause_s)
+                if not self._awake:
+                    break
 
     def completed_run(self, run: list[Task]) -> None:
         self.worker.finished_run(run)

@@ -48,6 +48,7 @@ class Peer:
         self.shares_memory = False  # it is on this host
         self.releases: list[int] = []
         self.defined: set[bytes] = set()  # digests that it was sent
+        self.known_bytes = 0  # of values that go with the calls of the next batch
         self.link = Link(peers.token)
         self.stash: list[Packet] = []  # that came before it was announced
         self._peers = peers
@@ -90,7 +91,7 @@ class Peer:
             ):
                 self._peers.send_apart(self, message, payload)
                 return
-            self._peers.before(self, payload)
+            self._peers.before(self, message, payload)
             self._buffers += payload.buffers
         self._patient = False
         messages = self._messages
@@ -196,6 +197,7 @@ class Peer:
             self._waiting = None
         if not messages:
             return
+        self.known_bytes = 0
         if self._loopback:
             self._deliver_here()
             return

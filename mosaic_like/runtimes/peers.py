@@ -92,7 +92,8 @@ class Peers:
         self.gathering_peers: list[Peer] = []
         self.dropped: Any = ()  # a deque of calls whose proxies are gone
         self.on_dropped: Callable[[], None] = lambda: None
-        self.before: Callable[[Peer, Any], None] = lambda peer, payload: None
+        self.before: Callable[[Peer, Any, Any], None]
+        self.before = lambda peer, message, payload: None
         self.on_tick: Callable[[], bool] = lambda: False
         # Sends what has so large buffers that they would hold up all that comes after.
         self.send_apart: Callable[[Peer, Any, Any], None] | None = None

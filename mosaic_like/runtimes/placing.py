@@ -200,7 +200,7 @@ class Placing:
             self._made[outbox.incarnation] = self._made.get(outbox.incarnation, 0) + 1
             cls = class_data
             if type(cls) is not bytes:
-                self._runtime.before(outbox, cls)
+                self._runtime.before(outbox, None, cls)
                 cls = cls.data
             self._runtime.caller.create(call, cls, payload, options, extra)
             self._runtime.caller.held.release(stream)

@@ -217,7 +217,7 @@ class Sharing:
             if (
                 isinstance(base, Window)
                 and view.nbytes >= base.used * _PASSED_ON
-                and self._is_kept(base.handle)
+                and self.is_kept(base.handle)
             ):
                 index = known.get(base.handle.uid)
                 if index is None:
@@ -257,7 +257,7 @@ class Sharing:
         handles = (*payload.handles, *stored.handles)
         return Payload(payload.data, handles, payload.definitions, (), stored)
 
-    def _is_kept(self, handle: Any) -> bool:
+    def is_kept(self, handle: Any) -> bool:
         """By a warehouse that is there, so that others can be given a right to it.
 
         A view may have outlived its warehouse, and even its cluster, whose uids are

@@ -9,6 +9,7 @@ from mosaic_like.comms.messages import (
     SEGMENT,
     TASK,
     Extra,
+    Known,
     Parts,
     Place,
     Reference,
@@ -16,6 +17,7 @@ from mosaic_like.comms.messages import (
 )
 from mosaic_like.errors import ProtocolError
 
+TASKS = Reference(TASK, 1, 2)
 HERE = Place(1, 2, 3, 4, 4096)
 ONE = Reference(SEGMENT, 7, 3)
 TWO = SharedBuffers([HERE], [(0, 0, 64), (0, 64, 4032)])
@@ -26,6 +28,7 @@ def test_what_the_serializer_makes_is_taken() -> None:
     check_extra(Extra([Reference(TASK, 1, 2)], buffers=2), 2)
     check_extra(Extra([Reference(TASK, 1, 2), ONE], shared=TWO), 0)
     check_extra(Extra(parts=Parts(1, [10, 0])), 0)
+    check_extra(Extra([TASKS], known=[Known(0, b"1"), Known(0, b"", [ONE], TWO)]), 0)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +50,12 @@ def test_what_the_serializer_makes_is_taken() -> None:
         (Extra([ONE], shared=SharedBuffers([HERE], [(0, -8, 8)])), "at -8"),
         (Extra([ONE], shared=SharedBuffers([Place(1, 2, 3, 4, 0)], [])), "of 0 bytes"),
         (Extra(parts=Parts(1, [4, -1])), "-1"),
+        (Extra(known=[Known(0, b"1")]), "0 are mentioned"),
+        (Extra([TASKS], known=[Known(-1, b"1")]), "of -1"),
+        (Extra([ONE], known=[Known(0, b"1")], shared=TWO), "no task"),
+        (Extra([TASKS], known=[Known(0, b"1", [TASKS])]), "more than segments"),
+        (Extra([TASKS], known=[Known(0, b"1", [ONE])]), "in none"),
+        (Extra([TASKS], known=[Known(0, b"1", [], TWO)]), "places for 0 segments"),
     ],
 )
 def test_what_does_not_agree_with_itself_is_refused(extra: Extra, says: str) -> None:

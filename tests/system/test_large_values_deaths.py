@@ -37,6 +37,24 @@ def alone(main: Any, workers: int = 2) -> None:
     mosaic.run(bounded, num_workers=workers)
 
 
+def test_what_the_caller_has_can_be_passed_on_although_its_maker_was_killed() -> None:
+    async def main(runtime: Any, first: Any, second: Any) -> None:
+        small, large = first.echo([1, 2]), first.ones(MIB)
+        pid = await first.pid().result()
+        await mosaic.gather(small, large)
+        os.kill(pid, signal.SIGKILL)
+        # At once, when nobody knows of the loss, and later.
+        assert await second.echo(small).result() == [1, 2]
+        with pytest.raises(RuntimeDisconnectedError):
+            await first.ones(1)
+        assert await second.echo(small).result() == [1, 2]
+        assert await second.total(large).result() == MIB
+        del small, large
+        await all_returned(runtime, second)
+
+    alone(main)
+
+
 def test_a_value_outlives_the_worker_that_made_it() -> None:
     async def main(runtime: Any, first: Any, second: Any) -> None:
         read, unread, kept = first.ones(MIB), first.ones(2 * MIB), first.ones(3 * MIB)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import inspect
 import os
@@ -522,3 +523,21 @@ def test_a_lost_worker_is_no_place(run_script: Any) -> None:
     result = run_script(_LOST)
     assert result.code == 0, result.stderr
     assert result.stdout.split() == ["lost", "worker:0:1", "lost", "worker:0:1"]
+
+
+class Napper:
+    """Sleeps in C code that keeps the interpreter to itself."""
+
+    def nap(self, seconds: float) -> None:
+        ctypes.PyDLL(None).usleep(int(1e6 * seconds))
+
+
+def test_the_end_of_a_long_call_is_told_before_the_next_begins(cluster: RunIn) -> None:
+    async def main(runtime: Any) -> None:
+        napper = mosaic.remote(Napper)()
+        calls = [napper.nap(0.15) for _ in range(8)]
+        await calls[0]
+        assert calls[-1].state != "done"
+        await calls[-1]
+
+    cluster(main)

@@ -144,6 +144,7 @@ from .payloads import (
     TESSERA,
     Extra,
     Filled,
+    Known,
     Message,
     Parts,
     Place,

@@ -86,6 +86,15 @@ class Parts(msgspec.Struct, array_like=True, gc=False, frozen=True):
     lengths: list[int]  # bytes of each buffer
 
 
+class Known(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    """The value of a task that a call takes, from who has it and sends the call."""
+
+    index: int  # of the reference
+    data: bytes
+    references: list[Reference] = []  # to the segments that ``shared`` is about
+    shared: SharedBuffers | None = None
+
+
 class Extra(msgspec.Struct, array_like=True, gc=False):
     """What only some payloads and calls have."""
 
@@ -108,3 +117,4 @@ class Extra(msgspec.Struct, array_like=True, gc=False):
     attempt: int = 1  # the first that is made of it where it is sent
     # Of what its user has retried: the uid that people know, and the attempts before.
     retried: tuple[int, int] | None = None
+    known: list[Known] = []  # so that their owners need not be asked
