@@ -27,12 +27,11 @@ ROWS, COLUMNS = 3, 4
 PLACES = list(itertools.product(range(ROWS), range(COLUMNS)))
 
 # Of each side: the way to the tile there, that tile's rim, and its place in our frame.
-ALL, INNER = slice(None), slice(1, -1)
 SIDES: dict[str, tuple[Place, Cut, Cut]] = {
-    "north": ((-1, 0), (-1, ALL), (0, INNER)),
-    "south": ((1, 0), (0, ALL), (-1, INNER)),
-    "west": ((0, -1), (ALL, -1), (INNER, 0)),
-    "east": ((0, 1), (ALL, 0), (INNER, -1)),
+    "north": ((-1, 0), np.s_[-1, :], np.s_[0, 1:-1]),
+    "south": ((1, 0), np.s_[0, :], np.s_[-1, 1:-1]),
+    "west": ((0, -1), np.s_[:, -1], np.s_[1:-1, 0]),
+    "east": ((0, 1), np.s_[:, 0], np.s_[1:-1, -1]),
 }
 
 
@@ -83,13 +82,10 @@ async def smooth(image: Array, steps: int) -> Array:
     tiles = {(i, j): Tile.remote(rows[i][j]) for i, j in PLACES}
     rims = {place: tile.rims() for place, tile in tiles.items()}  # tasks, not arrays
     for _ in range(steps):
-        taken = {
-            place: {
-                side: rims[at].outputs[side] for side, at in neighbours(place).items()
-            }
-            for place in PLACES
-        }
-        rims = {place: tile.step(**taken[place]) for place, tile in tiles.items()}
+        before, rims = rims, {}
+        for place, tile in tiles.items():
+            beside = neighbours(place).items()
+            rims[place] = tile.step(**{s: before[at].outputs[s] for s, at in beside})
     pixels = await mosaic.gather(mosaic.get_attr(t, "pixels") for t in tiles.values())
     return np.block([pixels[i * COLUMNS :][:COLUMNS] for i in range(ROWS)])
 

@@ -2,8 +2,8 @@
 
 An option given in the call counts more than ``MOSAIC_<OPTION>`` in the environment, and
 that more than the default. Everything is checked here and at once, so no other file
-reads the environment or judges a value; children get the result as bytes. What an
-option *does* must not be here.
+reads the environment or judges a value; children get the result as bytes. How one
+option is read and checked is in ``option``; what it *does* must not be here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -19,9 +18,10 @@ import msgspec
 
 from .cgroups import CGROUP, PROC, cpu_quota_cores
 from .environment import OF_JOBS
-from .sizes import parse_size, size_text
+from .option import BYTES, Option, field
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 # Options of the original that mean nothing here: programs that are ported may go on
@@ -35,139 +35,7 @@ PORTED: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 DYNAMIC: Final = "dynamic"  # the mode of a cluster whose nodes come by themselves
-_ENVIRONMENT_PREFIX = "MOSAIC_"
 _CONNECT: Final = "a cluster that runs is joined by mosaic.connect(key file)"
-_TRUE = frozenset({"1", "true", "yes", "on"})
-_FALSE = frozenset({"0", "false", "no", "off"})
-_BYTES = "bytes"  # the unit of options that may be written as "2 GiB"
-_KINDS = {
-    int: "an integer",
-    float: "a number",
-    bool: "a bool",
-    str: "a string",
-    tuple: "a sequence of strings",
-}
-
-
-class Option(msgspec.Struct, frozen=True):
-    """What is known of one option; ``Config.options()`` gives all of them."""
-
-    name: str
-    kind: type
-    help: str
-    unit: str = ""
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: tuple[str, ...] = ()
-    optional: bool = False
-    default: Any = None
-    # Of an option of the original's that is not needed here: what to use instead. It
-    # may have no value but its default, so that nothing is accepted and ignored.
-    instead: str = ""
-    there: tuple[Any, ...] = ()  # values of such a one that are there already
-
-    @property
-    def environment(self) -> str:
-        return _ENVIRONMENT_PREFIX + self.name.upper()
-
-    @property
-    def expected(self) -> str:
-        """The values it takes, in words, for errors and for help."""
-        words = " or ".join(map(repr, self.choices)) or _KINDS[self.kind]
-        if self.unit == _BYTES:
-            words = "bytes, or a size such as '2 GiB'"
-        elif self.unit:
-            words += f" of {self.unit}"
-        if self.unit == _BYTES:
-            words += f", at least {size_text(int(self.minimum or 0))}"
-        elif self.minimum is not None and self.maximum is not None:
-            words += f" from {self.minimum:g} to {self.maximum:g}"
-        elif self.minimum is not None:
-            words += f", at least {self.minimum:g}"
-        return words + " or None" if self.optional else words
-
-    def check(self, value: Any, source: str = "") -> Any:
-        """The value as it is kept.
-
-        Raises:
-            TypeError: it is not of the option's kind.
-            ValueError: it is out of range or not one of the choices.
-            NotImplementedError: it is none of ours; the text says what is instead.
-        """
-        if value is None and self.optional:
-            return None
-        source = source or self.name
-        kept = self._of_kind(value)
-        if kept is None:
-            raise TypeError(
-                f"{source}: found {value!r} ({type(value).__name__}), "
-                f"expected {self.expected}"
-            )
-        if self.choices:
-            allowed = kept in self.choices
-        elif self.kind in (int, float):
-            # nan compares false, so it is refused wherever there is a minimum
-            above = self.minimum is None or kept >= self.minimum
-            allowed = above and (self.maximum is None or kept <= self.maximum)
-        else:
-            allowed = True
-        if not allowed:
-            raise ValueError(f"{source}: found {value!r}, expected {self.expected}")
-        if self.instead and kept not in (self.default, *self.there):
-            raise NotImplementedError(f"{source}={value!r}: {self.instead}")
-        return kept
-
-    def parse(self, text: str) -> Any:
-        """The value of an environment variable.
-
-        Raises:
-            ValueError: the text cannot be read, or its value is not allowed.
-        """
-        if self.optional and text.lower() == "none":
-            return None
-        try:
-            value = self._read(text)
-        except ValueError:
-            raise ValueError(
-                f"{self.environment}: found {text!r}, expected {self.expected}"
-            ) from None
-        return self.check(value, self.environment)
-
-    def _of_kind(self, value: Any) -> Any:
-        if self.kind is bool or isinstance(value, bool):
-            return value if self.kind is bool and isinstance(value, bool) else None
-        if self.kind is float and isinstance(value, int):
-            return float(value)
-        if self.unit == _BYTES and isinstance(value, str):
-            try:
-                return parse_size(value)
-            except ValueError as error:
-                raise ValueError(f"{self.name}: {error}") from None
-        if self.kind is tuple and isinstance(value, Sequence):
-            strings = not isinstance(value, str | bytes) and all(
-                isinstance(item, str) for item in value
-            )
-            return tuple(value) if strings else None
-        return value if isinstance(value, self.kind) else None
-
-    def _read(self, text: str) -> Any:
-        if self.kind is bool:
-            if text.lower() not in _TRUE | _FALSE:
-                raise ValueError(text)
-            return text.lower() in _TRUE
-        if self.kind is tuple:
-            return tuple(part.strip() for part in text.split(",") if part.strip())
-        return parse_size(text) if self.unit == _BYTES else self.kind(text)
-
-
-def _option(default: Any, kind: type, help: str, **more: Any) -> Any:
-    """A field of Config; the field's own name becomes the option's."""
-    metadata = {"kind": kind, "help": help, "optional": default is None, **more}
-    if not callable(default):
-        metadata["default"] = default
-    if callable(default):
-        return dataclasses.field(default_factory=default, metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
 
 
 def usable_cores(proc: Path = PROC, cgroup: Path = CGROUP) -> int:
@@ -218,20 +86,20 @@ class Config:
     """
 
     # the cluster
-    num_workers: int = _option(
+    num_workers: int = field(
         usable_cores,
         int,
         "workers on each node; default: usable cores // num_threads",
         minimum=1,
     )
-    num_threads: int = _option(
+    num_threads: int = field(
         0,
         int,
         "threads of numerical libraries in each worker; "
         "0: usable cores // num_workers, at least 1",
         minimum=0,
     )
-    num_helpers: int | None = _option(
+    num_helpers: int | None = field(
         None,
         int,
         "workers more that a node may start for function tasks while all of its own "
@@ -239,7 +107,7 @@ class Config:
         minimum=0,
         optional=True,
     )
-    mode: str = _option(
+    mode: str = field(
         "local",
         str,
         "where nodes come from; dynamic: they join, and may leave, at any time",
@@ -248,19 +116,19 @@ class Config:
         "await mosaic.interactive('on')",
         there=("dynamic",),
     )
-    node_list: tuple[str, ...] = _option(
+    node_list: tuple[str, ...] = field(
         (),
         tuple,
         "hosts to start nodes on",
         instead="hosts are named to mrun, which starts nodes there and the program "
         "here: mrun --hosts a,b:4 python program.py; in a job it finds them by itself",
     )
-    reuse_head: bool = _option(
+    reuse_head: bool = field(
         False,
         bool,
         "with mode='dynamic': the head's host gets workers too; else it does anyway",
     )
-    monitor_strategy: str = _option(
+    monitor_strategy: str = field(
         "round-robin",
         str,
         "how workers are chosen for tesserae",
@@ -268,23 +136,23 @@ class Config:
     )
 
     # addresses
-    address: str | None = _option(
+    address: str | None = field(
         None,
         str,
         "host name or address of this machine at which other hosts reach it; None: the "
         "cluster is on this machine alone",
     )
-    port: int | None = _option(
+    port: int | None = field(
         None,
         int,
         "the monitor's tcp port there; None or 0: a free one",
         minimum=0,
         maximum=65535,
     )
-    monitor_address: str | None = _option(
+    monitor_address: str | None = field(
         None, str, "the monitor's host to join", instead=_CONNECT
     )
-    monitor_port: int | None = _option(
+    monitor_port: int | None = field(
         None,
         int,
         "the monitor's tcp port",
@@ -292,28 +160,28 @@ class Config:
         maximum=65535,
         instead=_CONNECT,
     )
-    insecure: bool = _option(
+    insecure: bool = field(
         False, bool, "tcp without keys and encryption, on loopback alone"
     )
 
-    encryption: bool = _option(
+    encryption: bool = field(
         True,
         bool,
         "what goes between hosts is encrypted; False, for networks that you trust: "
         "each connection still has to show the cluster's secret, but in clear",
     )
 
-    control_limit: int = _option(
+    control_limit: int = field(
         1 << 20,
         int,
         "of each message without a value, such as one that takes slots or claims a "
         "name; a larger one is dropped by who receives it",
-        unit=_BYTES,
+        unit=BYTES,
         minimum=512 << 10,
     )
 
     # time
-    timeout: float | None = _option(
+    timeout: float | None = field(
         30.0,
         float,
         "limit of starting or joining; None: no limit",
@@ -321,7 +189,7 @@ class Config:
         minimum=0,
         optional=True,
     )
-    worker_timeout: float | None = _option(
+    worker_timeout: float | None = field(
         None,
         float,
         "a worker that is not heard for so long is killed: it is frozen, or what it "
@@ -329,28 +197,28 @@ class Config:
         unit="seconds",
         minimum=3,
     )
-    stop_timeout_s: float = _option(
+    stop_timeout_s: float = field(
         2.0,
         float,
         "time that running calls are given when all stops",
         unit="seconds",
         minimum=0,
     )
-    node_timeout_s: float = _option(
+    node_timeout_s: float = field(
         15.0,
         float,
         "a node that is not heard for so long is lost; it warns after a third of it",
         unit="seconds",
         minimum=3,
     )
-    drain_timeout_s: float = _option(
+    drain_timeout_s: float = field(
         10.0,
         float,
         "time that running calls are given when a worker or node gets SIGTERM",
         unit="seconds",
         minimum=0,
     )
-    wait: bool = _option(
+    wait: bool = field(
         False,
         bool,
         "stay until the cluster is stopped from outside",
@@ -359,22 +227,22 @@ class Config:
     )
 
     # memory
-    segments: bool = _option(
+    segments: bool = field(
         True,
         bool,
         "large values go through memory that processes of one host share; False: in "
         "messages, several times slower",
     )
-    memory: int | None = _option(
+    memory: int | None = field(
         None,
         int,
         "memory that large values may take on each node, in bytes or as '2 GiB'; "
         "None: 60 % of what its control group or the machine allow",
-        unit=_BYTES,
+        unit=BYTES,
         minimum=1 << 20,
         optional=True,
     )
-    spill_directory: str | None = _option(
+    spill_directory: str | None = field(
         None,
         str,
         "where values go for which there is no memory; None: the job's own disk if "
@@ -382,7 +250,7 @@ class Config:
         "/var/tmp if that is in memory",
         optional=True,
     )
-    checkpoint_directory: str | None = _option(
+    checkpoint_directory: str | None = field(
         None,
         str,
         "where the checkpoints of tesserae go while the cluster runs, for several "
@@ -390,84 +258,84 @@ class Config:
         "there; None: the run directory of each host",
         optional=True,
     )
-    spill_limit: int | None = _option(
+    spill_limit: int | None = field(
         None,
         int,
         "disk space that they may take on each node, in bytes or as '2 GiB'; 0: none; "
         "None: half of what is free there",
-        unit=_BYTES,
+        unit=BYTES,
         minimum=0,
         optional=True,
     )
 
     # what people see
-    log_level: str = _option(
+    log_level: str = field(
         "info",
         str,
         "the runtime's own log",
         choices=("debug", "perf", "info", "warning", "error"),
     )
-    quiet: bool = _option(False, bool, "no start line")
-    logs: str | None = _option(
+    quiet: bool = field(False, bool, "no start line")
+    logs: str | None = field(
         None,
         str,
         "a directory that gets all that workers print and log, a file for each",
         optional=True,
     )
-    logs_limit: int = _option(
+    logs_limit: int = field(
         256 << 20,
         int,
         "of each of these files, in bytes or as '2 GiB'; what was before it is kept in "
         "one more of that size",
-        unit=_BYTES,
+        unit=BYTES,
         minimum=1 << 12,
     )
-    record: str | None = _option(
+    record: str | None = field(
         None,
         str,
         "a file that gets one line of JSON for each task of the program that has ended",
         optional=True,
     )
-    profile: bool = _option(
+    profile: bool = field(
         False,
         bool,
         "record the times of every call",
         instead="record='times.jsonl', or mrun --profile, writes down the times of "
         "each task, and task.history has those of one",
     )
-    dashboard: bool = _option(
+    dashboard: bool = field(
         False,
         bool,
         "serve the page",
         instead="no page is served; mrun status shows who is there, mrun memory what "
         "values there are, and mosaic.Graph draws tasks",
     )
-    full_traceback: bool = _option(
+    full_traceback: bool = field(
         False,
         bool,
         "show our own frames in tracebacks: sets MOSAIC_FULL_TRACEBACK in this process",
     )
 
     # workers
-    pin: bool = _option(
+    pin: bool = field(
         False,
         bool,
         "each worker runs on cores of its own; its loop's thread then shares them with "
         "its methods",
     )
-    split_gpus: bool = _option(
+    split_gpus: bool = field(
         True,
         bool,
         "the GPUs that CUDA_VISIBLE_DEVICES and its like name are split over a node's "
         "workers; False: each sees all of them",
     )
-    in_job: bool = _option(
+    in_job: bool = field(
         _in_job,
         bool,
         "an engine may send SIGTERM, SIGUSR1 or SIGUSR2 to all processes at once: what "
         "serves the program leaves it to that; default: whether this is in a job",
     )
-    worker_gc_threshold: int = _option(
+    worker_gc_threshold: int = field(
         50_000, int, "first threshold of gc in workers", unit="objects", minimum=0
     )
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mosaic_like
-from mosaic_like.config import PORTED, Config, Option, usable_cores
+from mosaic_like.config import PORTED, Config, usable_cores
+from mosaic_like.option import Option
 
 NAMES = [option.name for option in Config.options()]
 

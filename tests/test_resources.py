@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mosaic_like.cgroups import cpu_quota_cores, memory_bytes
-from mosaic_like.runtimes.resources import Memory, memory, resident_bytes
+from mosaic_like.runtimes.resources import Memory, memory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -162,13 +162,6 @@ def test_without_proc_the_system_is_asked(tmp_path: Path) -> None:
     found = memory(tmp_path, tmp_path)
     assert found.source == "machine"
     assert 0 < found.available_bytes <= found.limit_bytes
-
-
-def test_the_memory_of_a_process(tmp_path: Path) -> None:
-    assert resident_bytes() > 1 << 20
-    assert resident_bytes(proc=tmp_path) == 0
-    proc, _ = _tree(tmp_path, {"proc/7/statm": "100 10 5 1 0 50 0\n"})
-    assert resident_bytes(7, proc) % 10 == 0
 
 
 def test_this_host_can_be_read() -> None:

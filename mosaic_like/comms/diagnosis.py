@@ -290,12 +290,8 @@ def _of_function(function: types.FunctionType) -> Iterator[_Link]:
             if name in function.__globals__:
                 yield f"'s global {name}", function.__globals__[name]
         codes.extend(c for c in code.co_consts if isinstance(c, types.CodeType))
-    yield from _indexed_as("'s default ", function.__defaults__ or ())
-
-
-def _indexed_as(label: str, items: Iterable[Any]) -> Iterator[_Link]:
-    for index, item in enumerate(items):
-        yield f"{label}{index}", item
+    for index, item in enumerate(function.__defaults__ or ()):
+        yield f"'s default {index}", item
 
 
 def _attributes(value: Any) -> Iterator[_Link]:

@@ -258,13 +258,11 @@ class Gatherer:
     """The state of one pickling, and the reducers that fill it."""
 
     clear_memo: Callable[[], None]  # the pickler's
-    immutable: tuple[type, ...] = (bytes,)
     segments: Segments | None = None
     # How a value is reduced that users want to travel otherwise; see `transforming`.
     transform: Callable[[Any], tuple[Any, ...] | None] | None = None
 
     def __init__(self) -> None:
-        self.own = True
         self.arrays: tuple[type, ...] = ()
         self.handles: dict[tuple[int, int], int] = {}
         self.kept: list[Handle] = []
@@ -334,7 +332,7 @@ class Gatherer:
 
     def _own(self, view: memoryview) -> bytes | memoryview:
         # Who made the call may change the array right after it.
-        return bytes(view) if self.own and self._base(view) is None else view
+        return bytes(view) if self._base(view) is None else view
 
     def mention(self, referent: Referent) -> tuple[Any, ...]:
         # By the class: on a proxy every public name belongs to the user's object.
@@ -399,7 +397,7 @@ class Gatherer:
             return None
         # An array that came in a message stands on the message's own bytes.
         for _ in range(8):
-            if type(owner) in self.immutable or isinstance(owner, Mapped):
+            if type(owner) is bytes or isinstance(owner, Mapped):
                 return owner
             if type(owner) is memoryview:
                 owner = owner.obj

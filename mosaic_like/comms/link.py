@@ -112,7 +112,6 @@ class Link:
         "_watched_at",
         "connection",
         "duplicates",
-        "gaps",
         "late",
         "resent",
         "retry_at",
@@ -127,7 +126,7 @@ class Link:
         self.state = LinkState.CLOSED
         self.connection = 0  # ours; the peer numbers its own
         self.retry_at = 0.0  # when to open next, while CLOSED or BROKEN
-        self.resent = self.duplicates = self.gaps = self.late = 0
+        self.resent = self.duplicates = self.late = 0
 
         # Sending: batches (_acknowledged, _number] are kept, those up to _sent are on
         # the present connection.
@@ -402,11 +401,9 @@ class Link:
             # Sent again because our acknowledgement did not arrive.
             self.duplicates += 1
             self._owe_at_once(now)
-        else:
-            self.gaps += 1
-            if self._asked != self._heard:  # once for each connection; then it stalls
-                self._asked = self._gap = self._heard
-                self._owe_at_once(now)
+        elif self._asked != self._heard:  # once for each connection; then it stalls
+            self._asked = self._gap = self._heard
+            self._owe_at_once(now)
 
 
 def _size(packet: Sequence[Part]) -> int:

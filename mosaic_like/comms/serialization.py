@@ -31,6 +31,7 @@ from . import gathering
 from .definitions import MAIN_MODULES, Definitions, is_importable
 from .gathering import (
     LARGE_BYTES,
+    SEGMENT_BYTES,
     Bulk,
     Gatherer,
     Handle,
@@ -176,16 +177,11 @@ class Serializer:
     """Pickles and unpickles for one runtime; from any thread.
 
     Args:
-        immutable: types beside ``bytes`` whose memory never changes, such as the
-            frames in which messages arrive: arrays on them are sent without a copy.
         segments: shared memory for the large buffers, if there is any.
     """
 
-    def __init__(
-        self, immutable: tuple[type, ...] = (), segments: Segments | None = None
-    ) -> None:
+    def __init__(self, segments: Segments | None = None) -> None:
         self._known = Definitions()
-        self._immutable = (bytes, *immutable)
         self._segments = segments
         self._free: list[_Pickler] = []
         self._arrays: tuple[type, ...] = ()
@@ -198,12 +194,11 @@ class Serializer:
 
     # -- to bytes ----------------------------------------------------------------------
 
-    def dumps(self, value: Any, *, own: bool = True, what: str = "") -> bytes | Payload:
-        """A result, or any single value.
+    def dumps(self, value: Any, *, what: str = "") -> bytes | Payload:
+        """A result, or any single value, as it is now.
 
         Args:
             value: what to pickle.
-            own: copy large buffers, so that changing the value later changes nothing.
             what: what it is, for errors, such as ``the result of Solver.solve``.
 
         Raises:
@@ -218,7 +213,7 @@ class Serializer:
             elif kind is bytes:
                 return marshal.dumps(value, _MARSHAL_VERSION)
         try:
-            return self._dumps(value, own)
+            return self._dumps(value)
         except (MosaicError, MemoryError):
             raise
         except Exception as error:
@@ -231,7 +226,6 @@ class Serializer:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         *,
-        own: bool = True,
         describe: Describe | None = None,
     ) -> bytes | Payload:
         """The arguments of a call, as they are now.
@@ -239,17 +233,18 @@ class Serializer:
         Args:
             args: positional arguments.
             kwargs: keyword arguments.
-            own: copy large buffers: who calls may change them right after the call.
             describe: gives, for errors, what is called and the names of its positional
                 arguments.
 
         Raises:
             SerializationError: an argument cannot travel; nothing is to be sent.
         """
-        if not kwargs and _SCALARS.issuperset(map(type, args)):
-            return marshal.dumps(args, _MARSHAL_VERSION)
         value: Any = (args, kwargs)
-        if not _BULK.isdisjoint(map(type, args)) or (
+        if not kwargs and _SCALARS.issuperset(map(type, args)):
+            data = marshal.dumps(args, _MARSHAL_VERSION)
+            if len(data) < SEGMENT_BYTES:
+                return data  # else a pickle, which can travel beside the message
+        elif not _BULK.isdisjoint(map(type, args)) or (
             kwargs and not _BULK.isdisjoint(map(type, kwargs.values()))
         ):
             small = sum(len(a) for a in args if type(a) in _BULK) < LARGE_BYTES
@@ -257,7 +252,7 @@ class Serializer:
                 return marshal.dumps(args, _MARSHAL_VERSION)
             value = _wrapped(args, kwargs)
         try:
-            return self._dumps(value, own)
+            return self._dumps(value)
         except (MosaicError, MemoryError):
             raise
         except Exception as error:
@@ -293,15 +288,13 @@ class Serializer:
 
         return dump_alone(value)
 
-    def _dumps(self, value: Any, own: bool) -> bytes | Payload:
+    def _dumps(self, value: Any) -> bytes | Payload:
         pickler: _Pickler | None
         try:
             pickler = self._free.pop()
         except IndexError:
             pickler = _Pickler(self._known)
-            pickler.immutable = self._immutable
             pickler.segments = self._segments
-        pickler.own = own
         if len(sys.modules) != self._modules:
             self._find_arrays()
         pickler.arrays = self._arrays
@@ -315,7 +308,7 @@ class Serializer:
             pickler.forget()  # its state is unknown
             pickler = None
         if pickler is None:
-            return self._dumps_by_value(value, own)
+            return self._dumps_by_value(value)
         chunks = pickler.chunks
         # Nearly always one chunk; large parts come as chunks of their own.
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -325,14 +318,12 @@ class Serializer:
         self._free.append(pickler)
         return result
 
-    def _dumps_by_value(self, value: Any, own: bool) -> bytes | Payload:
+    def _dumps_by_value(self, value: Any) -> bytes | Payload:
         from .by_value import ValuePickler
 
         file = io.BytesIO()
         pickler = ValuePickler(file, self._known)
-        pickler.immutable = self._immutable
         pickler.segments = self._segments
-        pickler.own = own
         pickler.arrays = self._arrays
         if self.transforming is not None:
             pickler.transform = self.transforming()

@@ -189,12 +189,6 @@ class Departures:
                 self._transfers.remove(departing)
                 return
 
-    def clear(self) -> None:
-        """The peer is lost."""
-        self._transfers.clear()
-        self._sent.clear()
-        self.under_way = 0
-
 
 class Arriving:
     """One transfer from a peer."""

@@ -1,4 +1,4 @@
-"""What a link needs of the world: the ports that ``zeromq`` and ``memory`` fill.
+"""What a link needs of the world: the ports that ``zeromq`` and ``within`` fill.
 
 Only Protocols live here. A transport carries packets in order over a connection, or
 says that the connection is broken; it numbers, keeps and repeats nothing. Everything is

@@ -43,7 +43,6 @@ class FunctionQueue:
     Args:
         port: see ``Dispatching``.
         caller: sends what is dispatched.
-        label: of the tasks while they have no place, for people.
         least, most: size of a window.
         overlaps: what is in a window runs at once: nothing lies behind another.
     """
@@ -52,7 +51,6 @@ class FunctionQueue:
         self,
         port: Dispatching,
         caller: CallerState,
-        label: str,
         least: int = LEAST_WINDOW,
         most: int = MOST_WINDOW,
         *,
@@ -62,7 +60,7 @@ class FunctionQueue:
         self._caller = caller
         self.least, self.most = least, most
         self._overlaps = overlaps
-        self.unplaced = Stream(0, label)
+        self.unplaced = Stream(0, "task")
         self.unplaced.queue = self
         # Taken from the front, and by uid when they are cancelled.
         self.ready: OrderedDict[int, Entry] = OrderedDict()

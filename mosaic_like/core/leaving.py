@@ -53,11 +53,6 @@ class Departure:
         self.closing = False  # all calls have ended: no further one runs
 
     @property
-    def all_seen(self) -> bool:
-        """Nobody is left who could say more to it."""
-        return not self._waited
-
-    @property
     def waited(self) -> frozenset[int]:
         """Those who have not answered."""
         return frozenset(self._waited)

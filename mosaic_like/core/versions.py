@@ -15,12 +15,12 @@ newest that its runtime has heard of, and whether its own value was changed sinc
     push            nothing    StaleError go              ConflictError
     set             go         StaleError go              ConflictError
     send, propagate go         go         StaleError      ConflictError
-    read (cached)   go         ask root   ask root        ask root
 
 ``push`` without names asks only for what was changed; ``force`` and ``discard`` do not
-ask. What a copy knows may be old, so the root decides again about each write: it is
-refused unless the base is the root's own version, or the last write was this copy's
-too, whose answer may still be under way. No values are here, and no messages.
+ask. A cached copy reads what is CLEAN by itself, and asks the root for the rest. What a
+copy knows may be old, so the root decides again about each write: it is refused unless
+the base is the root's own version, or the last write was this copy's too, whose answer
+may still be under way. No values are here, and no messages.
 """
 
 from __future__ import annotations
@@ -49,7 +49,6 @@ class Operation(enum.Enum):
     PUSH = "push"
     SET = "set"
     SEND = "send"
-    READ = "read"
 
 
 class Verdict(enum.Enum):
@@ -57,7 +56,6 @@ class Verdict(enum.Enum):
 
     NOTHING = enum.auto()
     GO = enum.auto()
-    ASK = enum.auto()  # the root has it, the copy has not
     STALE = enum.auto()  # an error: it would be lost, or old
     CONFLICT = enum.auto()  # an error: changed on both sides
 
@@ -67,7 +65,7 @@ _STATES = (
     (CopyState.CHANGED, CopyState.CONFLICT),
 )
 
-_N, _G, _A, _S, _C = Verdict
+_N, _G, _S, _C = Verdict
 # In the order of CopyState.
 VERDICTS: Mapping[Operation, tuple[Verdict, ...]] = MappingProxyType(
     {
@@ -75,7 +73,6 @@ VERDICTS: Mapping[Operation, tuple[Verdict, ...]] = MappingProxyType(
         Operation.PUSH: (_N, _S, _G, _C),
         Operation.SET: (_G, _S, _G, _C),
         Operation.SEND: (_G, _G, _S, _C),
-        Operation.READ: (_G, _A, _A, _A),
     }
 )
 _COLUMNS = MappingProxyType({state: i for i, state in enumerate(CopyState)})

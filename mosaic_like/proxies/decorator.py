@@ -62,6 +62,7 @@ _KNOWN: dict[str, tuple[type, ...] | None] = {
 }
 # Those of the original that are taken from the constructor's keywords too.
 _IN_CALL = ("runtime", "len", "is_async", "max_retries", "eager", "silence", "cached")
+_DEPTH = 3  # of the program's frame, from who asks the runtime below
 
 
 def check_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -146,21 +147,21 @@ class RemoteClass(Generic[P, T]):
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> TesseraProxy[T]:
         with UNSEEN:
             made: TesseraProxy[T]
-            made = _remote(self._cls, self._options, args, kwargs, 3)
+            made = _remote(self._cls, self._options, args, kwargs)
             return made
 
     def remote(self, /, *args: P.args, **kwargs: P.kwargs) -> TesseraProxy[T]:
         """Make one in a worker; returns at once."""
         with UNSEEN:
             made: TesseraProxy[T]
-            made = _remote(self._cls, self._options, args, kwargs, 3)
+            made = _remote(self._cls, self._options, args, kwargs)
             return made
 
     def local(self, /, *args: P.args, **kwargs: P.kwargs) -> TesseraProxy[T]:
         """Make one in this runtime, so that others can call back."""
         with UNSEEN:
             made: TesseraProxy[T]
-            made = _local(self._cls, self._options, args, kwargs, 3)
+            made = _local(self._cls, self._options, args, kwargs)
             return made
 
     def parameter(self, /, *args: P.args, **kwargs: P.kwargs) -> Parameter[T]:
@@ -270,19 +271,18 @@ def _remote(
     options: dict[str, Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    depth: int,
 ) -> Any:
     runtime = session.current()
     options, kwargs = _checked(cls, options, args, dict(kwargs))
     where = runtime.resolve_worker(options.get("runtime"))
     length = options.get("len")
     if length is None:
-        handle = runtime.create(cls, args, kwargs, _wire(options, cls), where, depth)
+        handle = runtime.create(cls, args, kwargs, _wire(options, cls), where, _DEPTH)
         return _made(cls, handle, options)
     places = runtime.deal(length) if where is None else [where] * length
     members = []
     for place in places:  # no comprehension: that is a frame of its own before 3.12
-        handle = runtime.create(cls, args, kwargs, _wire(options, cls), place, depth)
+        handle = runtime.create(cls, args, kwargs, _wire(options, cls), place, _DEPTH)
         members.append(_made(cls, handle, options))
     return ArrayProxy(members, [getattr(place, "incarnation", 0) for place in places])
 
@@ -292,7 +292,6 @@ def _local(
     options: dict[str, Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    depth: int,
 ) -> Any:
     runtime = session.current()
     options, kwargs = _checked(cls, options, args, dict(kwargs))
@@ -301,7 +300,7 @@ def _local(
             "option 'detached': what is made by local() ends with this runtime; use "
             "remote()"
         )
-    handle = runtime.create(cls, args, kwargs, _wire(options, cls), runtime, depth)
+    handle = runtime.create(cls, args, kwargs, _wire(options, cls), runtime, _DEPTH)
     return _made(cls, handle, options)
 
 

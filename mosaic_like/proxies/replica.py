@@ -305,8 +305,8 @@ class Replica:
         self.collect()
         if self.cached and self.waiting is None and not self._sent:
             changed, now = self.changed(thing, [name])
-            state = self.versions.judge(Operation.READ, [name], changed)
-            if name in now and Verdict.GO in state and not self._unsure:
+            state = self.versions.state(name, name in changed)
+            if name in now and state is CopyState.CLEAN and not self._unsure:
                 return Exchange(self, [], None, getattr(thing, name))
         task = self.root.get(name)
 

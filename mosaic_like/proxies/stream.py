@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
-from ..core.streams import Intake, IntakeState
+from ..core.intake import Intake, IntakeState
 from ..core.task import DONE, FAILED
 from .settling import ended, future_of
 
@@ -19,7 +19,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Intakes(Protocol):
-    """What a stream needs of its runtime; see ``runtimes/streams.py``."""
+    """What a stream needs of its runtime; see ``runtimes/intakes.py``."""
 
     def open(self, call: Call) -> Intake: ...
     def when_ready(self, intake: Intake, then: Callable[[], Any]) -> None: ...

@@ -30,6 +30,7 @@ T = TypeVar("T")
 V = TypeVar("V")
 P = ParamSpec("P")
 
+_DEPTH = 3  # of the program's frame, from who asks the runtime below
 _FORGOT = (
     "this is a reference to a value in the warehouse, not the value; write "
     "'await mosaic.get(ref)'{}"
@@ -161,9 +162,7 @@ def put(obj: T, *, key: str | None = None, publish: bool = False) -> WarehouseOb
     return put_in(session.current(), obj, key, publish)
 
 
-def put_in(
-    runtime: Any, obj: T, key: str | None, publish: bool, depth: int = 3
-) -> WarehouseObject[T]:
+def put_in(runtime: Any, obj: T, key: str | None, publish: bool) -> WarehouseObject[T]:
     """See ``put``."""
     if isinstance(obj, TaskProxy):
         raise TypeError(
@@ -172,7 +171,7 @@ def put_in(
         )
     if key is not None:
         _check_key("put", key)
-    return WarehouseObject(runtime, runtime.storing.put(obj, key, publish, depth))
+    return WarehouseObject(runtime, runtime.storing.put(obj, key, publish, _DEPTH))
 
 
 @overload
@@ -195,12 +194,12 @@ def get(ref: Any, /) -> Any:
     return get_in(session.current(), ref)
 
 
-def get_in(runtime: Any, ref: Any, depth: int = 3) -> Any:
+def get_in(runtime: Any, ref: Any) -> Any:
     """See ``get``."""
     if isinstance(ref, TaskProxy):
         return Reading(ref)
     _check_key("get", ref)
-    return Reading(TaskProxy(runtime, runtime.storing.look(ref, depth)))
+    return Reading(TaskProxy(runtime, runtime.storing.look(ref, _DEPTH)))
 
 
 def drop(ref: WarehouseObject[Any] | str, /) -> TaskProxy[None]:
@@ -221,12 +220,12 @@ def drop(ref: WarehouseObject[Any] | str, /) -> TaskProxy[None]:
     return drop_in(session.current(), ref)
 
 
-def drop_in(runtime: Any, ref: Any, depth: int = 3) -> TaskProxy[None]:
+def drop_in(runtime: Any, ref: Any) -> TaskProxy[None]:
     """See ``drop``."""
     if isinstance(ref, WarehouseObject):
-        return TaskProxy(runtime, runtime.storing.drop(ref, depth))
+        return TaskProxy(runtime, runtime.storing.drop(ref, _DEPTH))
     _check_key("drop", ref)
-    return TaskProxy(runtime, runtime.storing.drop_key(ref, depth))
+    return TaskProxy(runtime, runtime.storing.drop_key(ref, _DEPTH))
 
 
 @overload
@@ -275,12 +274,11 @@ def exec_in(
     fn: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    depth: int = 3,
 ) -> WarehouseObject[Any]:
     """See ``exec``."""
     _check_key("exec", key)
     _check_callable("exec", fn)
-    return WarehouseObject(runtime, runtime.storing.exec(key, fn, args, kwargs, depth))
+    return WarehouseObject(runtime, runtime.storing.exec(key, fn, args, kwargs, _DEPTH))
 
 
 def _check_key(what: str, key: Any) -> None:

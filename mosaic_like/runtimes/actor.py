@@ -35,6 +35,7 @@ from .dropping import Dropping
 from .executor import Executor
 from .failures import Failures
 from .handling import Handling
+from .intakes import Intakes
 from .inventory import Inventory
 from .journal import Journal
 from .known import known_values
@@ -50,7 +51,7 @@ from .restarting import Restarts
 from .sharing import Sharing
 from .slots import Slots
 from .storing import Storing
-from .streams import Intakes, Producing
+from .streams import Producing
 from .transfers import Landing, Transfers
 from .unheard import UnheardFailures
 from .values import Values

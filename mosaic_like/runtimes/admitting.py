@@ -65,11 +65,6 @@ class Admitting:
         self._looking = False
         runtime.handlers[wire.Waits] = self._on_waits
 
-    @property
-    def nbytes(self) -> int:
-        """That arguments brought here take, of calls that have not ended."""
-        return self._admission.nbytes
-
     def admit(self, task: Task, call: Call, go: Callable[[], None]) -> None:
         """Bring an argument when there is room for it.
 

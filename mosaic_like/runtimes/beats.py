@@ -11,7 +11,6 @@ about one that is lost, its runtime knows (``Base.presence_changed``). With the 
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +22,6 @@ from ..core.silence import Presence, Silence, beat_s
 if TYPE_CHECKING:
     from .base import Base
     from .peer import Peer
-
-logger = logging.getLogger(__name__)
 
 PROBE_S = 2.0  # for one connection
 _AGAIN_S = 0.2  # between two

@@ -12,7 +12,7 @@ attached child takes what that child had spawned. SIGKILL to the server takes th
 children that asked for a death signal; the others see the end of their control socket.
 
 Nothing here may start a thread, open a ZeroMQ context or run user code in the server.
-What a request looks like stands here; who sends it, in processes.py.
+What a request looks like stands in ``fork_packets``; who sends it, in ``processes``.
 """
 
 from __future__ import annotations
@@ -33,113 +33,27 @@ from typing import NoReturn
 import msgspec
 
 from ..errors import ConnectError
-from .booting import PACKET_BYTES, hide_tunable, open_pidfd
+from .booting import hide_tunable, open_pidfd
 from .directory import RunDirectory
-
-# Well below the default buffer of a socket (208 KiB): a packet is sent whole or not.
-MAX_FDS = 64  # the kernel takes 253 in one packet
+from .fork_packets import (
+    Exited,
+    NotSpawned,
+    Ready,
+    Report,
+    Spawn,
+    Spawned,
+    decode_request,
+    receive,
+    send,
+)
 
 _PR_SET_PDEATHSIG = 1
-# Absent on macOS, where what is received is made non-inheritable after the fact.
-_RECEIVE_FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-_SEND_FLAGS = getattr(socket, "MSG_NOSIGNAL", 0)
 _IGNORED = (
     *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT),
     *(signal.SIGUSR1, signal.SIGUSR2),  # which engines send to all of a job
 )
 
-
-class _Packet(msgspec.Struct, array_like=True, gc=False):
-    """Base of what goes over a control socket."""
-
-
-class Spawn(_Packet, tag=1):
-    """Fork a child. Its descriptors come with the packet: first those for standard
-    output and standard error, where the flags say so, then those that it keeps."""
-
-    number: int  # chosen by the asker, comes back in the answer
-    entry: str  # module:function, called with (argument, fds, control)
-    argument: bytes
-    environment: dict[str, str | None]  # changes; None removes
-    attach: bool  # gets a control socket of its own
-    death_signal: bool  # SIGKILL when this server dies
-    owner_pidfd: bool  # the owner's pidfd comes last in fds, -1 where there is none
-    stdout: bool
-    stderr: bool
-
-
-class Kill(_Packet, tag=2):
-    """Send a signal to a child of this server, unless it has been reaped."""
-
-    pid: int
-    signal: int
-
-
-class Ready(_Packet, tag=10):
-    """The server has preloaded and serves."""
-
-    pid: int
-
-
-class Spawned(_Packet, tag=11):
-    """The child runs; its pidfd comes with the packet where the kernel has them."""
-
-    number: int
-    pid: int
-
-
-class NotSpawned(_Packet, tag=12):
-    number: int
-    why: str
-
-
-class Exited(_Packet, tag=13):
-    pid: int
-    status: int  # as os.waitpid gives it
-    max_rss_bytes: int
-
-
-Request = Spawn | Kill
-Report = Ready | Spawned | NotSpawned | Exited
 Entry = Callable[[bytes, list[int], int | None], object]
-
-_encoder = msgspec.msgpack.Encoder()
-_requests = msgspec.msgpack.Decoder(Request)
-_reports = msgspec.msgpack.Decoder(Report)
-
-
-def send(sock: socket.socket, packet: Request | Report, fds: Sequence[int]) -> None:
-    """Send one packet; raises BlockingIOError if the buffer is full.
-
-    Raises:
-        ValueError: the packet is too large; large arguments belong in a file.
-    """
-    body = _encoder.encode(packet)
-    if len(body) > PACKET_BYTES or len(fds) > MAX_FDS:
-        raise ValueError(
-            f"{type(packet).__name__}: {len(body)} bytes and {len(fds)} descriptors, "
-            f"at most {PACKET_BYTES} and {MAX_FDS} fit; pass a file descriptor instead"
-        )
-    socket.send_fds(sock, [body], list(fds), _SEND_FLAGS)
-
-
-def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
-    """One packet and its descriptors; no bytes at the end of the connection."""
-    try:
-        body, fds, _, _ = socket.recv_fds(sock, PACKET_BYTES, MAX_FDS, _RECEIVE_FLAGS)
-    except BlockingIOError:
-        raise
-    except OSError:  # reset: the peer closed without reading what we had sent
-        return b"", []
-    if not _RECEIVE_FLAGS:
-        for fd in fds:
-            os.set_inheritable(fd, False)
-    return body, list(fds)
-
-
-def decode_report(body: bytes) -> Report:
-    report: Report = _reports.decode(body)
-    return report
 
 
 class _Connection:
@@ -293,7 +207,7 @@ class _Server:
             self._flush(connection)
             return None
         try:
-            request = _requests.decode(body)
+            request = decode_request(body)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             # The children of all would die with this process.
             for fd in fds:

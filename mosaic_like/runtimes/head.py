@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
     from ..tasks.recording import Recorder
     from .logs import Logs
-
-logger = logging.getLogger(__name__)
 
 # When the cluster is lost its workers end in order, and so answer what they have. What
 # they have not answered by then is lost too.

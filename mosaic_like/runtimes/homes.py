@@ -18,21 +18,21 @@ from ..comms import messages as wire
 from ..comms.exceptions import dump_error, error_summary
 from ..core.bonds import Fate, Known
 from ..core.call import DROPPED, Call, Stream, rare
-from ..core.restarts import Home, HomeState, Intensity, Sends, Step
+from ..core.restarts import Home, HomeState, Sends, Step
 from ..core.task import DONE
-from ..errors import ProtocolError, RuntimeDisconnectedError, Verdict, WorkerDied
+from ..errors import ProtocolError
 from ..proxies.handles import SupervisedHandle, TesseraHandle
 from ..text import printable
 from .checkpoint_files import CheckpointFiles
+from .made import Made
 from .supervising import Supervising
 
 if TYPE_CHECKING:
-    import asyncio
-
     from ..comms.messages import Member
     from ..core.groups import Group
     from .actor import ActorRuntime
-    from .following import Followed, Following
+    from .following import Following
+    from .kept import Followed
     from .peer import Peer
 
 logger = logging.getLogger(__name__)
@@ -56,57 +56,6 @@ class Take(Protocol):
         why: str = "",
         remains: bytes = b"",
     ) -> None: ...
-
-
-class Made:
-    """A tessera with restarts at its home; counted among what lives there.
-
-    Args:
-        home: decides.
-        followed: the same as this runtime follows it.
-        inner: the right of the home to the life there is.
-        recipe: class and arguments, pickled, and options.
-    """
-
-    __slots__ = (
-        *(
-            "asked",
-            "delay_s",
-            "followed",
-            "group",
-            "home",
-            "host",
-            "inner",
-            "recipe",
-            "shared",
-        ),
-        *("timer", "why"),
-    )
-
-    def __init__(
-        self,
-        home: Home,
-        followed: Followed,
-        inner: TesseraHandle,
-        recipe: tuple[Any, Any, wire.Options],
-    ) -> None:
-        self.shared = False  # not its maker alone holds it: `holders` counts
-        self.home = home
-        self.followed = followed
-        self.inner: TesseraHandle | None = inner
-        self.recipe: tuple[Any, Any, wire.Options] | None = recipe
-        self.timer: asyncio.TimerHandle | None = None
-        self.host = ""  # of the life that was lost
-        self.why = ""  # it has ended, but in order
-        self.group: Group | None = None  # with which it is built again
-        self.delay_s = 0.0  # before the next life
-        self.asked = False  # for its construction, which has no place yet
-
-    def end(self) -> None:
-        """Nothing will be made of it any more."""
-        self.recipe = None
-        if self.timer is not None:
-            self.timer.cancel()
 
 
 class Homes:
@@ -244,7 +193,7 @@ class Homes:
         left = member.incarnation in runtime.leavers.left
         delay_s = home.lost(runtime.loop.time(), counts=not left)
         if delay_s is None or runtime.stopping:
-            self.end_lost(made, self.exhausted(made, member, cause), member)
+            self.end_lost(made, made.exhausted(member, cause), member)
             return False
         made.host = member.host
         made.delay_s = delay_s
@@ -374,29 +323,6 @@ class Homes:
             self.supervising.end_others(made)
         else:
             self.supervising.leave(made)
-
-    def exhausted(
-        self, made: Made, member: Member, cause: str, group: Intensity | None = None
-    ) -> BaseException:
-        """Why it is not built again; ``group``: how often all of it may be."""
-        kind = RuntimeDisconnectedError
-        if member.uid.startswith("worker"):
-            kind = WorkerDied
-        what, often = made.followed.stream.label, made.home.intensity
-        if group is not None:
-            what, often = f"{what}, with those that it is supervised with,", group
-        again = f"was built again {often} and is not any more"
-        if often.most == 0:
-            again = "is not built again"
-        return kind(
-            f"{ids.short(member.uid)} ({member.host}, pid {member.pid}) is lost: "
-            f"{cause}; {what} {again}: "
-            "see what ended its workers, then make it again, or give it more by "
-            "max_restarts",
-            member.uid,
-            Verdict.NOT_STARTED,
-            cause,
-        )
 
     def _left(self, made: Made) -> str:
         """Where its last checkpoint stays, for the end of a text; or nothing."""

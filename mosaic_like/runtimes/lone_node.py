@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import logging
 import math
 import os
 import sys
@@ -33,8 +32,6 @@ from .spec import decode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-logger = logging.getLogger(__name__)
 
 JOIN_TIMEOUT_S = 10.0  # it joins what runs already
 OWNER_ENDED = "the process that had started it has ended"
@@ -154,7 +151,7 @@ def _count(number: int, what: str) -> str:
 
 def main(argument: bytes, fds: list[int], control: int | None) -> None:
     """The entry of the forked process."""
-    tune_collector(50_000)
+    tune_collector()
     assert control is not None
     spec, owner = decode(argument), fds[0]
     with asyncio.Runner(loop_factory=new_own_loop) as runner:

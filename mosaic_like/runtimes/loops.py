@@ -45,10 +45,9 @@ def fill_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
 
 
-def tune_collector(threshold: int) -> None:
+def tune_collector() -> None:
     """For processes that are ours alone: fewer passes over what never dies."""
-    if threshold:
-        gc.set_threshold(threshold, 20, 50)
+    gc.set_threshold(50_000, 20, 50)
 
 
 def allow_open_files(most: int = 1 << 20) -> None:

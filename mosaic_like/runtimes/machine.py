@@ -13,17 +13,12 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACES = ("pid", "mnt", "net", "user")
 
 
-def machine_id(boot_id: Path = _BOOT_ID, namespaces: str = "/proc/self/ns") -> str:
-    """The same text for two processes of which each can open what the other shares.
-
-    Args:
-        boot_id: a file that says which start of which kernel this is.
-        namespaces: the directory with those of this process.
-    """
+def machine_id() -> str:
+    """The same text for two processes of which each can open what the other shares."""
     parts = [str(os.geteuid())]
     try:
-        parts.append(boot_id.read_text())
-        parts += [str(os.stat(f"{namespaces}/{name}").st_ino) for name in _NAMESPACES]
+        parts.append(_BOOT_ID.read_text())
+        parts += [str(os.stat(f"/proc/self/ns/{name}").st_ino) for name in _NAMESPACES]
     except OSError:  # no Linux, or no /proc: then there is no more than a name
         parts.append(socket.gethostname())
     return hashlib.blake2b(" ".join(parts).encode(), digest_size=8).hexdigest()

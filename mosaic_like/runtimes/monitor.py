@@ -315,6 +315,6 @@ async def _run(loop: asyncio.AbstractEventLoop, spec: Spec, pidfd: int) -> None:
 def main(argument: bytes, fds: list[int], control: int | None) -> None:
     """The entry of the forked process."""
     spec = decode(argument)
-    tune_collector(50_000)
+    tune_collector()
     with asyncio.Runner(loop_factory=new_own_loop) as runner:
         runner.run(_run(runner.get_loop(), spec, fds[-1] if fds else -1))

@@ -1,11 +1,12 @@
-"""The node process: the supervisor of one host's workers and its warehouse."""
+"""The node process: the supervisor of one host's workers and its warehouse.
+
+How they are forked, and what has ended them, is in ``children``.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
-import logging
 import math
 import os
 import signal
@@ -17,54 +18,36 @@ from ..core import verdicts
 from ..core.node import PERIOD_S, Replacements
 from ..core.reach import is_near
 from ..core.silence import Presence
-from ..environment import FULL_TRACEBACK
-from ..errors import ConnectError, MosaicError
+from ..errors import ConnectError
 from ..ids import MONITOR_INCARNATION, short
 from ..text import printable
-from . import journal, orders, portions
+from . import journal, orders
 from .base import JOIN_TIMEOUT_S, Base
 from .booting import open_pidfd
+from .children import ENTRIES, Children
 from .departing import ANSWER_S, HAND_ON_S
+from .executor import CLOSE_TIMEOUT_S
 from .helping import Helping
 from .interrupts import SIGNAL
 from .job_signals import leave_to_owner, leave_to_program
 from .loops import new_own_loop, tune_collector
-from .oom import LOOK_S, Evidence, MemoryKills, near_limit
-from .processes import Child, ForkServer, describe_status, gone_text
-from .raw_output import RawOutput
+from .processes import ForkServer, gone_text
 from .saying import say
 from .spec import Spec, decode
 
 if TYPE_CHECKING:
+    from .oom import Evidence
     from .peer import Peer
+    from .processes import Child
 
-logger = logging.getLogger(__name__)
-
-_ENTRIES = {
-    "worker": "mosaic_like.runtimes.worker_process:main",
-    "helper": "mosaic_like.runtimes.worker_process:main",
-    "warehouse": "mosaic_like.runtimes.warehouse:main",
-}
-# What numeric libraries read when they are imported.
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-)
 N = TypeVar("N", bound="Node")
 
-CLOSE_TIMEOUT_S = 10.0
 HURRY_RUNNING_S = 1.0  # and for the calls that run
 HURRY_S = 4.5  # for all of it, when the program has died
 ENDING_S = 0.5  # from a worker's last word to its end
 LEAVING_S = HAND_ON_S + 2 * ANSWER_S  # the same of one that leaves the others
 JOIN_GRACE_S = 1.0
 LATE_S = 1.0  # after which a worker is replaced, for people to be told
-OUTPUT_S = 10.0  # that what a dead worker had started may still print
-SERVER_GONE = "its parent, the fork server, has ended, and it was killed"
 # The warehouse is forked when the workers are there, and a moment later, in which the
 # first call is made; but not later than this if some of them do not come.
 WAREHOUSE_AFTER_S = 0.2
@@ -83,16 +66,13 @@ class Node(Base):
         super().__init__(loop, Config.from_bytes(spec.config))
         self._spec = spec
         self._server = server
-        self._children: dict[str, Child] = {}
-        self._outputs: dict[Child, RawOutput] = {}
+        self._children = Children(self, server)
         self._replacements = Replacements(PERIOD_S)
-        self._memory = MemoryKills()
         self._warehouse_replacements = Replacements()
         self._warehouse = ""  # its uid, when it has been started
         self._lines: list[str] = []
         self._pidfd: int | None = None
         self._starts = 0
-        self._cores: list[int] = []  # to be shared out, if workers are pinned
         self._hurry = False
         self._orphaned = False
         self._why = ""  # it stops, if nobody had asked for it
@@ -102,7 +82,6 @@ class Node(Base):
         self.handlers[wire.Interrupt] = self._on_interrupt
         self.handlers[wire.Leaving] = self._on_leaving
         self._helping = Helping(self)
-        self._recycled: dict[int, str] = {}  # why this node has killed them, by pid
         self._leaving: dict[str, bool] = {}  # of its children: another takes its place
         self._is_drained = False  # it leaves when its children have
         self._signals = 0  # how often it got SIGTERM
@@ -139,7 +118,7 @@ class Node(Base):
         for index in range(self.config.num_workers):
             self._spawn(f"worker:{self._index}:{index}")
         self.loop.call_later(WAREHOUSE_LATEST_S, self._start_warehouse)
-        self._look_at_memory()
+        self._children.look_at_memory()
 
     def start_helper(self, number: int) -> None:
         """One more worker, for function tasks; it shares the cores of another."""
@@ -169,77 +148,29 @@ class Node(Base):
         if self.stopping or self._is_drained:
             return
         self._starts += 1
+        own = self._spec
         spec = Spec(
-            config=self._spec.config,
-            directory=self._spec.directory,
-            monitor_address=self._spec.monitor_address,
-            monitor_token=self._spec.monitor_token,
+            config=own.config,
+            directory=own.directory,
+            monitor_address=own.monitor_address,
+            monitor_token=own.monitor_token,
             uid=uid,
-            path=self._spec.path,
-            cwd=self._spec.cwd,
-            network=self._spec.network,
+            path=own.path,
+            cwd=own.cwd,
+            network=own.network,
         )
-        threads = str(self.config.num_threads)
-        environment: dict[str, str | None] = {
-            name: threads for name in THREAD_VARIABLES if name not in os.environ
-        }
-        if uid != self._warehouse:
-            count = self.config.num_workers
-            index = int(uid.split(":")[2]) % count
-            if self.config.pin:
-                self._cores = self._cores or portions.cores()
-                spec.cores = list(portions.portion(self._cores, index, count))
-            if self.config.split_gpus:
-                environment |= portions.gpus(index, count, os.environ)
-        if self.config.full_traceback:
-            environment[FULL_TRACEBACK] = "1"
-        output: RawOutput | None = None
-        stdout: int | None = None
-        stderr: int | None = None
-        if uid != self._warehouse:
-            output = RawOutput(self, uid, spec.directory)
-            stdout, stderr = output.pipes()
-        try:
-            self._children[uid] = child = self._server.spawn(
-                _ENTRIES[uid.split(":")[0]],
-                spec.encode(),
-                environment=environment,
-                death_signal=True,
-                stdout=stdout,
-                stderr=stderr,
-                on_started=self._started,
-                on_exited=functools.partial(self._exited, uid),
-            )
-            if output is not None:
-                self._outputs[child] = output
-        except MosaicError:
-            if output is not None:
-                output.close()
-            self.stop()
-        finally:
-            for end in (stdout, stderr):
-                if end is not None:
-                    os.close(end)
+        self._children.spawn(spec)
 
-    def _started(self, child: Child) -> None:
-        self._memory.watch(child.pid)
-        if child in self._outputs:
-            self._outputs[child].pid = child.pid
+    def child_ended(self, uid: str, child: Child, how: str, memory: Evidence) -> None:
+        """It is told, and replaced if it is to be.
 
-    def _exited(self, uid: str, child: Child) -> None:
-        if self._children.get(uid) is child:
-            del self._children[uid]
-        if child in self._outputs:
-            # Before it is said that it has ended.
-            self._outputs[child].ended()
-            self.loop.call_later(OUTPUT_S, self._outputs.pop(child).close)
-        status = child.status
-        how = SERVER_GONE if status is None else describe_status(status)
-        if child.failure:
-            how = f"could not be forked: {child.failure}"
-        killed = self._killed_for(child)
-        how = self._recycled.pop(child.pid, how)
-        is_left = uid in self._leaving and status == 0
+        Args:
+            uid: of the child.
+            child: that has ended.
+            how: for people.
+            memory: what speaks for it that it was killed for want of it.
+        """
+        is_left = uid in self._leaving and child.status == 0
         takes_place = self._leaving.pop(uid, True)
         directory = self._spec.directory
         remains = b""
@@ -250,10 +181,10 @@ class Node(Base):
             remains = verdicts.encode(left)
         else:
             left = journal.collect(directory, child.pid)
-            if killed.is_certain:
-                left.memory = killed.text
-            elif killed.text:
-                how = f"{how}, {killed.text}"
+            if memory.is_certain:
+                left.memory = memory.text
+            elif memory.text:
+                how = f"{how}, {memory.text}"
             remains = verdicts.encode(left)
         orders.forget(orders.path_of(self._spec.directory, child.pid))
         if self.outbox(MONITOR_INCARNATION) is not None:
@@ -284,34 +215,18 @@ class Node(Base):
                 say(self._replacements.postponed(short(uid), how, delay_s))
         self.loop.call_later(delay_s, self._spawn, uid)
 
-    def _killed_for(self, child: Child) -> Evidence:
-        """What speaks for it that a signal ended it for want of memory."""
-        pid, status, found = child.pid, child.status, Evidence()
-        by_others = pid not in self._recycled
-        if status is not None and os.WIFSIGNALED(status) and by_others:
-            if os.WTERMSIG(status) == signal.SIGKILL:
-                found = self._memory.killed(pid, child.max_rss_bytes)
-            near = "" if found.is_certain else near_limit(child.max_rss_bytes)
-            found = Evidence(near, is_certain=True) if near else found
-        self._memory.forget(pid)
-        return found
-
-    def _look_at_memory(self) -> None:
-        self._memory.look()
-        self.loop.call_later(LOOK_S, self._look_at_memory)
-
     def _on_interrupt(self, message: wire.Interrupt, buffers: Any, sender: int) -> None:
         """Its worker does not end a call, and perhaps cannot."""
         member = self.members.get(message.owner)
-        child = None if member is None else self._children.get(member.uid)
+        child = None if member is None else self._children.by_uid.get(member.uid)
         if member is None or child is None or child.pid != member.pid:
             return
         if message.kill:
-            self._recycled[child.pid] = (
+            self._children.kill(
+                child,
                 "it was ended because a call that was to stop had not, and it did not "
-                "answer (interrupt='kill')"
+                "answer (interrupt='kill')",
             )
-            self._server.kill(child.pid)
             return
         path = orders.path_of(self._spec.directory, child.pid)
         orders.write(path, message.uid, message.kind == wire.TIMEOUT)
@@ -349,13 +264,13 @@ class Node(Base):
                 limit_s = message.timeout_s + CLOSE_TIMEOUT_S + 2 * LEAVING_S
                 self.loop.call_later(limit_s, self.stop)
             self._check_drained()
-        elif member is not None and member.uid in self._children:
+        elif member is not None and member.uid in self._children.by_uid:
             self._leaving[member.uid] = message.replace
             self._helping.gone(member.incarnation)
 
     def _check_drained(self) -> None:
         """End when all that was started here has left."""
-        if self._children or self.stopping:
+        if self._children.by_uid or self.stopping:
             return
         if len(self.of_kind("node")) == 1 and self.config.mode != DYNAMIC:
             self._why = f"{self.uid}, the last node, was drained"
@@ -382,7 +297,7 @@ class Node(Base):
     def _server_lost(self) -> None:
         # The kernel has killed the workers with it.
         self._why = gone_text(self._server_pid)
-        self._children.clear()
+        self._children.by_uid.clear()
         self.stopping = True
         self._check_stopped()
 
@@ -392,7 +307,7 @@ class Node(Base):
             return
         self.stopping = True
         self._hurry = hurry
-        for uid in list(self._children):
+        for uid in list(self._children.by_uid):
             if uid != self._warehouse:
                 self._stop_child(uid)
         limit_s = self.config.stop_timeout_s + CLOSE_TIMEOUT_S
@@ -406,9 +321,9 @@ class Node(Base):
         return wire.Stop(why, self._hurry, self._orphaned)
 
     def _stop_child(self, uid: str) -> None:
-        child = self._children[uid]
-        children = (self.of_kind(kind) for kind in _ENTRIES)
-        for member in itertools.chain.from_iterable(children):
+        child = self._children.by_uid[uid]
+        members = (self.of_kind(kind) for kind in ENTRIES)
+        for member in itertools.chain.from_iterable(members):
             outbox = self.outbox(member.incarnation)
             if member.uid == uid and outbox is not None:
                 outbox.send(self._order())
@@ -432,7 +347,7 @@ class Node(Base):
         )
 
     def _check_order(self, uid: str, pid: int, outbox: Peer, order: int) -> None:
-        child = self._children.get(uid)
+        child = self._children.by_uid.get(uid)
         if child is None or child.pid != pid or outbox.link.acknowledged >= order:
             return
         if journal.is_closing(self._spec.directory, pid):
@@ -444,7 +359,7 @@ class Node(Base):
         self._server.kill(pid)
 
     def _kill(self) -> None:
-        for uid, child in self._children.items():
+        for uid, child in self._children.by_uid.items():
             if child.pid:
                 self._lines.append(f"{short(uid)} did not end and was killed")
                 self._server.kill(child.pid)
@@ -456,31 +371,31 @@ class Node(Base):
         if limit_s is not None and self._runs_calls(member):
             self.presence.follow(member, limit_s, excuses_itself=True)
         self._helping.joined(member)
-        if self.stopping and member.uid in self._children:
+        if self.stopping and member.uid in self._children.by_uid:
             outbox = self.outbox(member.incarnation)
             if outbox is not None:
                 outbox.send(self._order())
                 self._watch_order(member.uid, member.pid, outbox)
         elif not self._warehouse and self._starts >= self.config.num_workers:
             here = {m.uid for m in self.of_kind("worker")}
-            if here.issuperset(self._children):
+            if here.issuperset(self._children.by_uid):
                 self.loop.call_later(WAREHOUSE_AFTER_S, self._start_warehouse)
 
     def _runs_calls(self, member: wire.Member) -> bool:
         """It is a worker or helper of this node."""
-        return member.uid in self._children and member.uid != self._warehouse
+        return member.uid in self._children.by_uid and member.uid != self._warehouse
 
     def presence_changed(self, member: wire.Member, presence: Presence) -> None:
         """A worker is silent for longer than ``worker_timeout``."""
-        child = self._children.get(member.uid)
+        child = self._children.by_uid.get(member.uid)
         if presence is not Presence.SILENT or child is None or child.pid != member.pid:
             return
-        self._recycled[child.pid] = (
+        self._children.kill(
+            child,
             f"it was killed, since it was not heard for {self.config.worker_timeout:g} "
             "s (worker_timeout): it was frozen, or what it ran held its loop or its "
-            "interpreter"
+            "interpreter",
         )
-        self._server.kill(child.pid)
 
     def member_lost(self, member: wire.Member, cause: str) -> None:
         self._helping.gone(member.incarnation)
@@ -494,14 +409,15 @@ class Node(Base):
             self.loop.call_later(limit_s, self._kill_ended, member.uid, member.pid)
 
     def _kill_ended(self, uid: str, pid: int) -> None:
-        child = self._children.get(uid)
+        child = self._children.by_uid.get(uid)
         if child is not None and child.pid == pid:
             self._server.kill(pid)
 
     def _check_stopped(self) -> None:
-        if self.stopping and list(self._children) == [self._warehouse]:
+        children = self._children.by_uid
+        if self.stopping and list(children) == [self._warehouse]:
             self._stop_child(self._warehouse)  # the last: workers read from it
-        if self.stopping and not self._children and not self.ended.done():
+        if self.stopping and not children and not self.ended.done():
             if self.outbox(MONITOR_INCARNATION) is not None:
                 self.monitor.send(self._last_word())
             self.ended.set_result(None)
@@ -510,8 +426,7 @@ class Node(Base):
         return wire.Stopped(self._lines, self._why)
 
     def close(self) -> None:
-        for output in self._outputs.values():
-            output.close()
+        self._children.close()
         super().close()
 
 
@@ -554,7 +469,7 @@ async def live(
 def main(argument: bytes, fds: list[int], control: int | None) -> None:
     """The entry of the forked process."""
     spec = decode(argument)
-    tune_collector(50_000)
+    tune_collector()
     assert control is not None
     with asyncio.Runner(loop_factory=new_own_loop) as runner:
         owner = fds[-1] if fds else -1

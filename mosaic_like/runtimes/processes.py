@@ -20,7 +20,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import RuntimeDisconnectedError, Verdict
-from . import forkserver
+from . import fork_packets as packets
 from .booting import PRELOAD, Booted, boot
 
 if TYPE_CHECKING:
@@ -162,9 +162,6 @@ class ForkServer:
         """Speak to the server over the socket that an attached child was given."""
         return cls(socket.socket(fileno=control), 0, timeout_s)
 
-    def fileno(self) -> int:
-        return self._control.fileno()
-
     # -- requests ----------------------------------------------------------------------
 
     def spawn(
@@ -203,7 +200,7 @@ class ForkServer:
         if not all(entry.partition(":")):
             raise ValueError(f"entry is {entry!r}, expected 'module:function'")
         self._numbers += 1
-        request = forkserver.Spawn(
+        request = packets.Spawn(
             number=self._numbers,
             entry=entry,
             argument=argument,
@@ -225,9 +222,9 @@ class ForkServer:
 
         A child that has ended, or never was the server's, is left alone.
         """
-        self._send(forkserver.Kill(pid, number), [])
+        self._send(packets.Kill(pid, number), [])
 
-    def _send(self, request: forkserver.Request, fds: Sequence[int]) -> None:
+    def _send(self, request: packets.Request, fds: Sequence[int]) -> None:
         if os.getpid() != self._maker:
             raise RuntimeError(
                 "the fork server belongs to the process that started it, not to a "
@@ -236,7 +233,7 @@ class ForkServer:
         deadline = time.monotonic() + self._timeout_s
         while not self.lost:
             try:
-                return forkserver.send(self._control, request, fds)
+                return packets.send(self._control, request, fds)
             except BlockingIOError:
                 if not _poll(self._control.fileno(), select.POLLOUT, deadline):
                     raise TimeoutError(
@@ -252,26 +249,26 @@ class ForkServer:
         """Take in all that the server has said."""
         while not self.lost:
             try:
-                body, fds = forkserver.receive(self._control)
+                body, fds = packets.receive(self._control)
             except BlockingIOError:
                 return
             if body:
-                self._take(forkserver.decode_report(body), fds)
+                self._take(packets.decode_report(body), fds)
             else:
                 self._lose()
 
-    def _take(self, report: forkserver.Report, fds: list[int]) -> None:
+    def _take(self, report: packets.Report, fds: list[int]) -> None:
         match report:
-            case forkserver.Ready():
+            case packets.Ready():
                 self.ready = True
-            case forkserver.Spawned(number, pid):
+            case packets.Spawned(number, pid):
                 child = self._children[pid] = self._asked.pop(number)
                 child._started(pid, fds[0] if fds else None)
-            case forkserver.NotSpawned(number, why):
+            case packets.NotSpawned(number, why):
                 child = self._asked.pop(number)
                 child.failure = why
                 child._ended()
-            case forkserver.Exited(pid, status, max_rss_bytes):
+            case packets.Exited(pid, status, max_rss_bytes):
                 child = self._children.pop(pid)
                 child.status, child.max_rss_bytes = status, max_rss_bytes
                 child._ended()

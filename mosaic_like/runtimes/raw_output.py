@@ -21,7 +21,6 @@ from .output import MESSAGE_CHARACTERS, messages_of
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
 
     from .base import Base
     from .peer import Peer
@@ -106,13 +105,11 @@ class _Pipe:
         loop: asyncio.AbstractEventLoop,
         fd: int,
         stream: int,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._output = output
         self._loop = loop
         self._fd = fd
         self._stream = stream
-        self._clock = clock
         self._rest = b""
         self._paused_s = 0.0  # since when; 0: it is read
         self._lost = 0  # bytes that were not shown
@@ -131,7 +128,7 @@ class _Pipe:
         if head is None or head.link.unacknowledged_bytes <= _WAITING_BYTES:
             self._paused_s = 0.0
             return False
-        now_s = self._clock()
+        now_s = time.monotonic()
         self._paused_s = self._paused_s or now_s
         return now_s - self._paused_s < _PATIENCE_S
 

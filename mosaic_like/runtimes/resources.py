@@ -1,4 +1,4 @@
-"""What this host has for us: bytes of memory and cores.
+"""What this host has for us: bytes of memory.
 
 The limits of control groups (``cgroups.py``) and what the machine has, put together.
 Nothing is decided here: who keeps a budget asks again when he needs to know.
@@ -6,17 +6,13 @@ Nothing is decided here: who keeps a budget asks again when he needs to know.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..cgroups import CGROUP, PROC, memory_bytes, read_text
-from ..config import usable_cores
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-__all__ = ["Memory", "memory", "resident_bytes", "usable_cores"]
 
 _KIB = 1024
 
@@ -63,16 +59,3 @@ def _machine(proc: Path) -> tuple[int, int, str]:
         virtual = psutil.virtual_memory()
         total, available = virtual.total, virtual.available
     return total, total - available, "machine"
-
-
-def resident_bytes(pid: int | None = None, proc: Path = PROC) -> int:
-    """What a process has in memory, with what it shares; 0 if it is gone.
-
-    Args:
-        pid: the process; None: this one.
-        proc: where the process file system is mounted.
-    """
-    text = read_text(proc / ("self" if pid is None else str(pid)) / "statm")
-    if text is None:
-        return 0
-    return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE")

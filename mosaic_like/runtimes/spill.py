@@ -22,7 +22,6 @@ from .segments import TOKEN_BYTES, place_of, token_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from ..comms.messages import Place
 
@@ -77,12 +76,12 @@ def default_limit(directory: str) -> int:
     return int(found.f_bavail * found.f_frsize * _QUOTA)
 
 
-def _in_memory(directory: str, proc: Path = PROC) -> bool:
+def _in_memory(directory: str) -> bool:
     """Files there are memory: nothing is gained by them."""
     device = os.stat(directory).st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
     # proc(5): id parent device root place options ... - type source super-options
-    for line in (read_text(proc / "self" / "mountinfo") or "").splitlines():
+    for line in (read_text(PROC / "self" / "mountinfo") or "").splitlines():
         left, _, right = line.partition(" - ")
         if left.split(" ")[2:3] == [number]:
             return right.split(" ")[0] in _IN_MEMORY

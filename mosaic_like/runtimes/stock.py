@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from .mapping import Mapping
 
 FREE_BYTES = 512 << 20  # kept free at most, of touched memory
-IDLE_S = 5.0  # after which what was not used goes
 # This part of the descriptors of a process, after those of its links, may be segments
 # on loan, and as many free ones.
 _FD_SHARE = 4

@@ -17,7 +17,8 @@ from ..core.restarts import HomeState, Intensity
 if TYPE_CHECKING:
     from ..comms.messages import Member
     from .actor import ActorRuntime
-    from .homes import Homes, Made
+    from .homes import Homes
+    from .made import Made
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class Supervising:
             group.left(made.home.uid)
             made.group = None
         for made in mades:  # the first one takes with it all that are not lost
-            error = self._homes.exhausted(made, member, cause, group.intensity)
+            error = made.exhausted(member, cause, group.intensity)
             self._homes.end_lost(made, error, member)
 
     def built(self, made: Made) -> None:

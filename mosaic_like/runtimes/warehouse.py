@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import threading
 from typing import TYPE_CHECKING, Any
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 
     from ..core.call import Call
     from ..core.references import Grant
-
-logger = logging.getLogger(__name__)
 
 
 class Warehouse(ActorRuntime):
@@ -278,7 +275,7 @@ def main(argument: bytes, fds: list[int], control: int | None) -> None:
     """The entry of the forked process."""
     spec = decode(argument)
     leave_to_program()  # it ends with its node, after all
-    tune_collector(50_000)
+    tune_collector()
     allow_open_files()
     with asyncio.Runner(loop_factory=new_own_loop) as runner:
         runner.run(_run(runner.get_loop(), spec))

@@ -89,18 +89,13 @@ class Watchdog:
         self._asks = False  # the loop, and it has not answered
         self._answers = 0
         self._held = Held()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(
+        threading.Thread(
             target=self._forever, name="mosaic watchdog", daemon=True
-        )
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Look no more; the thread ends soon."""
-        self._stopped.set()
+        ).start()
 
     def _forever(self) -> None:
-        while not self._stopped.wait(LOOK_S):
+        while True:
+            time.sleep(LOOK_S)
             if not self._asks and not self._due() and self._running()[0] is not None:
                 # It began after a constructor that took long, say.
                 self._asks = True

@@ -1,19 +1,18 @@
 """A worker: it owns tesserae and runs their methods, until it ends or leaves.
 
-What its process is made of, of which it knows nothing, is in ``worker_process``.
+What its process is made of, of which it knows nothing, is in ``worker_process``; where
+its output goes, in ``printing``; how what lives in it is ended, in ``closing``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import logging
 import math
 import os
 import signal
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 from .. import ids
@@ -23,49 +22,36 @@ from ..core import verdicts
 from ..core.limits import Orphaned
 from ..core.reach import is_near
 from ..core.silence import Presence, fence_s
-from ..core.task import RUNNING, Task, function_name
-from ..core.tessera import Tessera, TesseraState
 from ..errors import MonitorLost, Verdict
 from ..ids import MRUN, short
 from ..text import printable
 from . import orders
 from .checkpoints import Checkpoints
+from .closing import Closing
 from .departing import ANSWER_S, HAND_ON_S, Departing
 from .executor import CLOSE_TIMEOUT_S
 from .journal import Journal, paths
-from .output import (
-    LOGGED,
-    MESSAGE,
-    MESSAGE_CHARACTERS,
-    RECORDED,
-    LineStream,
-    Printed,
-    messages_of,
-)
-from .port import CURRENT, Built, Outcome
+from .port import Built, Outcome
+from .printing import EXIT_S, Printing
 from .reports import RunningReports
 from .saying import say
 from .standstill import Standstill
-from .streams import Paused, Yielded
-from .user import UserRuntime
 from .watchdog import Watchdog
 
 if TYPE_CHECKING:
     from ..core.call import Call
+    from ..core.task import Task
+    from ..core.tessera import Tessera
     from .peer import Peer
     from .spec import Spec
 
 logger = logging.getLogger(__name__)
 
 HURRY_S = 1.0  # that running calls have when the program has died
-# What is printed waits while so much is on its way to a head.
-OUTPUT_BYTES = 1 << 20
-OUTPUT_RETRY_S = 0.01
-EXIT_S = 0.5  # that a process which ends itself has to send what it printed
 REST_S = 0.02  # between two looks at all tasks, while it leaves
 
 
-class Worker(UserRuntime):
+class Worker(Printing):
     """Owns tesserae; see ActorRuntime."""
 
     main_thread = True
@@ -74,12 +60,6 @@ class Worker(UserRuntime):
         journal = Journal.create(paths(spec.directory, os.getpid())[0])
         super().__init__(loop, Config.from_bytes(spec.config), journal)
         self._spec = spec
-        self.printed = Printed()
-        self._sending_later = False
-        self.stdout = LineStream(lambda task, text: self._print(1, task, text), 1)
-        self.stderr = LineStream(lambda task, text: self._print(2, task, text), 2)
-        self.talk = self.printed.lines, self.stdout.parts, self.stderr.parts
-        self.ended = loop.create_future()
         self._ended_some = asyncio.Event()  # calls, while somebody looks
         self._looks_at_ends = False
         self._leave_at = math.inf  # when what has not ended is cancelled
@@ -87,10 +67,8 @@ class Worker(UserRuntime):
         self._leaving: asyncio.Task[None] | None = None
         self._terminated = 0  # how often it got SIGTERM
         self._reports = RunningReports(self.executor.running, self._report)
-        self._running_s = self.config.stop_timeout_s  # that calls have when all stops
-        self._ending = "the cluster is stopping"  # why calls end when all stops
+        self._closing = Closing(self)
         self.beats = 0  # of the loop's timer
-        self._watchdog: Watchdog | None = None
         self._recycling: asyncio.Task[None] | None = None
         path = orders.path_of(spec.directory, os.getpid())
         self.executor.interrupts.orders = lambda: orders.read(path)
@@ -105,18 +83,13 @@ class Worker(UserRuntime):
         self.bind(f"ipc://{spec.directory}/w{os.getpid()}", spec.network)
         kind = spec.uid.partition(":")[0]
         await self.join(kind, spec.monitor_address, spec.monitor_token, spec.uid)
-        self._watchdog = Watchdog(
+        Watchdog(  # as long as this process lives
             threading.get_ident(),
             self.executor.codes,
             lambda: self.peers.ticking,
             lambda: self.beats,
             self.post,
         )
-
-    def _report(self, to: int, message: wire.Message) -> None:
-        outbox = self.outbox(to)
-        if outbox is not None:
-            outbox.send(message)
 
     def on_tick(self) -> bool:
         more = super().on_tick()
@@ -126,120 +99,6 @@ class Worker(UserRuntime):
             self._standstill.arm()
             return True
         return more
-
-    # -- output ------------------------------------------------------------------------
-
-    def finish_prints(self, task: Task) -> None:
-        self.stdout.finish(task)
-
-    def _print(self, stream: int, task: Task | None, text: str) -> None:
-        if self.around.prints and task is not None and stream == 1:
-            logged = self.around.prints.get(task.uid)
-            if logged is False:
-                return
-            if logged:
-                stream = LOGGED
-        self.printed.put(stream, task, text)
-        self.executor.journal.say(text)
-        self._send_soon()
-        if not self.on_loop and not self.stopping:
-            self.printed.wait()
-
-    def _send_soon(self) -> None:
-        if not self._awake and not self.ended.done():
-            self._awake = True
-            self.loop.call_soon_threadsafe(self._drain, context=self.context)
-
-    def finish_lines(self, task: Task, outcome: Outcome) -> None:
-        # The line of a stream goes on with its next item.
-        if not isinstance(outcome, Yielded | Paused):
-            self.stdout.finish(task)
-            self.stderr.finish(task)
-        if self.printed and self.on_loop:
-            self.send_printed()
-
-    def _drain(self) -> None:
-        super()._drain()
-        if self._looks_at_ends:
-            self._ended_some.set()
-        if self.printed:
-            self._send_some()
-
-    def _send_some(self) -> None:
-        """Send what was printed, as fast as heads take it, between other messages."""
-        self._sending_later = False
-        while self.printed:
-            if any(
-                peer.link.unacknowledged_bytes > OUTPUT_BYTES for peer in self._heads()
-            ):
-                if not self._sending_later:
-                    self._sending_later = True
-                    self.loop.call_later(OUTPUT_RETRY_S, self._send_some)
-                return
-            self._send_lines(*self.printed.take())
-
-    def send_printed(self) -> None:
-        while self.printed:
-            self._send_lines(*self.printed.take())
-
-    def tell(self, task: Task, message: Any) -> None:
-        self.printed.put_message(task, message)
-        self._send_soon()
-
-    def _send_lines(self, stream: int, task: Task | None, text: Any) -> None:
-        if stream == MESSAGE:
-            assert task is not None, "put_message has one"
-            self._report(task.caller, text)
-            return
-        label = short(self.uid)
-        if task is not None:
-            options = task.tessera.options
-            function = function_name(task.method)
-            label = f"{label} {function if options.stateless else options.name}"
-            if stream == LOGGED:
-                label = function
-        head = self._head_of(task)
-        if head is None:  # the program has gone, and what it had made is closed
-            head = next((m.incarnation for m in self.of_kind(MRUN)), None)
-        outbox = None if head is None else self.outbox(head)
-        if outbox is not None:
-            for part in messages_of(text):
-                outbox.send(wire.Output(stream, label, part))
-                if len(part) > MESSAGE_CHARACTERS // 2:
-                    outbox.flush()
-
-    def _heads(self) -> list[Peer]:
-        outboxes = [self.outbox(m.incarnation) for m in self.of_kind("head")]
-        return [outbox for outbox in outboxes if outbox is not None]
-
-    def before_exit(self) -> None:
-        """The process is about to end by ``os._exit``: what was printed still goes."""
-        if self.ended.done() or os.getpid() != self.me.pid:
-            return
-        for stream in (self.stdout, self.stderr):
-            stream.finish(CURRENT.get())
-        if self.on_loop:
-            self.send_printed()
-            self.peers.flush_all()
-            time.sleep(OUTPUT_RETRY_S)  # nothing else of this process matters any more
-            return
-        sent = asyncio.run_coroutine_threadsafe(self._flush_printed(), self.loop)
-        with contextlib.suppress(TimeoutError, concurrent.futures.CancelledError):
-            sent.result(EXIT_S)
-
-    async def _flush_printed(self) -> None:
-        self.send_printed()
-        await self.flushed(EXIT_S, "head")
-
-    def _head_of(self, task: Task | None) -> int | None:
-        """The head inside whose call this was printed, else the first there is."""
-        heads = [m.incarnation for m in self.of_kind("head")]
-        if task is not None:
-            root = ids.maker(task.inside[0]) if task.inside else task.caller
-            root = root or task.tessera.maker  # it closes because nobody holds it
-            if root in heads:
-                return root
-        return heads[0] if heads else None
 
     # -- the end -----------------------------------------------------------------------
 
@@ -264,22 +123,23 @@ class Worker(UserRuntime):
             # Before all that may hold the loop: the node wants to know who can answer.
             self.loop.call_soon(self._acknowledge, sender)
             if message.orphaned:
-                self._ending = Orphaned(printable(message.why))
+                self._closing.why = Orphaned(printable(message.why))
             if message.hurry:
-                self._running_s = min(HURRY_S, self._running_s)
+                self._closing.running_s = min(HURRY_S, self._closing.running_s)
             self._stopping = self.loop.create_task(self._stop())
 
     def _refuse(self, call: Call) -> None:
         # By a method that runs on while all stops; what it raises may be its outcome.
-        if isinstance(self._ending, Orphaned):
+        why = self._closing.why
+        if isinstance(why, Orphaned):
             raise MonitorLost(
-                f"{call.name} was not sent: {self._ending}, and its cluster ends with "
+                f"{call.name} was not sent: {why}, and its cluster ends with "
                 "it; run the program again",
                 "monitor",
                 Verdict.NOT_STARTED,
-                self._ending,
+                why,
             )
-        raise RuntimeError(f"{call.name} was not sent: {self._ending}")
+        raise RuntimeError(f"{call.name} was not sent: {why}")
 
     def _acknowledge(self, sender: int) -> None:
         outbox = self.outbox(sender)
@@ -289,7 +149,7 @@ class Worker(UserRuntime):
     async def _stop(self) -> None:
         lines: list[str] = []
         try:
-            lines = await self._close_all()
+            lines = await self._closing.all()
         except Exception:
             logger.exception("%s: while stopping", self.uid)
         self.checkpoints.clear()
@@ -299,9 +159,7 @@ class Worker(UserRuntime):
 
     def _say_last(self, lines: list[str]) -> None:
         """All is closed: what was printed, and to the node what could not be closed."""
-        self.stdout.finish_all()
-        self.stderr.finish_all()
-        self.send_printed()
+        self.finish_output()
         if self.node is not None:
             self.node.send(wire.Stopped(lines))
 
@@ -313,18 +171,6 @@ class Worker(UserRuntime):
         uid = f"node:{self._index}"
         found = (m.incarnation for m in self.of_kind("node") if m.uid == uid)
         return self.outbox(next(found, 0))
-
-    def joined_cluster(self, settings: bytes) -> None:
-        super().joined_cluster(settings)
-        if self.config.record is not None:
-            from ..tasks.recording import Forwarder  # few programs are recorded
-
-            self.observing.start(Forwarder(self._send_record))
-
-    def _send_record(self, line: str) -> None:
-        head = self._head_of(None)
-        if head is not None:
-            self._report(head, wire.Output(RECORDED, short(self.uid), line))
 
     def member_joined(self, member: wire.Member) -> None:
         super().member_joined(member)
@@ -391,13 +237,13 @@ class Worker(UserRuntime):
                 f", and {late} call{'s' * (late > 1)} that had not ended in "
                 f"{self._leave_s:g} s {'were' if late > 1 else 'was'} cancelled"
             )
-            self._ending = (
+            self._closing.why = (
                 f"{short(self.uid)} is being drained, and its calls had "
                 f"{self._leave_s:g} s to end"
             )
         departing.close()
         tesserae = list(self.worker.tesserae.values())
-        busy = await self._end_calls(tesserae)
+        busy = await self._closing.end_calls(tesserae)
         # What is built again elsewhere goes on from here, and not from before: then a
         # checkpoint would wait for the call that runs, and let those behind it go on.
         saved = self.checkpoints.take_all(tesserae)
@@ -405,9 +251,9 @@ class Worker(UserRuntime):
             deadline_s = self.loop.time() + CLOSE_TIMEOUT_S
             await self.until(lambda: all(task.settled for task in saved), deadline_s)
             # Calls that could not be interrupted may have ended, checkpoints may not.
-            busy = await self._end_calls(tesserae)
+            busy = await self._closing.end_calls(tesserae)
         started = self.executor.journal.remains()  # what closes takes its marks away
-        lines = await self._close(tesserae, busy)
+        lines = await self._closing.close(tesserae, busy)
         heir = await departing.hand_on()
         self.stopping = True
         self._say_last(lines)
@@ -451,58 +297,6 @@ class Worker(UserRuntime):
     def _index(self) -> str:
         return self.uid.split(":")[1]
 
-    async def _close_all(self) -> list[str]:
-        """End all there is, in order; gives what could not be, for people."""
-        tesserae = list(self.worker.tesserae.values())
-        busy = await self._end_calls(tesserae)
-        return await self._close(tesserae, busy)
-
-    async def _end_calls(self, tesserae: list[Tessera]) -> dict[int, str]:
-        """Cancel what waits and runs; those that go on, by uid, and lines about it."""
-        # Backwards, since the thread of plain methods goes on taking the first.
-        for task in reversed(list(self.worker.tasks.values())):
-            if not task.settled and task.tessera.closing is not task:
-                self.worker.stopping.cancel(task.uid, self._ending)
-        busy = {}
-        deadline_s = self.loop.time() + self._running_s
-        for tessera in tesserae:
-            if not await self.until(lambda t=tessera: not t.active, deadline_s):
-                calls = [t for t in self.worker.tasks.values() if t.state == RUNNING]
-                calls += self.worker.stopping.abandoned.values()
-                running = next((t for t in calls if t.tessera is tessera), None)
-                name = "" if running is None else f".{running.method}"
-                busy[tessera.uid] = (
-                    f"{tessera.options.name}{name} on {short(self.uid)} did not end in "
-                    f"{self._running_s:g} s: it was not closed"
-                )
-        return busy
-
-    async def _close(self, tesserae: list[Tessera], busy: dict[int, str]) -> list[str]:
-        """Run ``__close__`` of all others, in reverse order of making."""
-        lines = list(busy.values())
-        for tessera in reversed(tesserae):
-            # Not whether it is active now: its last holder may have gone meanwhile, and
-            # then it is closing already.
-            if tessera.uid not in busy and tessera.state in (
-                TesseraState.LISTENING,
-                TesseraState.CLOSING,
-            ):
-                await self._close_one(tessera, lines)
-        return lines
-
-    async def _close_one(self, tessera: Tessera, lines: list[str]) -> None:
-        if hasattr(tessera.instance, "__close__"):
-            self.worker.freed(tessera.uid)
-            deadline_s = self.loop.time() + CLOSE_TIMEOUT_S
-            closed = await self.until(
-                lambda: tessera.state is TesseraState.STOPPED, deadline_s
-            )
-            if not closed:
-                lines.append(
-                    f"__close__ of {tessera.options.name} on {short(self.uid)} did "
-                    f"not end in {CLOSE_TIMEOUT_S:g} s"
-                )
-
     async def until(self, condition: Any, deadline_s: float) -> bool:
         """Wait for what only the end of some call can bring; False if it is late."""
         while not condition():
@@ -543,6 +337,13 @@ class Worker(UserRuntime):
             self.checkpoints.gone(tessera)
             self.restarts.retired.pop(tessera.uid, None)
         self._ended_some.set()
+
+    def _drain(self) -> None:
+        super()._drain()
+        if self._looks_at_ends:
+            self._ended_some.set()
+        if self.printed:  # not in Printing: that would be a call more for each batch
+            self._send_some()
 
     def delivered(self) -> None:
         super().delivered()

@@ -11,7 +11,7 @@ import msgspec
 
 from ..comms.messages import Extra
 from ..comms.serialization import LARGE_BYTES
-from ..core.call import HELD, Call, rare
+from ..core.call import HELD, NEVER_IN_LINE, Call, rare
 from ..core.dependencies import LOST
 from ..core.task import PENDING
 from ..sizes import size_text
@@ -86,7 +86,7 @@ def renewed(
     assert not isinstance(kept, Worn), "its arguments were put together before"
     item, uid = rare(call), call.first_uid
     item.first_uid = uid
-    call.hold, call.stream = HELD, queue.unplaced
+    call.hold, call.stream, call.line = HELD, queue.unplaced, NEVER_IN_LINE
     before, call.uid = call.uid, next(runtime.uids)
     runtime.observing.renamed(call, before)
     # It may hold what was said of the attempt before.

@@ -71,11 +71,10 @@ class Functions:
         self.serving: Any = None  # of tasks that are called by name: serving.Serving
         caller = runtime.caller
         self.queues = (
-            FunctionQueue(self, caller, "task"),
+            FunctionQueue(self, caller),
             FunctionQueue(
                 self,
                 caller,
-                "task",
                 COROUTINE_WINDOW,
                 MOST_COROUTINES,
                 overlaps=True,

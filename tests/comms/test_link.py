@@ -11,6 +11,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+from memory_network import MemoryChannel, MemoryTransport, Network
 
 from mosaic_like.comms.link import (
     ACKNOWLEDGE_AFTER_S,
@@ -22,7 +23,6 @@ from mosaic_like.comms.link import (
     Link,
     LinkState,
 )
-from mosaic_like.comms.memory import MemoryChannel, MemoryTransport, Network
 from mosaic_like.errors import InvalidTransitionError, ProtocolError
 
 TOKEN = b"8 bytes!"

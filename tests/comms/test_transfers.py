@@ -236,17 +236,6 @@ def test_what_is_on_its_way_of_a_dropped_transfer_is_dropped() -> None:
     assert departures.next(0.0) is None
 
 
-def test_nothing_is_kept_for_a_peer_that_is_lost() -> None:
-    departures = Departures()
-    departures.add([b"abc"])
-    departures.next(0.0)
-    departures.add([b"abc"])
-    departures.clear()
-    assert not len(departures)
-    assert not departures.under_way
-    assert departures.next(0.0) is None
-
-
 # -- any order -------------------------------------------------------------------------
 
 CHUNK = 3

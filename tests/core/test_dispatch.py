@@ -81,12 +81,7 @@ class World:
 
     def __init__(self, workers: int = 2, *, overlaps: bool = False) -> None:
         self.caller = CallerState(self)  # type: ignore[arg-type]  # what is needed of a Caller
-        self.queue = FunctionQueue(
-            self,
-            self.caller,
-            "task",
-            overlaps=overlaps,
-        )
+        self.queue = FunctionQueue(self, self.caller, overlaps=overlaps)
         self.workers: dict[int, Worker] = {}
         self.windows: dict[int, Window] = {}
         self.asked: list[tuple[int, list[int]]] = []

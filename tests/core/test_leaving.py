@@ -27,10 +27,10 @@ def test_it_waits_for_all_that_live_and_for_those_that_join() -> None:
     departure.joined(C)
     assert departure.waited == {B, C}
     departure.lost(B)
-    assert not departure.all_seen
+    assert departure.waited
     departure.seen(C, 1)
     departure.joined(A)  # which has answered already
-    assert departure.all_seen
+    assert not departure.waited
 
 
 def test_calls_run_that_were_made_before_or_inside_of_such() -> None:

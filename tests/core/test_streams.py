@@ -11,14 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mosaic_like.comms import messages as wire
+from mosaic_like.core.intake import INTAKE_TRANSITIONS, Intake, IntakeState
 from mosaic_like.core.streams import (
-    INTAKE_TRANSITIONS,
     PRODUCER_TRANSITIONS,
     STEP_ITEMS,
     WINDOW_BYTES,
     WINDOW_ITEMS,
-    Intake,
-    IntakeState,
     Producer,
     Producers,
     ProducerState,

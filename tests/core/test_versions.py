@@ -50,8 +50,8 @@ def test_every_operation_has_a_verdict_for_every_state() -> None:
     assert all(len(row) == len(CopyState) for row in VERDICTS.values())
 
 
-@pytest.mark.parametrize("operation", [o for o in Operation if o is not Operation.READ])
-def test_a_conflict_is_an_error_of_everything_but_reading(operation: Operation) -> None:
+@pytest.mark.parametrize("operation", list(Operation))
+def test_a_conflict_is_an_error_of_every_operation(operation: Operation) -> None:
     assert verdict(operation, CopyState.CONFLICT) is Verdict.CONFLICT
 
 
@@ -59,7 +59,6 @@ def test_nothing_old_or_unsaid_is_passed_on_or_overwritten_in_silence() -> None:
     assert verdict(Operation.SET, CopyState.BEHIND) is Verdict.STALE
     assert verdict(Operation.PUSH, CopyState.BEHIND) is Verdict.STALE
     assert verdict(Operation.SEND, CopyState.CHANGED) is Verdict.STALE
-    assert verdict(Operation.READ, CopyState.BEHIND) is Verdict.ASK
 
 
 def test_judging_sorts_the_attributes_by_what_is_to_be_done() -> None:
@@ -238,7 +237,7 @@ class Copies(RuleBasedStateMachine):
             for name in NAMES:
                 state = copy.versions.state(name, name in copy.changed)
                 if (
-                    verdict(Operation.READ, state) is Verdict.GO
+                    state is CopyState.CLEAN
                     and self.newest[index // 2].get(name, 1) == self.root.versions[name]
                 ):
                     assert copy.values[name] == self.root_values[name]

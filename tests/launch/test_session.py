@@ -469,12 +469,10 @@ def test_a_start_that_fails_says_what_and_why_and_leaves_nothing(
         assert "TMPDIR" in caught.value.__notes__[0]
 
 
-@pytest.mark.parametrize("who", ["monitor", "node", "worker"])
-def test_a_process_that_dies_at_the_start_ends_it_at_once(
-    who: str, tmp_path: Path
-) -> None:
-    """What sitecustomize does in the fork server, its children have."""
-    (tmp_path / "sitecustomize.py").write_text(
+def without(who: str, folder: Path) -> dict[str, str]:
+    """The environment in which a process of this kind cannot start."""
+    # What sitecustomize does in the fork server, its children have.
+    (folder / "sitecustomize.py").write_text(
         f"""
 import sys
 if sys.argv[:1] == ["-c"]:
@@ -484,12 +482,19 @@ if sys.argv[:1] == ["-c"]:
     sys.meta_path.insert(0, Finder())
 """
     )
+    return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+
+
+@pytest.mark.parametrize("who", ["monitor", "node", "worker"])
+def test_a_process_that_dies_at_the_start_ends_it_at_once(
+    who: str, tmp_path: Path
+) -> None:
     script = tmp_path / "script.py"
     script.write_text(HELLO)
     began_s = time.monotonic()
     done = subprocess.run(
         [sys.executable, str(script)],
-        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        env=without(who, tmp_path),
         capture_output=True,
         text=True,
         timeout=60,
@@ -505,16 +510,6 @@ if sys.argv[:1] == ["-c"]:
 def test_a_warehouse_that_cannot_start_holds_up_only_those_who_put(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(
-        """
-import sys
-if sys.argv[:1] == ["-c"]:
-    class Finder:
-        def find_spec(self, name, path=None, target=None):
-            if name == "mosaic_like.runtimes.warehouse": raise RuntimeError("not today")
-    sys.meta_path.insert(0, Finder())
-"""
-    )
     script = tmp_path / "script.py"
     script.write_text(
         """
@@ -533,7 +528,7 @@ mosaic.run(main, num_workers=1)
     )
     done = subprocess.run(
         [sys.executable, str(script)],
-        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        env=without("warehouse", tmp_path),
         capture_output=True,
         text=True,
         timeout=60,

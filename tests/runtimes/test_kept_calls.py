@@ -10,7 +10,8 @@ from typing import Any
 from mosaic_like.comms.messages import STREAM, Extra, Submit
 from mosaic_like.core.call import Call, Stream, rare
 from mosaic_like.core.restarts import Follower
-from mosaic_like.runtimes.following import Followed, Following, Kept, advice
+from mosaic_like.runtimes.following import Following, advice
+from mosaic_like.runtimes.kept import Followed, Kept
 
 
 class Wire:

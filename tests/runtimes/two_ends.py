@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from memory_network import MemoryTransport, Network
+
 from mosaic_like.comms import messages as wire
-from mosaic_like.comms.memory import MemoryTransport, Network
 from mosaic_like.runtimes.peers import Peers
 
 if TYPE_CHECKING:

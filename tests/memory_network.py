@@ -1,4 +1,4 @@
-"""A transport in memory, for tests: the test decides what arrives, and when.
+"""A transport in memory: the test decides what arrives, and when.
 
 A ``Network`` holds what is on its way; nothing moves by itself. It may deliver in any
 order, lose, double and hold back packets, and cut channels. No sockets, no clock.
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from ..errors import AddressInUse
+from mosaic_like.errors import AddressInUse
 
 if TYPE_CHECKING:
-    from .transport import OnBroken, OnPacket, Packet
+    from mosaic_like.comms.transport import OnBroken, OnPacket, Packet
 
 
 class Network:
