@@ -12,13 +12,14 @@ other arguments than ``args`` holds is common, and so it does no harm.
 
 from __future__ import annotations
 
+import pickle
 import traceback
 import types
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..errors import RemoteError
+from ..errors import MosaicError, RemoteError, Verdict
 from ..text import lines_for_terminal, printable
 from .frames import has_others, without_own
 from .remote_frames import Frame, frames_of, joined
@@ -38,6 +39,8 @@ _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by a class statement
 # the one that they were meant for.
 _CONTROL = (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration,
             StopAsyncIteration)  # fmt: skip
+# What is the same wherever it is unpickled.
+_PLAIN = (str, int, Verdict, types.NoneType)
 # What code of a user may raise in places where nothing is expected to.
 _ANYTHING = (Exception, SystemExit, GeneratorExit)
 
@@ -122,6 +125,10 @@ def _members(group: BaseExceptionGroup[Any]) -> tuple[BaseException, ...]:
 
 
 def _describe(exc: BaseException, serializer: Serializer) -> Node:
+    if type(exc).__module__ == MosaicError.__module__:
+        node = _describe_ours(exc)
+        if node is not None:
+            return node
     tb = exc.__traceback__
     # What comes out of our frames alone was said to us by what the user gave.
     tb = without_own(tb, meant=not has_others(tb))
@@ -136,6 +143,31 @@ def _describe(exc: BaseException, serializer: Serializer) -> Node:
     if not isinstance(exc, _CONTROL):
         node.pickled, node.reason = _pickled(exc, serializer, node)
     return node
+
+
+def _describe_ours(exc: BaseException) -> Node | None:
+    """The same of an error of ours that was never raised and has nothing of a user.
+
+    A million calls that end together, by a cancel or a loss, have one each.
+    """
+    reduced: Any = exc.__reduce__()
+    values = (*exc.args, *reduced[1], *vars(exc).values())
+    message = _message(exc)
+    if exc.__traceback__ is not None or not message:
+        return None
+    if any(type(value) not in _PLAIN for value in values):
+        return None
+    parts = type(exc), reduced[1], {**vars(exc), "args": exc.args}
+    name = _type_name(exc)
+    return Node(
+        type_name=name,
+        message=message,
+        text=_clean(f"{name}: {exc}\n", _TEXT_CHARS),
+        frames=[],
+        notes=[],
+        pickled=pickle.dumps(parts, pickle.HIGHEST_PROTOCOL),
+        suppress=exc.__suppress_context__,
+    )
 
 
 def _type_name(exc: BaseException) -> str:
@@ -197,7 +229,7 @@ def _pickled(
         if parts is None:  # a __reduce__ of its own
             return serializer.dumps_alone(exc), ""
     except _ANYTHING as error:
-        return b"", _cannot(exc, "pickled", error)
+        return b"", _cannot_travel(exc, error)
     cls, args, state = parts
     try:
         return serializer.dumps_alone(parts), ""
@@ -214,7 +246,7 @@ def _pickled(
     try:
         data = serializer.dumps_alone((cls, args, kept))
     except _ANYTHING:
-        return b"", _cannot(exc, "pickled", why)
+        return b"", _cannot_travel(exc, why)
     lost = ", ".join(sorted(str(name) for name in state.keys() - kept.keys()))
     node.notes.append(f"attributes that could not be sent: {_clean(lost, 1000)}")
     return data, ""
@@ -242,9 +274,9 @@ def _parts(
     return cls, args, state
 
 
-def _cannot(exc: BaseException, what: str, error: BaseException) -> str:
+def _cannot_travel(exc: BaseException, error: BaseException) -> str:
     return (
-        f"class {_type_name(exc)} cannot be {what}: {type(error).__name__}: "
+        f"class {_type_name(exc)} cannot be pickled: {type(error).__name__}: "
         f"{_message(error)[:500]}"
     )
 

@@ -24,8 +24,13 @@ FOREIGN = "task"  # label of the streams to ask others of tasks that they made
 
 CALL_CREDIT = 10_000  # calls of one stream that are on their way or not finished
 
+KILLED = "it was killed"  # why calls of a tessera end
+
 # Whether the owner is still to be told that the proxy is gone.
 HELD, DROPPED, RELEASED = range(3)
+# Whether it stands in the line of its stream; or was taken out of it when it ended, and
+# nobody else has heard of it.
+NEVER_IN_LINE, IN_LINE, OUT_OF_LINE = range(3)
 
 
 class Call(msgspec.Struct, gc=False, eq=False):
@@ -50,6 +55,8 @@ class Call(msgspec.Struct, gc=False, eq=False):
     settled_s: float = 0.0
     rare: Any = None  # a Rare, made when needed
     inside: list[int] | None = None  # the calls in which it was made, outermost first
+    line: int = NEVER_IN_LINE
+    mentioned: bool = False  # in a payload: others may hear of it
 
     @property
     def root(self) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..comms.messages import CANCELLED as CANCELLED_REASON
 from ..comms.messages import ERROR as ERROR_REASON
 from ..comms.messages import (
+    KILL,
     MOVED,
     REASONS,
     Cancel,
@@ -27,8 +28,20 @@ from ..comms.messages import (
 )
 from ..comms.messages import TIMEOUT as TIMEOUT_REASON
 from .asking import Asking
-from .call import DROPPED, HELD, NONE_HELD, RELEASED, Call, Stream, rare
-from .held import LOOK_EVERY, HeldCalls
+from .call import (
+    DROPPED,
+    HELD,
+    IN_LINE,
+    KILLED,
+    NEVER_IN_LINE,
+    NONE_HELD,
+    OUT_OF_LINE,
+    RELEASED,
+    Call,
+    Stream,
+    rare,
+)
+from .held import LOOK_EVERY, HeldCalls, place_in_line
 from .payloads import extra_of
 from .sending import fits, send
 from .task import CANCELLED, CLOSE_METHOD, DONE, FAILED
@@ -98,9 +111,16 @@ class CallerState:
             call.hold = RELEASED
             self.lose(call, stream.error)
         else:
+            if extra is not None and extra.kind == KILL:
+                for held in list(stream.held):
+                    self.cancel(held[0], KILLED)
+                if stream.outbox is not None:
+                    send(call, payload, extra)  # whatever credit there is
+                    return
             if stream.held is NONE_HELD:
                 stream.held = deque()
             stream.held.append((call, payload, extra, target))
+            call.line = IN_LINE
             if not len(stream.held) % LOOK_EVERY:
                 self._port.credit_spent()
             if type(payload) is not bytes:
@@ -170,20 +190,42 @@ class CallerState:
             error = self._port.cancelled_error(call, why)
             self.end_unsent(call, state, message.kind, error)
             return True
-        for index, held in enumerate(stream.held):
-            if held[0] is call:
-                rare(call).reason = why if state == CANCELLED else REASONS[message.kind]
-                self._end(call, state, self._port.cancelled_error(call, why))
-                if outbox is None:
-                    # Its arguments are not needed, its place in the line is.
-                    stream.held[index] = (call, b"", None, None)
-                    return True
-                # Others may have heard of it: the owner tells those who ask.
-                del stream.held[index]
-                outbox.send(message)
-                self.held.release(stream)
-                return True
-        return False
+        if call.line != IN_LINE:
+            return False
+        index = place_in_line(call)
+        if outbox is None:
+            # Its arguments are not needed, its place in the line is.
+            stream.held[index] = (call, b"", None, None)
+        else:
+            del stream.held[index]
+        unknown = outbox is not None and not call.mentioned
+        if unknown:
+            call.line = OUT_OF_LINE
+            if call.hold == DROPPED:
+                call.hold = RELEASED
+        rare(call).reason = why if state == CANCELLED else REASONS[message.kind]
+        self._end(call, state, self._port.cancelled_error(call, why))
+        if outbox is None:
+            return True
+        if not unknown:
+            outbox.send(message)  # the owner tells those who ask
+        elif call.line == OUT_OF_LINE:
+            call.hold = RELEASED
+            if call.mentioned:  # meanwhile, by another thread
+                self.mentioned(call)
+        self.held.release(stream)
+        return True
+
+    def mentioned(self, call: Call) -> None:
+        """What ended before anybody had heard of it goes into a payload.
+
+        It belongs to this runtime from now on, which tells those who ask.
+        """
+        if call.line == OUT_OF_LINE:
+            call.line = NEVER_IN_LINE
+            call.hold = HELD
+            kind = CANCELLED_REASON if call.state == CANCELLED else TIMEOUT_REASON
+            self._port.refuse_here(call, kind, call.result)
 
     def give_up(self, call: Call, state: int, reason: int, error: bytes) -> None:
         """Its owner was asked to end it and says nothing: it ends here."""
@@ -313,6 +355,7 @@ class CallerState:
         stream.outbox = None
         while stream.held:
             call = stream.held.popleft()[0]
+            call.line = NEVER_IN_LINE
             if stream.queue is None or not stream.queue.lost(call, cause):
                 call.hold = RELEASED
                 self.lose(call, cause)

@@ -114,6 +114,7 @@ class Completion:
         else:
             self.keep(task, value)
             self.telling.tell_end(task.caller, task)
+        task.data = b""  # whoever holds the task holds its value alone
         if task.buffers is not None:
             task.buffers = task.arguments = None
         if self._dependents or self._subscribers:
@@ -170,6 +171,8 @@ class Completion:
         outbox = self._outboxes.get(task.caller)
         if outbox is not None:
             outbox.send_ends([task.outcome for task in run])
+        for task in run:
+            task.data = b""  # as in `finished`
         if self._dependents or self._subscribers:
             for task in run:
                 self.telling.tell_others(task)
@@ -213,6 +216,7 @@ class Completion:
     def failed(self, task: Task, event: int, reason: int, error: Any) -> None:
         """User code has raised, or was stopped."""
         task.tessera.active -= 1
+        task.data = b""
         if task.tessera.queue:
             task.tessera.dispatch()
         if task.outcome is not None:

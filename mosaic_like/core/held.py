@@ -11,18 +11,19 @@ Calls go and end in ``caller``.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from typing import TYPE_CHECKING
 
 from ..comms.messages import CANCELLED as CANCELLED_REASON
 from ..comms.messages import TIMEOUT as TIMEOUT_REASON
 from ..comms.messages import Cancel
-from .call import NONE_HELD, RELEASED
+from .call import NEVER_IN_LINE, NONE_HELD, RELEASED
 from .sending import fits, send
 from .task import DONE, FAILED
 
 if TYPE_CHECKING:
-    from .call import HeldCall, Stream
+    from .call import Call, HeldCall, Stream
     from .caller import CallerState
 
 LOOK_EVERY = 256  # calls held, for what gives credit back
@@ -69,6 +70,7 @@ class HeldCalls:
         """Calls, in order, that wait for the place of a stream that has none."""
         for call, payload, extra, target in held:
             call.stream = stream
+            call.line = NEVER_IN_LINE
             if call.state < DONE:
                 self._caller.uncount(call)
                 self._caller.submit(call, payload, extra, target)
@@ -80,7 +82,7 @@ class HeldCalls:
     def resume(self, stream: Stream, held: list[HeldCall]) -> None:
         """Submit again, in order, what ``move`` gave."""
         for call, payload, extra, target in held:
-            call.stream = stream
+            call.stream, call.line = stream, NEVER_IN_LINE
             if call.state < DONE:
                 self._caller.submit(call, payload, extra, target)
             elif call.hold != RELEASED and stream.outbox is not None:
@@ -118,6 +120,7 @@ class HeldCalls:
                 self.starved[stream] = None
                 return
             held.popleft()
+            call.line = NEVER_IN_LINE
             send(call, payload, extra)
         if stream.watchers and stream.credit > 0 and not held:
             watchers, stream.watchers = stream.watchers, []
@@ -129,3 +132,15 @@ class HeldCalls:
         credited = self.credited
         while credited:
             self.release(credited.pop())
+
+
+def place_in_line(call: Call) -> int:
+    """Where a held call stands in the line of its stream."""
+    held = call.stream.held
+    if held[0][0] is call:  # as of each, where all are cancelled
+        return 0
+    # They stand in the order of their uids, unless threads called at one moment.
+    index = bisect_left(held, call.uid, key=lambda entry: entry[0].uid)
+    if index < len(held) and held[index][0] is call:
+        return index
+    return next(i for i, entry in enumerate(held) if entry[0] is call)

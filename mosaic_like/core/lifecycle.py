@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..comms import messages as wire
 from ..errors import ProtocolError
 from ..ids import maker
+from .call import KILLED
 from .completion import NONE, BuiltAgain
 from .task import (
     CANCEL_EVENT,
@@ -177,7 +178,7 @@ class Lifecycle:
         worker = self._worker
         worker.producers.close(tessera)
         if task is not None and task.kind == wire.KILL:
-            self._kill(tessera, task, "it was killed")
+            self._kill(tessera, task, KILLED)
         if _is_over(tessera):
             if task is None:
                 worker.tesserae.pop(tessera.uid, None)

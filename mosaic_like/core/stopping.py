@@ -68,11 +68,14 @@ class Stopping:
             return
         if task.settled or (task is task.tessera.closing and task.state != RUNNING):
             return  # that it is to be closed is not taken back
-        if task.state == PENDING or (
-            task.state == QUEUED and task in task.tessera.queue
-        ):
+        if task.state == PENDING:
             task.tessera.remove(task)
             self.stopped(task, reason)
+            task.data = b""
+        elif task.state == QUEUED and task.tessera.is_queued(task):
+            self.stopped(task, reason)
+            task.data = b""
+            task.tessera.dispatch()  # which passes over it, without a search for it
         else:
             self.cancel_started(task, reason)
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..comms.messages import PICKLED
 from ..errors import InvalidTransitionError
-from .task import PENDING, QUEUED, READY, Task
+from .task import CONSTRUCTOR, PENDING, QUEUED, READY, Task
 
 if TYPE_CHECKING:
     from ..comms.messages import Options
@@ -306,6 +306,11 @@ class Tessera:
         self.queue.appendleft(task)
         self.dispatch()
 
+    def is_queued(self, task: Task) -> bool:
+        """It waits in the mailbox, and not in the queue of a thread."""
+        is_new = not task.lane and task.method != CONSTRUCTOR
+        return is_new or task in self.queue  # which is a search: some call it in masses
+
     def remove(self, task: Task) -> None:
         """Take a cancelled call out of the mailbox."""
         line = self.blocked.get(_line(task))
@@ -332,7 +337,8 @@ class Tessera:
 
     def waiting(self) -> list[Task]:
         """All calls that have not started, those in a thread's queue not counted."""
-        lines = [*self.queue, *(t for line in self.blocked.values() for t in line)]
+        lines = [task for task in self.queue if task.state == QUEUED]
+        lines += [task for line in self.blocked.values() for task in line]
         if self.closing is not None and self.closing.state == PENDING:
             lines.append(self.closing)
         return lines

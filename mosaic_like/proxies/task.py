@@ -18,6 +18,7 @@ import msgspec
 from ..comms.frames import UNSEEN, hide_own
 from ..comms.messages import RESULT_CALL, TASK, Extra
 from ..comms.serialization import Referent
+from ..core.call import OUT_OF_LINE
 from ..core.payloads import Arrived
 from ..core.task import CANCELLED, DONE, PREPARE, STATES
 from ..ids import task_name
@@ -52,6 +53,14 @@ class TaskHandle:
 
     def __init__(self, proxy: TaskProxy[Any]) -> None:
         self.proxy = proxy
+        call = proxy._call
+        call.mentioned = True
+        if call.line == OUT_OF_LINE:
+            runtime = proxy._runtime
+            if runtime.on_loop:
+                runtime.caller.mentioned(call)
+            else:  # it runs before what mentions it goes
+                runtime.post(runtime.caller.mentioned, call)
 
     @property
     def uid(self) -> int:

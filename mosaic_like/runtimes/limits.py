@@ -253,7 +253,10 @@ class Limiting:
         now_s = now()
         runtime.caller.now_s = time.time()
         runtime.worker.stopping.late(now_s)
-        for uid in self._graces.due(now_s):
+        stopping = self._graces.due(now_s)
+        if stopping:
+            runtime.take_in()  # perhaps they have ended, and the loop was held
+        for uid in stopping:
             self._abandon(uid)
         for limit in self._calls.due(now_s):
             self._late(limit)

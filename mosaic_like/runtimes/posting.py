@@ -80,6 +80,10 @@ class Posting(Base):
         if self._inbox:
             contextvars.Context().run(self._drain)  # not in the user's
 
+    def take_in(self) -> None:
+        """Do now all that other threads have to say; in no user code."""
+        self._drain()
+
     def _wake_tick(self) -> None:
         """Something was dropped, on any thread, perhaps inside a garbage collection."""
         if not self.peers.ticking and not self.peers.closed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mosaic_like import errors
+from mosaic_like.comms import exceptions
 from mosaic_like.comms.exceptions import dump_error, error_summary, load_error
 from mosaic_like.comms.serialization import Referent, Serializer
 from mosaic_like.errors import RemoteError
@@ -114,6 +116,39 @@ def test_fields_of_built_in_errors_are_kept() -> None:
     missing = travelled(ImportError("no", name="mod"))
     assert isinstance(missing, ImportError)
     assert missing.name == "mod"
+
+
+OURS = [
+    errors.TaskCancelledError("it was cancelled", "6-1", errors.Verdict.MAYBE_RAN),
+    errors.TaskTimeoutError("late", "6-2"),
+    errors.RuntimeDisconnectedError(
+        "it is lost", "worker:0:1", errors.Verdict.MAYBE_RAN
+    ),
+    errors.WorkerDied("two\nlines", "worker:0:1", errors.Verdict.NOT_STARTED, "why"),
+    errors.MosaicError("\udcff" + "x" * 20_000),
+]
+
+
+@pytest.mark.parametrize("exc", OURS, ids=lambda exc: type(exc).__name__)
+def test_errors_of_ours_travel_alike_by_the_short_way_and_the_long(
+    exc: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = exceptions._describe_ours(exc)
+    assert short is not None
+    monkeypatch.setattr(exceptions, "_describe_ours", lambda _: None)
+    long = exceptions._describe(exc, Serializer())
+    assert pickle.loads(short.pickled) == pickle.loads(long.pickled)
+    short.pickled = long.pickled = b""
+    assert short == long
+
+
+@pytest.mark.parametrize("attribute", [Exception("of a user"), ["a note"]])
+def test_errors_of_ours_with_more_than_text_go_the_long_way(attribute: Any) -> None:
+    exc = errors.TaskCancelledError("it was cancelled")
+    exc.more = attribute  # type: ignore[attr-defined]  # as any code may
+    assert exceptions._describe_ours(exc) is None
+    assert exceptions._describe_ours(errors.TaskError("")) is None
+    assert exceptions._describe_ours(raised(errors.TaskError("raised"))) is None
 
 
 @pytest.mark.parametrize(

@@ -247,6 +247,9 @@ class Runtime:
         if arguments or nbytes:
             payload = Payload(data, arguments, nbytes)
             payload.outputs = tuple(outputs)
+            for argument in arguments:
+                if isinstance(argument, TaskProxy):
+                    argument.call.mentioned = True
         self._record(call)
         self.caller.submit(call, payload, extra, target)
         return TaskProxy(self, call)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
 import pytest
 from simulation import Payload, Runtime, TaskProxy, TesseraProxy, World
 
@@ -9,6 +12,9 @@ from mosaic_like.comms import messages as wire
 from mosaic_like.core.call import CALL_CREDIT, Call, Stream
 from mosaic_like.core.sending import BYTE_CREDIT
 from mosaic_like.core.task import CANCELLED, DONE, FAILED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MiB = 1 << 20
 
@@ -151,6 +157,66 @@ def test_a_held_call_that_is_cancelled_ends_at_once_and_never_goes(
     world.settle()
     assert [int(t.call.result) for t in (first, third)] == [1, 2]
     assert head.ends[second.uid] == 1
+
+
+class Line(deque[Any]):
+    """Of held calls; nobody may go along it."""
+
+    def __iter__(self) -> Iterator[Any]:
+        raise AssertionError("one is looked for in all of them")
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_calls_are_cancelled_in_any_order_without_going_along_all_that_are_held(
+    world: World, head: Runtime, step: int
+) -> None:
+    counter = head.create(3)
+    world.settle()
+    counter.stream.credit = 5
+    tasks = [add(head, counter) for _ in range(20)]
+    counter.stream.held = Line(counter.stream.held)
+    for task in tasks[::step][:10]:
+        head.cancel(task)
+    assert len(counter.stream.held) == (10 if step == 1 else 5)
+    world.settle()
+    states = [task.call.state for task in tasks[::step]]
+    assert states == [CANCELLED] * 10 + [DONE] * 10
+
+
+@pytest.mark.parametrize("placed_before", [False, True])
+def test_a_kill_goes_past_calls_that_are_held_and_ends_them(
+    world: World, head: Runtime, placed_before: bool
+) -> None:
+    proxy = unplaced(head)
+    if placed_before:
+        place(head, proxy, 3)
+        world.settle()
+        proxy.stream.credit = 2
+    tasks = [add(head, proxy) for _ in range(5)]
+    killed = head.call(proxy, "co", "", kind=wire.KILL)
+    assert [task.call.state for task in tasks[2:]] == [CANCELLED] * 3
+    if placed_before:
+        assert submits(world, 3) == [t.uid for t in (*tasks[:2], killed)]
+    else:
+        place(head, proxy, 3)
+    world.settle()
+    assert [task.call.state for task in tasks] == [CANCELLED] * 5
+    assert killed.call.settled
+
+
+def test_nobody_is_told_of_a_held_call_that_is_cancelled_before_it_is_mentioned(
+    world: World, head: Runtime
+) -> None:
+    counter = head.create(3)
+    world.settle()
+    counter.stream.credit = 0
+    held = add(head, counter)
+    head.cancel(held)
+    assert not on_the_way(world, 3)
+    assert head.ends[held.uid] == 1
+    del held, counter
+    world.settle()
+    assert [r.left_over() for r in world.live] == [{}] * 3
 
 
 @pytest.mark.parametrize("placed_before", [False, True])

@@ -439,3 +439,15 @@ def test_callers_of_a_life_that_is_built_again_hear_of_it_where_its_home_is_lost
     messages = [message for data in told for message in wire.decode(data)]
     ends = [each.uid for each in messages if isinstance(each, wire.Failed)]
     assert ends == [first, late, later]
+
+
+def test_a_call_that_has_ended_keeps_its_arguments_no_longer(
+    world: World, head: Runtime
+) -> None:
+    world.puts_aside = False
+    counter = head.create(4)
+    plain, loop = (head.call(counter, m, "add") for m in ("plain", "co"))
+    failing = head.call(counter, "co", "fail")
+    world.settle()
+    tasks = world.runtimes[4].worker.tasks
+    assert [tasks[call.uid].data for call in (plain, loop, failing)] == [b""] * 3

@@ -156,6 +156,7 @@ class Runtime:
         holders = SimpleNamespace(add=nothing, grant=nothing, is_settled=settled)
         self.worker = SimpleNamespace(kept={}, holders=holders, tesserae={})
         self.leavers = SimpleNamespace(left=set(), leaving=set(), open=list)
+        self.executor = SimpleNamespace(main=SimpleNamespace(stack=[]))
         self.config = SimpleNamespace(checkpoint_directory=None)
         self.limiting = SimpleNamespace(
             is_ending=self.is_ending, ending_at=self.ending_at, lost=self.lost_ending
@@ -329,6 +330,7 @@ class Runtime:
         self.dropping.drain()
 
     def give(self, call: Call, to: int) -> None:
+        call.mentioned = True
         self.box(call.owner).send(wire.Retain(call.uid, to))
         self.box(to).send(Given(call.uid, call.owner))
 

@@ -20,7 +20,7 @@ from specimens import Slow, catch_all
 
 import mosaic_like as mosaic
 from mosaic_like import TaskCancelledError, Verdict
-from mosaic_like.runtimes import watchdog
+from mosaic_like.runtimes import limits, watchdog
 
 if TYPE_CHECKING:
     from specimens import RunIn
@@ -103,6 +103,11 @@ class Hard(Slow):
     async def calls_many(self, other: Any, begun: Path, behind: Path) -> None:
         running = other.spins(begun)
         await mosaic.gather(running, *(other.touches(behind) for _ in range(20)))
+
+    def runs_until(self, begun: Path, path: Path) -> None:
+        begun.touch()
+        while not path.exists():
+            time.sleep(0.002)
 
     def touches(self, path: Path) -> None:
         path.touch()
@@ -243,6 +248,68 @@ def test_a_method_that_watches_the_flag_is_never_interrupted(
             assert await hard.seen().result() == ["flag"]
 
     cluster(main)
+
+
+@pytest.mark.parametrize("thread", [False, True])
+def test_who_takes_what_was_cancelled_before_it_was_sent_is_cancelled(
+    cluster: RunIn, thread: bool
+) -> None:
+    async def main(runtime: Any) -> None:
+        first, other = (mosaic.remote(Hard, runtime=w)() for w in runtime.workers)
+        await mosaic.gather(first.seen(), other.seen())
+        first._mosaic_handle.stream.credit = 0
+        task = first.seen()
+        task.cancel("not needed")
+        if thread:
+            taker = await asyncio.to_thread(other.touches, task)
+        else:
+            taker = other.touches(task)
+        async with asyncio.timeout(SOON_S):
+            with pytest.raises(TaskCancelledError, match="it started: not needed"):
+                await taker
+        killed = mosaic.kill(first)  # for which no credit is needed
+        async with asyncio.timeout(SOON_S):
+            await killed
+
+    cluster(main)
+
+
+def test_what_has_stopped_while_the_loop_was_held_is_not_called_busy(
+    cluster: RunIn, tmp_path: Path
+) -> None:
+    async def main(runtime: Any) -> None:
+        worker = runtime.workers[0]
+        loop = mosaic.remote(Loop, runtime=worker)()
+        hard = mosaic.remote(Hard, runtime=worker, interrupt="flag")()
+        begun, over = tmp_path / "begun", tmp_path / "over"
+        task = hard.runs_until(begun, over)
+        await begins(begun)
+        await loop.cancel_and_hold(mosaic.quote(task), over)
+        with pytest.raises(TaskCancelledError):
+            await task
+        assert await loop.said().result() == []
+
+    cluster(main)
+
+
+class Loop(logging.Handler):
+    """Holds the loop of its worker; hears what is said of late cancels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        logging.getLogger(limits.__name__).addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+    async def said(self) -> list[str]:
+        return self.lines
+
+    async def cancel_and_hold(self, task: Any, path: Path) -> None:
+        mosaic.runtime().worker.stopping.cancel(task._call.uid, "")
+        path.touch()  # noqa: ASYNC240 - the loop is to be held
+        time.sleep(GRACE_S + 0.3)  # noqa: ASYNC251 - the same
 
 
 def test_a_c_call_that_holds_the_interpreter_is_stopped_through_the_node(
