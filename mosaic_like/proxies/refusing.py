@@ -11,8 +11,13 @@ def check_remote(name: str) -> None:
     """Refuse what can be no name of a remote method or attribute.
 
     Raises:
-        AttributeError: it is private, or no message can carry it.
+        TypeError: it is no text.
+        AttributeError: it is empty, private, or no message can carry it.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of an attribute is a str, not {name!r}")
+    if not name:
+        raise AttributeError("'' is no name of an attribute")
     if name.startswith("_"):
         raise AttributeError(
             f"{name!r} is private: names that begin with _ are never remote"

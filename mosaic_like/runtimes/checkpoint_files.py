@@ -117,7 +117,9 @@ class CheckpointFiles:
         is_closed = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077
         if not is_closed or found.st_uid != os.geteuid():
             raise PermissionError(
-                errno.EPERM, "it is not a directory of ours with mode 0700"
+                errno.EPERM,
+                "it is not a directory of ours with mode 0700",
+                self.directory,
             )
 
 
@@ -182,7 +184,9 @@ def _checksum(number: int, data: bytes) -> int:
 def _read(path: str) -> tuple[int, bytes] | None:
     """The number and the state of a file; None: there is none that is whole."""
     try:
-        with open(path, "rb") as file:
+        # Without O_NONBLOCK a pipe of this name would hold us for ever.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        with open(os.open(path, flags), "rb") as file:
             content = file.read()
     except OSError:
         return None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
 from ..core.task import READY, received
-from ..core.tessera import TesseraState
+from ..core.tessera import LOOP, MAIN, THREAD, TesseraState
 from ..errors import MosaicError, SerializationError
 from ..proxies.methods import NOTHING
 from ..proxies.restarts import CHECKPOINT, RESTORE
@@ -139,7 +139,7 @@ class Checkpoints:
         try:
             self._take(task.tessera)
             self.failed.discard(task.tessera.uid)
-        except Exception as error:  # nobody asked for it, so nobody gets the error
+        except (Exception, SystemExit) as error:  # nobody asked for it, or gets this
             self.failed.add(task.tessera.uid)
             logger.warning(
                 "%s has no new checkpoint, the last one stands: %s: %s",
@@ -199,10 +199,11 @@ class Checkpoints:
             self._files.write(uid, number + 1, data)
         except OSError as error:
             code = errno.EIO if error.errno is None else error.errno
+            why = error.strerror or os.strerror(code)
             raise OSError(
                 code,
                 f"no checkpoint of {label}: {len(data):,} bytes could not be written "
-                f"to {self._files.directory} ({os.strerror(code)}); the one before is "
+                f"to {self._files.directory} ({why}); the one before is "
                 "as it was: make room there, or set the option checkpoint_directory",
             ) from None
         self._numbers[uid] = number + 1
@@ -282,6 +283,9 @@ class Autosave:
 
     def start(self, task: Task, /) -> None:
         self._runner.start(task)
+        tessera = self._tessera
+        if self._seconds and task.lane in (MAIN, THREAD) and tessera.limit == 1:
+            tessera.lane = LOOP  # or more would go ahead into the queue of that thread
         if task.method == CHECKPOINT:
             return
         self._started += 1
@@ -289,6 +293,8 @@ class Autosave:
             self._take()
         elif self._seconds and self._timer is None:
             self._timer = self._loop.call_later(self._seconds, self._take)
+        elif self._timer is not None and self._timer.when() <= self._loop.time():
+            self._take()  # calls that run on the loop have held it
 
     def start_run(self, run: list[Task], /) -> None:
         for task in run:

@@ -318,6 +318,8 @@ class MainThread:
         target = call.stream.tessera
         if tessera.uid == target and (target or task.uid == call.uid):
             return True
+        if tessera.options.unique and tessera.options.name == call.stream.label:
+            return True  # it has the name that the call asks for, or must lose it first
         if wait.task.uid in (task.inside or ()):
             return True
         if task.extra is not None and task.extra.kind == wire.APPLY:

@@ -25,8 +25,9 @@ from ..proxies.limits import limits_of
 from ..proxies.monitoring import TesseraChange
 from ..text import printable
 from .failures import no_cluster
-from .following import Followed, Following
+from .following import Following
 from .homes import Homes
+from .kept import Followed
 
 if TYPE_CHECKING:
     from ..comms.messages import Member
@@ -339,6 +340,8 @@ class Restarts:
         if owner in runtime.leavers.leaving:
             return  # it is about to move
         stream.tessera = followed.follower.tessera
+        if runtime.executor.main.stack:
+            runtime.wake_main()  # a method that waits may need what was put off before
         if not aim():
             runtime.placing.later(aim)
         runtime.placing.place_waiting()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import session
 from ..comms.messages import OF_TAG, Slot
+from ..text import is_utf8
 from .digest import digest_of
 
 if TYPE_CHECKING:
@@ -174,6 +175,8 @@ def tags_of(option: Any) -> frozenset[str]:
             raise TypeError(f"option 'tags': found {tag!r}, expected texts")
         if not tag:
             raise ValueError("option 'tags': found an empty text")
+        if not is_utf8(tag):
+            raise ValueError(f"option 'tags': found {tag!r}, expected UTF-8")
         if len(tag) > TAG_CHARACTERS:
             raise ValueError(
                 f"option 'tags': found {tag[:40]!r} and {len(tag) - 40:,} characters "

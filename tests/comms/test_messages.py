@@ -115,6 +115,17 @@ def test_a_text_that_is_not_utf8_is_refused_as_garbage() -> None:
         messages.decode(bytes(body))
 
 
+@given(batch=st.lists(st.one_of(*map(_structs, MESSAGES)), max_size=3))
+@settings(deadline=None)
+def test_a_text_that_no_message_can_carry_goes_escaped_with_all_around_it(
+    batch: list[msgspec.Struct],
+) -> None:
+    """Or nothing that follows would ever be sent: it is tried again and again."""
+    body = messages.encode([*batch, messages.Refused("h\udce4"), *batch], 3)
+    expected = [*batch, messages.Refused("h\\udce4"), *batch]
+    assert messages.decode(memoryview(body)[3:]) == expected
+
+
 @pytest.mark.parametrize("byte", [b"\x91", b"\x81", b"\xdc\xff\xff"])
 def test_deep_nesting_is_refused(byte: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):

@@ -23,7 +23,7 @@ from mosaic_like.core import verdicts
 from mosaic_like.core.verdicts import Remains
 from mosaic_like.errors import ConnectError
 from mosaic_like.launch import keys
-from mosaic_like.runtimes import forkserver, journal, orders, spec
+from mosaic_like.runtimes import fork_packets, journal, orders, spec
 from mosaic_like.runtimes.directory import KEY_NAME
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def test_an_option_in_the_environment_is_read_or_refused_by_its_name(
 @given(data=st.binary(max_size=200) | JSON.map(msgspec.msgpack.encode))
 def test_bytes_for_a_child_are_read_or_refused(data: bytes) -> None:
     refusals = (*UNREADABLE, TypeError, ValueError)
-    for read in (Config.from_bytes, spec.decode, forkserver.decode_report):
+    for read in (Config.from_bytes, spec.decode, fork_packets.decode_report):
         with contextlib.suppress(*refusals):
             read(data)
 

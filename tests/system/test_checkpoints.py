@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 import mosaic_like as mosaic
 from mosaic_like import MosaicError, SerializationError
+from mosaic_like.runtimes.checkpoint_files import CheckpointFiles, Found
 
 LIMIT_S = 40.0
 
@@ -31,6 +33,9 @@ class Sum:
         self.total += k
         return self.total
 
+    def add_to(self, other: Any) -> int:
+        return int(other.add(1).get())
+
     async def add_later(self, k: int) -> int:
         return self.add(k)
 
@@ -39,6 +44,11 @@ class Sum:
 
     def fill(self, size: int) -> None:
         self.extra = bytes(size)
+
+    def linger(self) -> None:
+        """Takes time until there was one."""
+        if not self.taken:
+            time.sleep(0.05)
 
     def times(self) -> int:
         return self.taken
@@ -115,6 +125,28 @@ def test_they_are_taken_after_so_many_calls_or_seconds_and_given_back(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_after_some_seconds_one_goes_before_calls_that_wait(tmp_path: Path) -> None:
+    async def main(runtime: Any) -> None:
+        kinds: list[dict[str, Any]] = [{}, {"inline": True}, {"thread": True}]
+        for options in kinds:
+            each = Sum.options(checkpoint_s=0.05, **options).remote()
+            for _ in range(200):
+                each.linger()
+            assert await each.times().result() > 0
+
+    run(main, tmp_path)
+
+
+def test_one_does_not_stop_a_method_that_waits_for_the_object(tmp_path: Path) -> None:
+    async def main(runtime: Any) -> None:
+        here = Sum.options(checkpoint_s=0.002, runtime=runtime.workers[0])
+        one, other = here.remote(), here.remote()
+        await mosaic.gather(one.add_to(other) for _ in range(200))
+        assert await other.add(0).result() == 200
+
+    run(main, tmp_path)
+
+
 def test_a_damaged_one_leaves_the_one_before_and_two_are_an_error(
     tmp_path: Path,
 ) -> None:
@@ -160,8 +192,20 @@ def test_what_cannot_be_written_leaves_the_last_one(tmp_path: Path) -> None:
         assert len(everything(tmp_path)) == 1
         await kill_worker_of(each)
         assert await each.add(0).result() == 7
+        folder = everything(tmp_path)[0].parent
+        folder.chmod(0o755)
+        with pytest.raises(OSError, match=r"\(it is not .* with mode 0700\)"):
+            await mosaic.checkpoint(each)
+        folder.chmod(0o700)
 
     run(main, tmp_path)
+
+
+def test_a_pipe_in_its_place_is_a_damaged_one(tmp_path: Path) -> None:
+    kept = CheckpointFiles(str(tmp_path), b"x")
+    kept.write(7, 1, b"one")
+    os.mkfifo(f"{kept.path(7)}.0")
+    assert kept.read(7) == Found(1, b"one", [f"{kept.path(7)}.0"])
 
 
 def test_what_is_not_built_again_leaves_its_last_one_in_the_users_directory(
@@ -198,6 +242,31 @@ def test_what_is_not_built_again_leaves_its_last_one_in_the_users_directory(
     two.write_bytes(b"mosaicC1 and no more")
     with pytest.raises(MosaicError, match="is damaged"):
         mosaic.read_checkpoint(two)
+
+
+class Quitting:
+    """Wants to end the program instead."""
+
+    def add(self) -> int:
+        return 1
+
+    def __checkpoint__(self) -> None:
+        raise SystemExit(3)
+
+    def __restore__(self, state: Any) -> None:
+        """There is none."""
+
+
+def test_one_that_nobody_called_for_and_that_exits_is_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def main(runtime: Any) -> None:
+        each = mosaic.remote(Quitting, max_restarts=1, checkpoint_calls=1)()
+        await mosaic.gather(each.add() for _ in range(2))
+
+    run(main, tmp_path)
+    told = "Quitting#1 has no new checkpoint, the last one stands: SystemExit: 3"
+    assert told in capfd.readouterr().err
 
 
 class Plain:

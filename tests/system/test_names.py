@@ -54,6 +54,16 @@ class Register:
         await asyncio.Event().wait()
 
 
+@mosaic.task
+def puts_to(name: str, *, keep: bool) -> list[int]:
+    found = Register.options(name=name).remote()
+    put = found.put(1)
+    if not keep:
+        del found
+    values: list[int] = put.get()
+    return values
+
+
 @mosaic.tessera
 class Other:
     def ping(self) -> None: ...
@@ -69,6 +79,20 @@ async def gone(runtime: Any, name: str) -> None:
         while name in [entry["name"] for entry in await status._names(runtime)]:
             gc.collect()
             await asyncio.sleep(0.01)
+
+
+def test_methods_that_wait_for_one_name_do_not_stop_its_worker(cluster: RunIn) -> None:
+    """It is made where one of them stands, and may be closed before others find it."""
+
+    async def main(runtime: Any) -> None:
+        for keep in (False, True):
+            async with asyncio.timeout(30):
+                values = await mosaic.gather(
+                    puts_to.submit("waited for", keep=keep) for _ in range(8)
+                )
+            assert all(set(each) == {0, 1} for each in values)
+
+    cluster(main)
 
 
 def test_who_asks_again_gets_the_same_object(cluster: RunIn) -> None:

@@ -269,6 +269,11 @@ def test_attributes_are_read_and_set_in_order_with_calls(cluster: RunIn) -> None
         for private in ("_secret", "__dict__", "__class_getitem__"):
             with pytest.raises(AttributeError, match="private"):
                 get_attr(counter, private)
+        for function in (getattr, get_attr):
+            with pytest.raises(AttributeError, match="'' is no name"):
+                function(counter, "")
+        with pytest.raises(TypeError, match="is a str, not 3"):
+            get_attr(counter, 3)  # type: ignore[arg-type]  # the point
         # No message could carry such a name, nor what comes after it.
         for member in (
             counter,

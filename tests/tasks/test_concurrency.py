@@ -94,7 +94,13 @@ def test_tags_are_those_of_all_contexts() -> None:
 
 @pytest.mark.parametrize(
     ("bad", "kind"),
-    [("db", TypeError), (3, TypeError), ([3], TypeError), ([""], ValueError)],
+    [
+        ("db", TypeError),
+        (3, TypeError),
+        ([3], TypeError),
+        ([""], ValueError),
+        (["h\udce4"], ValueError),
+    ],
 )
 def test_tags_that_are_none_are_refused(bad: Any, kind: type[Exception]) -> None:
     with pytest.raises(kind, match="option 'tags'"):

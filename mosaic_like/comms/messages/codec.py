@@ -113,8 +113,25 @@ _decoder = msgspec.msgpack.Decoder(list[AnyMessage])
 def encode(batch: list[Any], reserve: int = 0) -> bytearray:
     """A batch as bytes, after ``reserve`` bytes left free for the link's header."""
     body = bytearray(reserve)
-    _encoder.encode_into(batch, body, reserve)
+    try:
+        _encoder.encode_into(batch, body, reserve)
+    except UnicodeEncodeError:
+        # Texts of users are checked where they are given. If one was overlooked, it is
+        # for people; and nothing after it would ever be sent.
+        plain = msgspec.to_builtins(batch, builtin_types=(bytes, bytearray))
+        _encoder.encode_into(_sendable(plain), body, reserve)
     return body
+
+
+def _sendable(value: Any) -> Any:
+    """The same with lone surrogates escaped, as ``ascii`` shows them."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_sendable(key): _sendable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_sendable(item) for item in value]
+    return value
 
 
 def decode(body: bytes | memoryview) -> list[Any]:

@@ -148,7 +148,7 @@ class Network:
             if number == zmq.EVENT_ACCEPTED and gate is not None:
                 gate.entered(value)
                 if gate.is_shut:
-                    what = f"a connection, one of more than {gate.limit},"
+                    what = f"a connection beyond the {gate.limit} there may be"
                     self._transport.refused(STRANGER, what)
             elif number == zmq.EVENT_DISCONNECTED and gate is not None:
                 gate.left(value)
