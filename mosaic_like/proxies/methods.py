@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..comms.frames import UNSEEN
 from ..comms.messages import STREAM, Extra
-from ..comms.serialization import PLAIN, Payload
+from ..comms.serialization import PLAIN
 from ..core.call import rare
 from ..core.sending import COUNTED_BYTES
 from .limits import OPTIONS, check_limits, put_limits
@@ -65,8 +65,10 @@ class RemoteMethod:
                 break
         else:
             # As the serializer does it, without the calls on the way there.
-            data = marshal.dumps(args, 2)
-            payload = data if len(data) <= COUNTED_BYTES else Payload(data)
+            payload = marshal.dumps(args, 2)
+            if len(payload) > COUNTED_BYTES:
+                with UNSEEN:
+                    payload = runtime.dump_call(self, args, kwargs)
         return TaskProxy(runtime, runtime.submit(handle, self._name, payload))
 
     def _call_checked(

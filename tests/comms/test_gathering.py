@@ -157,6 +157,19 @@ class Memory(Mapped, bytearray):
     """Shared memory that came with another payload."""
 
 
+@pytest.mark.parametrize("there", [True, False], ids=["shared", "not-shared"])
+def test_a_large_text_goes_with_the_buffers_of_a_call(
+    serializer: Serializer, segments: Segments, there: bool
+) -> None:
+    segments.there = there
+    args = ("é" * SEGMENT_BYTES, 1)
+    payload = serializer.dumps_call(args, {})
+    assert isinstance(payload, Payload)
+    assert len(payload.data) < 100
+    framed = payload.framed()
+    assert serializer.loads_call(framed.data, framed.buffers) == (args, {})
+
+
 def test_what_came_in_shared_memory_is_known_by_its_base(
     serializer: Serializer, segments: Segments
 ) -> None:
