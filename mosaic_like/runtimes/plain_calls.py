@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from .main_thread import Stalled
     from .retrying import Later
 
+# Of a call that was cancelled while it waited: nobody reads this, its end is told.
+_TOLD = Raised(wire.CANCELLED, b"")
+
 
 class PlainCalls:
     """Runs them.
@@ -102,7 +105,12 @@ class PlainCalls:
         if task.outcome is None:
             task.move(START)  # raises
         self._attempts.forget(task)
-        self._port.completed(task, self.never_started(task))
+        outcome = _TOLD
+        if task.method == CONSTRUCTOR:  # whose error all calls on its tessera get
+            outcome = self.never_started(task)
+        else:
+            self.journal.irregular(task)
+        self._port.completed(task, outcome)
 
     def never_started(self, task: Task) -> Raised:
         """What comes of a call that was cancelled before it could start."""

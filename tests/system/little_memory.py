@@ -29,7 +29,7 @@ class Maker(Holder):
 
     def look(self, words: list[str], seconds: float) -> int:
         time.sleep(seconds)
-        return int(mosaic.runtime().admitting.nbytes)
+        return int(mosaic.runtime().admitting._admission.nbytes)
 
     def counted(self) -> tuple[int, int]:
         account = mosaic.runtime().sharing.account
