@@ -5,14 +5,18 @@ When that is, and what comes before and after it, is in ``worker``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..core.task import RUNNING
+from ..comms import messages as wire
+from ..core.senders import Kind, kind_of
+from ..core.task import RUNNING, Task
 from ..core.tessera import Tessera, TesseraState
-from ..ids import short
+from ..ids import maker, short
 from .executor import CLOSE_TIMEOUT_S
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .worker import Worker
 
 
@@ -26,30 +30,61 @@ class Closing:
 
     async def all(self) -> list[str]:
         """End all there is, in order; gives what could not be, for people."""
-        tesserae = list(self._worker.worker.tesserae.values())
+        worker = self._worker
+        worker.handlers[wire.Submit] = self._submit
+        worker.peers.deliver = worker.deliver_singly  # since each call is looked at
+        tesserae = list(worker.worker.tesserae.values())
         busy = await self.end_calls(tesserae)
         return await self.close(tesserae, busy)
+
+    def _submit(self, message: wire.Submit, buffers: Any, sender: int) -> None:
+        """A call has come while the cluster ends: only a ``__close__`` still calls.
+
+        Where many were held by their caller, each that ends would let another come. So
+        those of programs are not answered: they end with this runtime.
+        """
+        worker = self._worker
+        if not message.inside:
+            return
+        root = maker(message.inside[0])
+        tessera = worker.worker.tesserae.get(message.tessera)
+        if tessera is None or kind_of(worker.uid_of(root)) & Kind.WORKER:
+            worker.worker.submit(message, buffers, sender)
+        else:
+            why = f"{short(worker.uid)} ends: {self.why}"
+            worker.worker.elsewhere.turn_away(message, sender, why, tessera.options)
 
     async def end_calls(self, tesserae: list[Tessera]) -> dict[int, str]:
         """Cancel what waits and runs; those that go on, by uid, and lines about it."""
         worker, state = self._worker, self._worker.worker
-        # Backwards, since the thread of plain methods goes on taking the first.
-        for task in reversed(list(state.tasks.values())):
-            if not task.settled and task.tessera.closing is not task:
-                state.stopping.cancel(task.uid, self.why)
+        abandoned = state.stopping.abandoned
+        self._cancel(state.tasks.values())
+        tasks = [task for task in state.tasks.values() if task.state == RUNNING]
+        tasks += abandoned.values()
         busy = {}
         deadline_s = worker.loop.time() + self.running_s
         for tessera in tesserae:
-            if not await worker.until(lambda t=tessera: not t.active, deadline_s):
-                calls = [t for t in state.tasks.values() if t.state == RUNNING]
-                calls += state.stopping.abandoned.values()
-                running = next((t for t in calls if t.tessera is tessera), None)
+            begun = [task for task in tasks if task.tessera is tessera]
+
+            def goes_on(begun: list[Task] = begun) -> Task | None:
+                return next(
+                    (t for t in begun if t.state == RUNNING or t.uid in abandoned), None
+                )
+
+            if not await worker.until(lambda look=goes_on: look() is None, deadline_s):
+                running = goes_on()
                 name = "" if running is None else f".{running.method}"
                 busy[tessera.uid] = (
                     f"{tessera.options.name}{name} on {short(worker.uid)} did not end "
                     f"in {self.running_s:g} s: it was not closed"
                 )
         return busy
+
+    def _cancel(self, tasks: Iterable[Task]) -> None:
+        # Backwards, since the thread of plain methods goes on taking the first.
+        for task in reversed(list(tasks)):
+            if not task.settled and task.tessera.closing is not task:
+                self._worker.worker.stopping.cancel(task.uid, self.why)
 
     async def close(self, tesserae: list[Tessera], busy: dict[int, str]) -> list[str]:
         """Run ``__close__`` of all others, in reverse order of making."""

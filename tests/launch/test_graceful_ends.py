@@ -35,6 +35,20 @@ async def main():
 kept = []
 asyncio.run(main())
 """,
+    "run, with calls that do not end": """
+@mosaic.tessera
+class Producer:
+    async def flood(self, one):
+        self.calls = [one.sleep(0.001) for _ in range(20_000)]
+async def main(runtime):
+    kept.extend(await make())
+    calls.extend(kept[0].sleep(0.001) for _ in range(20_000))
+    for worker in runtime.workers:
+        producers.append(Producer.options(runtime=worker).remote())
+        await producers[-1].flood(kept[0])
+kept, calls, producers = [], [], []
+mosaic.run(main, num_workers=2)
+""",
     "stop": """
 mosaic.init(num_workers=2)
 kept = [Sleeper.remote() for _ in range(5)]
