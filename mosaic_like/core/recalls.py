@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..comms import messages as wire
-from .task import CANCEL_EVENT, PENDING, QUEUED, RUNNING, Task
+from .task import CANCEL_EVENT, RUNNING, Task
 
 if TYPE_CHECKING:
     from .worker import WorkerState
@@ -96,9 +96,7 @@ class Recalls:
         if task.uid in self._taken_up or not self.may_hand_back(task):
             return False
         why = GivenBack("it runs elsewhere")
-        if task.state == PENDING or (
-            task.state == QUEUED and task in task.tessera.queue
-        ):
+        if task.tessera.waits(task):
             task.tessera.remove(task)
             self._end(task, why)
             return True

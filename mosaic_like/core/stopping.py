@@ -21,7 +21,6 @@ from .task import (
     CANCEL_EVENT,
     ERROR_EVENT,
     PENDING,
-    QUEUED,
     READY,
     RETRY,
     RUNNING,
@@ -68,16 +67,15 @@ class Stopping:
             return
         if task.settled or (task is task.tessera.closing and task.state != RUNNING):
             return  # that it is to be closed is not taken back
-        if task.state == PENDING:
-            task.tessera.remove(task)
-            self.stopped(task, reason)
-            task.data = b""
-        elif task.state == QUEUED and task.tessera.is_queued(task):
-            self.stopped(task, reason)
-            task.data = b""
-            task.tessera.dispatch()  # which passes over it, without a search for it
-        else:
+        tessera = task.tessera
+        if not tessera.waits(task):
             self.cancel_started(task, reason)
+            return
+        if task.state == PENDING:
+            tessera.remove(task)
+        self.stopped(task, reason)
+        task.data = b""
+        tessera.dispatch()  # which passes over a queued one, without a search for it
 
     def stopped(self, task: Task, why: str) -> None:
         """It is cancelled, or late: that is its end."""

@@ -306,8 +306,10 @@ class Tessera:
         self.queue.appendleft(task)
         self.dispatch()
 
-    def is_queued(self, task: Task) -> bool:
-        """It waits in the mailbox, and not in the queue of a thread."""
+    def waits(self, task: Task) -> bool:
+        """It is in the mailbox, and not in the queue of a thread."""
+        if task.state != QUEUED:
+            return task.state == PENDING
         is_new = not task.lane and task.method != CONSTRUCTOR
         return is_new or task in self.queue  # which is a search: some call it in masses
 
