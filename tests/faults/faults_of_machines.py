@@ -235,8 +235,8 @@ def no_processes(pids: Iterable[int]) -> Iterator[None]:
 
 async def fork_fails(stage: Stage) -> None:
     """m3: what starts one is told; a lost worker is replaced when that can be."""
-    for made in (*stage.calls(stage.a), *stage.calls(stage.b)):
-        await made.task  # the threads that they need are there
+    made = (*stage.calls(stage.a), *stage.calls(stage.b))
+    await mosaic.gather([one.task for one in made])  # also the values: ``a`` is killed
     gate = stage.gate()
     held = stage.call(stage.a, f"gate {gate}", expect=LOST_WHILE)
     await stage.started(held)
@@ -245,6 +245,8 @@ async def fork_fails(stage: Stage) -> None:
     others = {m.pid for m in stage.runtime.members.values()} - {os.getpid()}
     with no_processes((server, *others)):
         stage.call(stage.b, "start_process", expect=(O.RAISED,))
+        for size in (70_000, 300_000, 3 * MIB):  # no thread is needed for them
+            stage.call(stage.b, "", size)
         for _ in range(stage.rng.randint(1, 40)):
             stage.call(stage.b)
         await stage.delivered(stage.second)

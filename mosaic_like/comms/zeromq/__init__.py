@@ -13,12 +13,12 @@ Everything runs on the thread of the loop that the transport was made for, by
 from __future__ import annotations
 
 from .network import check_libzmq, libzmq_version, new_keys
-from .sockets import ZERO_COPY_BYTES
+from .sockets import KEPT_FRAME_BYTES
 from .transport import IPC_PATH_BYTES, ZmqTransport, check_ipc_path
 
 __all__ = (
     "IPC_PATH_BYTES",
-    "ZERO_COPY_BYTES",
+    "KEPT_FRAME_BYTES",
     "ZmqTransport",
     "check_ipc_path",
     "check_libzmq",

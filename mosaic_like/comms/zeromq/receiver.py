@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import zmq
 
-from .sockets import NOBLOCK, POLLIN, ZERO_COPY_BYTES
+from .sockets import NOBLOCK, POLLIN, KEPT_FRAME_BYTES
 
 if TYPE_CHECKING:
     from ..transport import Packet
@@ -84,6 +84,6 @@ class Receiver:
 
 def _contents(frame: zmq.Frame) -> bytes | memoryview:
     """A copy of a small frame; a large one itself, read-only."""
-    if len(frame) < ZERO_COPY_BYTES:
+    if len(frame) < KEPT_FRAME_BYTES:
         return frame.bytes
     return frame.buffer.toreadonly()

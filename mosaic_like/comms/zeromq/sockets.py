@@ -7,7 +7,7 @@ from typing import Final
 
 import zmq
 
-ZERO_COPY_BYTES: Final = 64 * 1024  # below this a copy is cheaper than sharing
+KEPT_FRAME_BYTES: Final = 64 * 1024  # below this a frame that came is copied out of it
 STRANGER: Final = "a stranger"  # for people
 
 NOBLOCK: Final = int(zmq.NOBLOCK)
