@@ -25,6 +25,7 @@ from mosaic_like.core.node import MOST, Replacements
 from mosaic_like.core.verdicts import decode, encode
 from mosaic_like.runtimes import draining
 from mosaic_like.runtimes.base import PYTHON
+from mosaic_like.runtimes.node import WAREHOUSE_AGAIN_S
 from mosaic_like.runtimes.oom import MemoryKills
 
 if TYPE_CHECKING:
@@ -93,6 +94,15 @@ class Solver:
 
     def exits(self) -> None:
         raise SystemExit(1)
+
+    def allow_threads(self, allow: bool) -> None:
+        """Let its process start threads, or none, as if there were too many."""
+
+        def start(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        real = vars(self).setdefault("_start", threading.Thread.start)
+        setattr(threading.Thread, "start", real if allow else start)  # noqa: B010
 
     def make(self, runtime: str) -> Any:
         """One that is built again, of this worker's."""
@@ -274,6 +284,11 @@ async def of_use(runtime: Any) -> dict[str, str]:
     # It may be queued still when the news come: then it is cancelled for the same.
     text = await lookup_error_of(other.image)
     texts["The object was linked to another one"] = text
+    threads = solver.allow_threads
+    await threads(False)
+    single = mosaic.remote(Solver, runtime=runtime.workers[0], thread=True)()
+    texts["An object can have no thread of its own"] = await error_of(single.image())
+    await threads(True)
     broken = mosaic.remote(Solver, runtime=runtime.workers[0])(fails=True)
     texts["The object could not be made"] = await error_of(broken.image())
     return texts
@@ -307,7 +322,12 @@ def of_many_deaths() -> dict[str, str]:
     assert replacements.delay_s(2.0) is None
     after_s = replacements.later_s(2.0)
     text = replacements.postponed("w0:0", "killed by SIGKILL", after_s)
-    return {"Workers died too often": f"mosaic: {text}"}
+    forked = "could not be forked: [Errno 11] Resource temporarily unavailable"
+    again = replacements.repeated("warehouse:0", forked, WAREHOUSE_AGAIN_S)
+    return {
+        "Workers died too often": f"mosaic: {text}",
+        "The warehouse died too often": f"mosaic: {again}",
+    }
 
 
 def of_versions() -> dict[str, str]:

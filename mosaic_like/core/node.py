@@ -53,3 +53,17 @@ class Replacements:
             f"{MOST} workers were in {self._period_s:.0f} s: see what ended them; what "
             "finds no other worker waits until then"
         )
+
+    def repeated(self, label: str, how: str, every_s: float) -> str:
+        """That what all others wait for ends again and again, for people.
+
+        Args:
+            label: of the process.
+            how: it has ended.
+            every_s: seconds between two attempts from now on.
+        """
+        return (
+            f"{label} ended ({how}), the last of {MOST + 1} times in "
+            f"{self._period_s:.0f} s, and is started again every {every_s:.0f} s: see "
+            "what ended it; values that were put wait for it"
+        )

@@ -70,6 +70,7 @@ class Node(Base):
         self._replacements = Replacements(PERIOD_S)
         self._warehouse_replacements = Replacements()
         self._warehouse = ""  # its uid, when it has been started
+        self._warehouse_fails = False  # again and again, and people have been told
         self._lines: list[str] = []
         self._pidfd: int | None = None
         self._starts = 0
@@ -144,6 +145,17 @@ class Node(Base):
             self._warehouse = f"warehouse:{self._index}"
             self._spawn(self._warehouse)
 
+    def _start_warehouse_again(self, how: str) -> None:
+        """For ever, since who puts something waits for it."""
+        replacements = self._warehouse_replacements
+        delay_s = replacements.delay_s(self.loop.time())
+        if delay_s is None:
+            delay_s = WAREHOUSE_AGAIN_S
+            if not self._warehouse_fails:
+                say(replacements.repeated(self._warehouse, how, delay_s))
+        self._warehouse_fails = delay_s == WAREHOUSE_AGAIN_S
+        self.loop.call_later(delay_s, self._spawn, self._warehouse)
+
     def _spawn(self, uid: str) -> None:
         if self.stopping or self._is_drained:
             return
@@ -204,9 +216,7 @@ class Node(Base):
                 self._spawn(uid)
             return
         if uid == self._warehouse:
-            delay_s = self._warehouse_replacements.delay_s(self.loop.time())
-            # Who puts something waits for it: so it is tried for ever.
-            self.loop.call_later(delay_s or WAREHOUSE_AGAIN_S, self._spawn, uid)
+            self._start_warehouse_again(how)
             return
         delay_s = self._replacements.delay_s(self.loop.time())
         if delay_s is None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..core.task import STARTED, Task
 from ..core.tessera import THREAD, Tessera
 from .own_thread import OwnThread
-from .port import CURRENT, UNFINISHED, Handed, Port, set_current
+from .port import CURRENT, UNFINISHED, Handed, Port, failed, set_current
 from .retrying import Later
 
 if TYPE_CHECKING:
@@ -52,9 +52,28 @@ class OwnThreads:
         tessera = task.tessera
         thread = self._threads.get(tessera.uid)
         if thread is None:
-            name = f"mosaic {tessera.options.name}"
-            thread = self._threads[tessera.uid] = OwnThread(self._run, name)
+            try:
+                thread = OwnThread(self._run, f"mosaic {tessera.options.name}")
+            except RuntimeError as error:
+                self._cannot_start(task, error)
+                return
+            self._threads[tessera.uid] = thread
         thread.queue.put(task)
+
+    def _cannot_start(self, task: Task, error: RuntimeError) -> None:
+        """There are no more threads to be had: that is how it ends, on the loop."""
+        state = STARTED[task.state]
+        if state < 0:
+            self._plain.settled_before(task)
+            return
+        task.state = state
+        why = RuntimeError(
+            f"{task.tessera.options.name} is to have a thread of its own (thread=True),"
+            f" and none can be started: {error}; see `ulimit -u`, and pids.max of the"
+            " control group"
+        )
+        task.raw = outcome = failed(self._port, task, why)
+        self._port.completed(task, outcome)
 
     def _run(self, task: Task, thread: OwnThread) -> None:
         while self._run_once(task, thread):

@@ -128,8 +128,15 @@ class Writer:
         thread = threading.Thread(
             target=self._run, args=(jobs,), name="mosaic-spill", daemon=True
         )
-        self._thread = thread
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads are to be had
+            for job in jobs:
+                os.close(job.fd)
+                job.error = OSError(errno.EAGAIN, str(error))
+                self._post(self._done, job)
+        else:
+            self._thread = thread
 
     def _run(self, jobs: Sequence[Job]) -> None:
         for job in jobs:

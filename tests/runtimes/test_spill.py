@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 from pathlib import Path
@@ -235,6 +236,22 @@ def a_job(uid: int, content: bytes, size: int) -> spill.Job:
     fd = create(size)
     os.pwrite(fd, content, 0)
     return spill.Job(uid, fd, len(content), size)
+
+
+def test_where_no_thread_can_be_started_nothing_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    job = a_job(1, b"x", 4 * MIB)
+    (done,) = run_jobs(str(tmp_path), [job])
+    assert done.error is not None
+    assert done.error.errno == errno.EAGAIN
+    assert done.file < 0
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(job.fd)
 
 
 def test_segments_are_copied_with_what_was_not_touched(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import zmq
 
-from .sockets import NOBLOCK, POLLIN, KEPT_FRAME_BYTES
+from .sockets import KEPT_FRAME_BYTES, NOBLOCK, POLLIN
 
 if TYPE_CHECKING:
     from ..transport import Packet
