@@ -47,6 +47,8 @@ class Failures:
     def __init__(self, runtime: ActorRuntime) -> None:
         self._runtime = runtime
         self._serializer = runtime.serializer
+        self._alike: Any = None  # what the last lost call ended by
+        self._alike_bytes = b""
 
     def raised(self, error: BaseException, task: Task) -> bytes:
         """What user code has raised, with a note that says where."""
@@ -183,7 +185,11 @@ class Failures:
             )
         else:
             error = self._runtime.deaths.error(call, member, how)
-        return dump_error(error, self._serializer)
+        # Many calls that end with it end alike: these share the bytes.
+        alike = type(error), error.args, vars(error)
+        if alike != self._alike:
+            self._alike, self._alike_bytes = alike, dump_error(error, self._serializer)
+        return self._alike_bytes
 
     def refused(self, task: Task, reason: int, why: Any) -> bytes:
         """A call ended at its owner without having run.

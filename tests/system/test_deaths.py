@@ -72,6 +72,27 @@ async def fails(task: Any, *verdicts: Verdict) -> WorkerDied:
     return error
 
 
+def test_calls_that_are_lost_alike_share_one_error() -> None:
+    """A million of them would take 700 MiB, and half a minute at the end."""
+
+    async def main(runtime: Any) -> None:
+        first, second = runtime.workers
+        mortal = mosaic.remote(Mortal, runtime=first)()
+        pid = await mortal.pid().result()
+        mortal.block()
+        values = [mortal.value() for _ in range(50)]
+        others = [mortal.large() for _ in range(50)]
+        await mosaic.remote(Mortal, runtime=second)().pid()
+        os.kill(pid, signal.SIGKILL)
+        for tasks, name in ((values, "value"), (others, "large")):
+            for task in tasks:
+                error = await fails(task, Verdict.NOT_STARTED)
+                assert f"#1.{name} was not" in str(error)
+            assert len({id(task._call.result) for task in tasks}) <= 2  # sent, or not
+
+    run(main)
+
+
 def test_a_killed_worker_fails_its_calls_with_the_signal() -> None:
     async def main(runtime: Any) -> None:
         first, second = runtime.workers
