@@ -6,7 +6,22 @@ from collections import deque
 
 MOST = 5  # replacements of all workers of a node in PERIOD_S
 PERIOD_S = 60.0
+LATE_S = 1.0  # after which a worker is replaced, for people to be told
 FIRST_DELAY_S = 0.05  # doubled with each further one in the period
+
+
+def not_forked(label: str, how: str, every_s: float) -> str:
+    """That a process cannot be started, for people.
+
+    Args:
+        label: of the process.
+        how: that it could not be forked, and why.
+        every_s: seconds between two attempts.
+    """
+    return (
+        f"{label} {how}: that is tried again every {every_s:g} s, and what needs it "
+        "waits; see `ulimit -u`, `ulimit -n` and pids.max of the control group"
+    )
 
 
 class Replacements:
@@ -39,6 +54,21 @@ class Replacements:
         at_s = self._times[-MOST] + self._period_s
         self._times.append(at_s)
         return max(at_s - now_s, 0.0)
+
+    def next_s(self, now_s: float, label: str, how: str) -> tuple[float, str]:
+        """After how many seconds to replace one that died now, and what to say.
+
+        Args:
+            now_s: a monotonic time.
+            label: of it.
+            how: its process has ended.
+        """
+        delay_s = self.delay_s(now_s)
+        if delay_s is not None:
+            return delay_s, ""
+        delay_s = self.later_s(now_s)
+        told = self.postponed(label, how, delay_s) if delay_s >= LATE_S else ""
+        return delay_s, told
 
     def postponed(self, label: str, how: str, after_s: float) -> str:
         """That a worker is replaced so late, for people.

@@ -248,6 +248,12 @@ class WorkerState(Completion):
         self.submit(message, (), sender)
         return index + 1
 
+    def not_taken(self, uid: int, error: Exception) -> None:
+        """A call could not be taken in, for want of something here: so it fails."""
+        task = self.tasks.get(uid)
+        if task is not None and task.state <= QUEUED:
+            self.refuse(task, error)
+
     def cancel_early(self, task: Task) -> None:
         """A call has come: end it if somebody asked for that before."""
         why = self.strays.come(task.uid)

@@ -24,6 +24,7 @@ from ..core.references import Grants
 from ..core.relays import FEW
 from ..core.senders import Kind, kind_of
 from ..core.worker import WorkerState
+from ..errors import ProtocolError
 from ..proxies.handles import TesseraHandle
 from ..tasks.host import Learned
 from .admitting import Admitting
@@ -216,6 +217,10 @@ class ActorRuntime(Owning):
         super()._bad(peer, message, error)
         if isinstance(message, wire.Done | wire.Value):
             self.caller.unreadable(message.uid, error)
+        elif isinstance(error, ProtocolError):
+            return  # it was no call of anybody's
+        elif isinstance(message, Submit | wire.Create):
+            self.worker.not_taken(message.uid, error)
 
     def delivered(self) -> None:
         self.caller.held.release_credited()

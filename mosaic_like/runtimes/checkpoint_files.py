@@ -27,6 +27,17 @@ from ..errors import MosaicError
 _MAGIC = b"mosaicC1"
 _HEADER = struct.Struct("<8sQQI")
 _ENDS = (".0", ".1")  # of the names of the two
+# What says nothing of a file that cannot be read: later it may be.
+PASSING = frozenset(
+    (
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.EAGAIN,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+    )
+)
 
 
 class Found(NamedTuple):
@@ -67,6 +78,7 @@ class CheckpointFiles:
 
         Raises:
             PermissionError: somebody else could have put it there.
+            OSError: it cannot be read now, and perhaps later: see ``PASSING``.
         """
         if os.path.lexists(self.directory):
             self._check()
@@ -168,7 +180,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Any:
 def _last(paths: list[str]) -> Found:
     whole, damaged = [(0, b"")], []
     for path in paths:
-        if os.path.exists(path):
+        with contextlib.suppress(FileNotFoundError):
             one = _read(path)
             if one is None:
                 damaged.append(path)
@@ -182,13 +194,22 @@ def _checksum(number: int, data: bytes) -> int:
 
 
 def _read(path: str) -> tuple[int, bytes] | None:
-    """The number and the state of a file; None: there is none that is whole."""
+    """The number and the state of a file; None: it is damaged.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: this process cannot read it now.
+    """
     try:
         # Without O_NONBLOCK a pipe of this name would hold us for ever.
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
         with open(os.open(path, flags), "rb") as file:
             content = file.read()
-    except OSError:
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno in PASSING:
+            raise
         return None
     if len(content) < _HEADER.size:
         return None

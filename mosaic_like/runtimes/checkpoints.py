@@ -12,6 +12,7 @@ import errno
 import logging
 import os
 import pickle
+import time
 from typing import TYPE_CHECKING, Any
 
 from ..comms import messages as wire
@@ -20,7 +21,7 @@ from ..core.tessera import LOOP, MAIN, THREAD, TesseraState
 from ..errors import MosaicError, SerializationError
 from ..proxies.methods import NOTHING
 from ..proxies.restarts import CHECKPOINT, RESTORE
-from .checkpoint_files import CheckpointFiles
+from .checkpoint_files import PASSING, CheckpointFiles, Found
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_READ_S = 5.0  # that it is tried to read one, where the process can open no file
+_READ_AGAIN_S = 0.05
 _ALIVE = (TesseraState.LISTENING, TesseraState.CLOSING)
 
 
@@ -208,9 +211,28 @@ class Checkpoints:
             ) from None
         self._numbers[uid] = number + 1
 
+    def _find(self, uid: int, label: str) -> Found:
+        """What is there; in the constructor, which may wait for it."""
+        deadline_s = time.monotonic() + _READ_S
+        while True:
+            try:
+                return self._files.read(uid)
+            except OSError as error:
+                if error.errno not in PASSING:
+                    raise
+                if time.monotonic() > deadline_s:
+                    raise OSError(
+                        error.errno,
+                        f"{label} cannot be built again: its checkpoints, "
+                        f"{self._files.path(uid)}.*, could not be read in "
+                        f"{_READ_S:g} s ({error.strerror}); see to that, and make it "
+                        "again",
+                    ) from None
+            time.sleep(_READ_AGAIN_S)
+
     def _load(self, uid: int, label: str) -> tuple[Any] | None:
         """The last state that can be read; None: there was none."""
-        found = self._files.read(uid)
+        found = self._find(uid, label)
         if found.unusable:
             raise MosaicError(
                 f"{label} cannot be built again: its checkpoints are damaged "

@@ -78,8 +78,9 @@ class Children:
             if config.split_gpus:
                 environment |= portions.gpus(index, count, os.environ)
             output = RawOutput(self._node, uid, spec.directory)
-            stdout, stderr = output.pipes()
         try:
+            if output is not None:
+                stdout, stderr = output.pipes()
             self.by_uid[uid] = child = self._server.spawn(
                 ENTRIES[uid.split(":")[0]],
                 spec.encode(),
@@ -96,10 +97,20 @@ class Children:
             if output is not None:
                 output.close()
             self._node.stop()
+        except OSError as error:  # no more descriptors, or the server does not read
+            if output is not None:
+                output.close()
+            self._not_forked(uid, error)
         finally:
             for end in (stdout, stderr):
                 if end is not None:
                     os.close(end)
+
+    def _not_forked(self, uid: str, error: OSError) -> None:
+        """As if the fork server had said so, which is soon tried again."""
+        self.by_uid[uid] = child = Child(ENTRIES[uid.split(":")[0]])
+        child.failure = str(error)
+        self._node.loop.call_soon(self._exited, uid, child)
 
     def kill(self, child: Child, why: str) -> None:
         """End one; ``why`` is how it ended, for people."""

@@ -12,6 +12,7 @@ from ..comms.exceptions import dump_error
 from ..core.call import RELEASED, Call
 from ..core.leaving import Drained
 from ..core.limits import Late, Orphaned
+from ..core.payloads import Arrived
 from ..core.task import CONSTRUCTOR, RUNNING, Task
 from ..errors import (
     MonitorLost,
@@ -165,7 +166,14 @@ class Failures:
             verdict = self._runtime.deaths.verdict(call, cause)
             return dump_error(no_cluster(lost, verdict), self._serializer)
         member, how = cause if type(cause) is tuple else (None, str(cause))
-        if member is None:
+        if member is None and type(call.result) is Arrived:
+            error = RuntimeDisconnectedError(
+                f"the value of {call.name} could not be brought here: {how}",
+                "",
+                Verdict.RAN_RESULT_LOST,
+                how,
+            )
+        elif member is None:
             sent = call.hold != RELEASED or call.began_before
             error = RuntimeDisconnectedError(
                 f"its runtime is lost: {how}; {call.name} "

@@ -15,6 +15,7 @@ from ..core.helpers import Help, Helpers, Start
 from ..core.node import Replacements
 from ..core.senders import USER, kind_of
 from ..errors import ProtocolError
+from ..ids import short
 from .saying import say
 
 if TYPE_CHECKING:
@@ -59,16 +60,24 @@ class Helping:
         self._state.gone(incarnation)
         self._go_on()
 
-    def ended(self, uid: str, *, died: bool) -> None:
-        """The process of a helper has ended; ``died``: not in order."""
+    def ended(self, uid: str, how: str, *, died: bool) -> None:
+        """The process of a helper has ended.
+
+        Args:
+            uid: of the helper.
+            how: for people.
+            died: not in order. What it ran is to run again, if it may, but not as fast
+                as can be; and what waits for it needs one.
+        """
         number = int(uid.split(":")[2])
-        delay_s = None
-        if died:  # what it ran is to run again, if it may, but not as fast as can be
-            delay_s = self._replacements.delay_s(self._node.loop.time())
-        if delay_s is None:
-            self._end(number)
-        else:
+        if died:
+            now_s = self._node.loop.time()
+            delay_s, told = self._replacements.next_s(now_s, short(uid), how)
+            if told:
+                say(told)
             self._node.loop.call_later(delay_s, self._end, number, True)
+        else:
+            self._end(number)
 
     def _end(self, number: int, died: bool = False) -> None:
         self._state.ended(number, died=died)

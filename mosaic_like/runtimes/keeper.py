@@ -7,7 +7,6 @@ spilled goes under the number that its memory had: who opens that finds the file
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from typing import TYPE_CHECKING, Any
@@ -53,13 +52,9 @@ class Keeper:
             self.directory = spill.default_directory(directory)
         else:
             self.directory = config.spill_directory
-        self.ledger: OwnLedger | None = None
-        with contextlib.suppress(OSError):
-            self.ledger = OwnLedger()
-            self.ledger.limits = self._limits()
-            self._rows = Rows(self.ledger)
-            row, ledger = self._rows.give(runtime.incarnation), self.ledger
-            runtime.sharing.account.attach(row, lambda: ledger)
+        self.ledger: OwnLedger | None
+        self._rows: Rows | None
+        self.ledger, self._rows = self._own_ledger()
         self._writer = spill.Writer(self.directory, runtime.post, self._written)
         self._jobs: dict[int, spill.Job] = {}  # by uid of what is being written
         self._warned = False
@@ -78,6 +73,22 @@ class Keeper:
                 wire.Lost: self._lost,
             }
         )
+
+    def _own_ledger(self) -> tuple[OwnLedger, Rows] | tuple[None, None]:
+        """Without it nothing is limited, and all else works."""
+        try:
+            ledger = OwnLedger()
+        except OSError:
+            return None, None
+        try:
+            ledger.limits = self._limits()
+        except (ImportError, OSError):  # of what asks how much memory there is
+            ledger.close()
+            return None, None
+        rows = Rows(ledger)
+        row = rows.give(self._runtime.incarnation)
+        self._runtime.sharing.account.attach(row, lambda: ledger)
+        return ledger, rows
 
     def place(self, uid: int) -> wire.Place | None:
         """Where a segment that is kept here can be opened; None if it is not."""
@@ -140,7 +151,7 @@ class Keeper:
         self._spill()
 
     def _give_row(self, to: int) -> None:
-        if self.ledger is None or self._is_closed:
+        if self.ledger is None or self._rows is None or self._is_closed:
             return
         row = self._rows.give(to)
         if row:
@@ -152,7 +163,7 @@ class Keeper:
 
     def _lost(self, message: wire.Lost, buffers: Any, sender: int) -> None:
         self._do(self.store.lost(message.incarnation))
-        if self.ledger is not None:
+        if self._rows is not None:
             self._rows.take_back(message.incarnation)
         self._on_lost(message, buffers, sender)
 
@@ -182,7 +193,12 @@ class Keeper:
                 )
                 break
             fd = self._fds[uid]
-            jobs.append(spill.Job(uid, os.dup(fd), used, os.fstat(fd).st_size))
+            try:
+                copy = os.dup(fd)
+            except OSError as error:
+                self._cannot_spill(str(error))
+                break
+            jobs.append(spill.Job(uid, copy, used, os.fstat(fd).st_size))
         store.spill(job.uid for job in jobs)
         self._jobs = {job.uid: job for job in jobs}
         self._count()

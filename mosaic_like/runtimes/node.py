@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..comms import messages as wire
 from ..config import DYNAMIC, Config
 from ..core import verdicts
-from ..core.node import PERIOD_S, Replacements
+from ..core.node import PERIOD_S, Replacements, not_forked
 from ..core.reach import is_near
 from ..core.silence import Presence
 from ..errors import ConnectError
@@ -47,11 +47,11 @@ HURRY_S = 4.5  # for all of it, when the program has died
 ENDING_S = 0.5  # from a worker's last word to its end
 LEAVING_S = HAND_ON_S + 2 * ANSWER_S  # the same of one that leaves the others
 JOIN_GRACE_S = 1.0
-LATE_S = 1.0  # after which a worker is replaced, for people to be told
 # The warehouse is forked when the workers are there, and a moment later, in which the
 # first call is made; but not later than this if some of them do not come.
 WAREHOUSE_AFTER_S = 0.2
 WAREHOUSE_LATEST_S = 10.0
+FORK_AGAIN_S = 0.5
 WAREHOUSE_AGAIN_S = 10.0  # where it has died so often that a worker would not come back
 
 
@@ -71,6 +71,7 @@ class Node(Base):
         self._warehouse_replacements = Replacements()
         self._warehouse = ""  # its uid, when it has been started
         self._warehouse_fails = False  # again and again, and people have been told
+        self._cannot_fork = False  # and people have been told
         self._lines: list[str] = []
         self._pidfd: int | None = None
         self._starts = 0
@@ -145,6 +146,13 @@ class Node(Base):
             self._warehouse = f"warehouse:{self._index}"
             self._spawn(self._warehouse)
 
+    def _not_forked(self, uid: str, how: str) -> None:
+        """It has not been: nothing has run, so it does no harm to try it again."""
+        if not self._cannot_fork:
+            self._cannot_fork = True
+            say(not_forked(short(uid), how, FORK_AGAIN_S))
+        self.loop.call_later(FORK_AGAIN_S, self._spawn, uid)
+
     def _start_warehouse_again(self, how: str) -> None:
         """For ever, since who puts something waits for it."""
         replacements = self._warehouse_replacements
@@ -208,8 +216,11 @@ class Node(Base):
         if self._is_drained:
             self._check_drained()
             return
+        if child.failure:
+            self._not_forked(uid, how)
+            return
         if uid.startswith("helper"):
-            self._helping.ended(uid, died=not is_left)
+            self._helping.ended(uid, how, died=not is_left)
             return
         if is_left or not takes_place:
             if takes_place:
@@ -218,11 +229,10 @@ class Node(Base):
         if uid == self._warehouse:
             self._start_warehouse_again(how)
             return
-        delay_s = self._replacements.delay_s(self.loop.time())
-        if delay_s is None:
-            delay_s = self._replacements.later_s(self.loop.time())
-            if delay_s >= LATE_S:
-                say(self._replacements.postponed(short(uid), how, delay_s))
+        now_s = self.loop.time()
+        delay_s, told = self._replacements.next_s(now_s, short(uid), how)
+        if told:
+            say(told)
         self.loop.call_later(delay_s, self._spawn, uid)
 
     def _on_interrupt(self, message: wire.Interrupt, buffers: Any, sender: int) -> None:
@@ -381,6 +391,8 @@ class Node(Base):
         if limit_s is not None and self._runs_calls(member):
             self.presence.follow(member, limit_s, excuses_itself=True)
         self._helping.joined(member)
+        if member.uid in self._children.by_uid:
+            self._cannot_fork = False
         if self.stopping and member.uid in self._children.by_uid:
             outbox = self.outbox(member.incarnation)
             if outbox is not None:

@@ -51,13 +51,23 @@ class RawOutput:
         self._pipes: list[_Pipe] = []
 
     def pipes(self) -> tuple[int, int]:
-        """The ends for the worker, which the caller closes: stdout, stderr."""
-        ends = []
-        for stream in (1, 2):
-            ours, theirs = os.pipe2(os.O_CLOEXEC)
-            os.set_blocking(ours, False)
-            self._pipes.append(_Pipe(self, self._node.loop, ours, stream))
-            ends.append(theirs)
+        """The ends for the worker, which the caller closes: stdout, stderr.
+
+        Raises:
+            OSError: this process may open no more.
+        """
+        ends: list[int] = []
+        try:
+            for stream in (1, 2):
+                ours, theirs = os.pipe2(os.O_CLOEXEC)
+                ends.append(theirs)
+                os.set_blocking(ours, False)
+                self._pipes.append(_Pipe(self, self._node.loop, ours, stream))
+        except OSError:  # no more descriptors
+            for end in ends:
+                os.close(end)
+            self.close()
+            raise
         return ends[0], ends[1]
 
     def ended(self) -> None:

@@ -250,7 +250,9 @@ class Sharing:
         views = [memoryview(buffer) for buffer in payload.buffers]
         try:
             stored = self.store(views, [None] * len(views))
-        except MemoryError:  # it is larger than all that there may be, and is here
+        # It is larger than all that there may be, and is here; or what copies it
+        # cannot be loaded.
+        except (MemoryError, OSError):
             return None
         if stored is None:
             return None
