@@ -42,6 +42,7 @@ class Spawn(_Packet, tag=1):
     owner_pidfd: bool  # the owner's pidfd comes last in fds, -1 where there is none
     stdout: bool
     stderr: bool
+    num_fds: int  # that were sent with it; who has no number left for one misses it
 
 
 class Kill(_Packet, tag=2):

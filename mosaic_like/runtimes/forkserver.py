@@ -18,6 +18,7 @@ What a request looks like stands in ``fork_packets``; who sends it, in ``process
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import importlib
 import os
@@ -232,6 +233,9 @@ class _Server:
         # would otherwise meet the server's, and be ignored.
         signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
         try:
+            if len(fds) < request.num_fds:
+                # The kernel drops, without an error, those that get no number here.
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             if request.attach:
                 ends += socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             pid = os.fork()

@@ -2,7 +2,10 @@
 
 A C call that holds the interpreter stops the worker's loop, so that no message reaches
 it; but many look for signals now and then, and the handler runs inside them. It finds
-here which call is meant: eight bytes and one more, in a file of the run directory.
+here which call is meant: eight bytes and one more, in the run directory.
+
+They stand there as the target of a link, which needs no room beside its own name: calls
+are to end also where the run directory is full.
 """
 
 from __future__ import annotations
@@ -22,20 +25,16 @@ def path_of(directory: str, pid: int) -> str:
 def write(path: str, uid: int, late: bool) -> None:
     """Leave an order: this call is to end; ``late``: its time is over."""
     draft = f"{path}.new"
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        os.write(fd, _LAYOUT.pack(uid, late))
-    finally:
-        os.close(fd)
+    forget(draft)  # one that could not be put in its place
+    os.symlink(_LAYOUT.pack(uid, late).hex(), draft)
     os.replace(draft, path)  # who reads sees one order or the other
 
 
 def read(path: str) -> tuple[int, bool]:
     """The last order; uid 0: there is none."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            uid, late = _LAYOUT.unpack(file.read(_LAYOUT.size))
-    except (OSError, struct.error):
+        uid, late = _LAYOUT.unpack(bytes.fromhex(os.readlink(path)))
+    except (OSError, ValueError, struct.error):
         return 0, False
     return uid, bool(late)
 

@@ -200,6 +200,7 @@ class ForkServer:
         if not all(entry.partition(":")):
             raise ValueError(f"entry is {entry!r}, expected 'module:function'")
         self._numbers += 1
+        sent = [*(fd for fd in (stdout, stderr) if fd is not None), *fds]
         request = packets.Spawn(
             number=self._numbers,
             entry=entry,
@@ -210,10 +211,10 @@ class ForkServer:
             owner_pidfd=owner_pidfd,
             stdout=stdout is not None,
             stderr=stderr is not None,
+            num_fds=len(sent),
         )
-        streams = [fd for fd in (stdout, stderr) if fd is not None]
         child = Child(entry, on_started, on_exited)
-        self._send(request, [*streams, *fds])
+        self._send(request, sent)
         self._asked[request.number] = child
         return child
 

@@ -7,6 +7,7 @@ timer tells: calls that end soon cost nothing.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import TYPE_CHECKING
@@ -75,10 +76,20 @@ class Standstill:
 
 def _children_s() -> float:
     """Processor time, in seconds, of all that this process has started."""
-    import psutil  # seldom needed
-
     ended = os.times()
     total = ended.children_user + ended.children_system
+    # Where psutil is not there, or this process can open nothing, those that have ended
+    # count alone: who waits behind the call is not to wait for that, too.
+    with contextlib.suppress(Exception):
+        total += _running_s()
+    return total
+
+
+def _running_s() -> float:
+    """The same of those that have not ended."""
+    import psutil  # seldom needed
+
+    total = 0.0
     for child in psutil.Process().children(recursive=True):
         try:
             total += sum(child.cpu_times()[:4])  # its own, and its ended children's

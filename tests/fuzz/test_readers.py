@@ -135,10 +135,9 @@ def test_a_journal_that_was_damaged_is_read_or_empty(
 @given(data=st.binary(max_size=20))
 def test_an_order_that_is_none_is_no_order(data: bytes, key_file: Path) -> None:
     path = str(key_file.with_name("i1"))
-    with open(path, "wb") as file:
-        file.write(data)
+    os.symlink(data.hex() or "-", path)
     uid, _ = orders.read(path)
-    assert uid == (int.from_bytes(data[:8], "little") if len(data) >= 9 else 0)
+    assert uid == (int.from_bytes(data[:8], "little") if len(data) == 9 else 0)
     os.unlink(path)
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import signal
 import stat
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
 from mosaic_like.errors import ConnectError
-from mosaic_like.runtimes.directory import RunDirectory, read_key
+from mosaic_like.runtimes.directory import RunDirectory, log_file, read_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -330,3 +332,79 @@ def test_a_pipe_in_place_of_a_key_does_not_hang(tmp_path: Path) -> None:
 def test_a_directory_in_place_of_a_key_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConnectError, match="not even a file"):
         read_key(tmp_path)
+
+
+# -- where there is no room ------------------------------------------------------------
+
+
+def no_room(*_: object, **__: object) -> NoReturn:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_key_for_which_there_is_no_room_says_where_and_what_to_do(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = RunDirectory.create()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", no_room)
+        with pytest.raises(OSError, match="No space left on device") as caught:
+            directory.write_key({})
+    assert caught.value.errno == errno.ENOSPC
+    assert f"cannot write {directory.path / 'cluster.key'}: No sp" in str(caught.value)
+    assert "make room there, or set TMPDIR to another directory" in str(caught.value)
+    assert os.listdir(directory.path) == []
+    directory.remove()
+
+
+def test_a_key_that_is_larger_than_a_file_may_be_says_what_limits_it(
+    temporary: Path,
+) -> None:
+    directory = RunDirectory.create()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(OSError, match=r"cluster\.key: File too large") as caught:
+            directory.write_key({})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.errno == errno.EFBIG
+    assert "ulimit -f" in str(caught.value)
+    assert os.listdir(directory.path) == []
+    directory.remove()
+
+
+@pytest.mark.parametrize("fails_at", [1, 2])
+def test_a_directory_for_which_there_is_no_room_says_where_and_what_to_do(
+    base: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int
+) -> None:
+    made: list[str | Path] = []
+    make = os.mkdir
+
+    def mkdir(path: str | Path, mode: int = 0o777, **options: int) -> None:
+        made.append(path)
+        if len(made) == fails_at:
+            no_room()
+        make(path, mode, **options)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        RunDirectory.create()
+    assert caught.value.errno == errno.ENOSPC
+    assert f"cannot write {base / made[-1]}: No space" in str(caught.value)
+    assert "make room there, or set TMPDIR to another directory" in str(caught.value)
+
+
+def test_a_log_for_which_there_is_no_room_says_where(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+
+    def open_(path: str | Path, *arguments: int, **options: Any) -> int:
+        if path == "a.log":
+            no_room()
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", open_)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        log_file("a.log")
+    assert f"cannot write {base / 'a.log'}: No space" in str(caught.value)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -518,6 +520,38 @@ def test_no_descriptor_and_no_zombie_stays_of_many_children(entries: Path) -> No
     assert server.wait_gone(WAIT_S)
     assert not Path(f"/proc/{pid}").exists()
     assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.skipif(
+    not hasattr(resource, "prlimit"), reason="others' limits are changed on Linux alone"
+)
+@pytest.mark.parametrize("spare", range(3))
+def test_a_server_without_descriptors_says_so_and_makes_no_child(
+    server: ForkServer, spare: int
+) -> None:
+    server.wait_until(lambda: server.ready)
+    before = os.listdir(f"/proc/{server.pid}/fd")
+    free = (n for n in range(4096) if str(n) not in before)
+    limit = next(itertools.islice(free, spare, None))  # so many are below it
+    limits = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    ours, theirs = os.pipe()
+
+    def spawn() -> Child:
+        child = server.spawn("fork_entries:speak", stdout=theirs, fds=[theirs, theirs])
+        server.wait_until(lambda: child.ended)
+        return child
+
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (limit, limits[1]))
+    try:
+        failed = spawn()
+    finally:
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, limits)
+    assert failed.failure == "[Errno 24] Too many open files"
+    assert failed.pid == 0
+    assert spawn().status == 0
+    os.close(theirs)
+    assert read_all(ours) == "out"
+    assert os.listdir(f"/proc/{server.pid}/fd") == before
 
 
 def test_a_fork_of_the_owner_cannot_use_the_server_nor_end_it(
