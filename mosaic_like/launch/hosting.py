@@ -54,6 +54,7 @@ def init(**options: Any) -> Any:
         RuntimeError: a runtime is there, and these options are not its own: stop it
             first, or leave them out.
         ConnectError: the cluster did not start.
+        OSError: this process may not have enough files open.
 
     >>> import mosaic_like as mosaic
     >>> @mosaic.tessera
@@ -63,12 +64,12 @@ def init(**options: Any) -> Any:
     ...     Counter.remote().add(5).get()
     6
     """
-    Config.make(**options)  # a wrong one is told here
+    config = Config.make(**options)  # a wrong one is told here
 
     def begin() -> Coroutine[Any, Any, Head]:
         return local.begin(options)
 
-    return _enter("init", begin, options)
+    return _enter("init", begin, options, config)
 
 
 def on_a_thread(**options: Any) -> Any:
@@ -80,7 +81,7 @@ def on_a_thread(**options: Any) -> Any:
         found = session.peek()
         if found is not None:
             return found
-        return _hosted(lambda: local.begin(options))
+        return _hosted(lambda: local.begin(options), Config.make(**options))
 
 
 def connect(where: str | os.PathLike[str] | None = None) -> Any:
@@ -149,10 +150,11 @@ async def interactive(switch: str, **options: Any) -> Any:
         return None
     if switch != "on":
         raise ValueError(f"interactive({switch!r}): expected 'on' or 'off'")
-    Config.make(**options)
+    config = Config.make(**options)
     found = session.peek()
     if found is not None:
         return _same(found, options)
+    local.check(config)
     host = _Host(lambda: local.begin(options))
     try:
         runtime = await asyncio.wrap_future(host.started)
@@ -202,7 +204,10 @@ class _Nothing:
         pass
 
 
-def _enter(name: str, begin: Begin, options: dict[str, Any]) -> Any:
+def _enter(
+    name: str, begin: Begin, options: dict[str, Any], config: Config | None = None
+) -> Any:
+    """The runtime, or what gives it where a loop runs; ``config``: of a new cluster."""
     if on_a_loop():
         found = session.peek()
         if found is not None:
@@ -212,11 +217,13 @@ def _enter(name: str, begin: Begin, options: dict[str, Any]) -> Any:
         found = session.peek()
         if found is not None:
             return _same(found, options)
-        return _hosted(begin)
+        return _hosted(begin, config)
 
 
-def _hosted(begin: Begin) -> Any:
+def _hosted(begin: Begin, config: Config | None) -> Any:
     """The runtime on a thread of its own; where it does not start, none is left."""
+    if config is not None:
+        local.check(config)
     host = _Host(begin)
     try:
         return host.started.result()
@@ -340,7 +347,15 @@ class _Host:
             target=self._serve, name="mosaic runtime", daemon=True
         )
         atexit.register(self._at_exit)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            atexit.unregister(self._at_exit)
+            self._loop.close()
+            raise RuntimeError(
+                "a runtime that stays needs a thread of its own, and gets none: "
+                f"{error}; see `ulimit -u`, and pids.max of the control group"
+            ) from None
 
     def _serve(self) -> None:
         loop = self._loop

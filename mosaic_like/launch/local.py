@@ -57,6 +57,16 @@ def _check_descriptors(num_workers: int) -> None:
         )
 
 
+def check(config: Config) -> None:
+    """Before a loop is made for it: whether this process can have a new cluster.
+
+    Raises:
+        OSError: it may not have enough files open.
+    """
+    if not (alone.is_wanted() or os.environ.get(CLUSTER)):
+        _check_descriptors(config.num_workers)
+
+
 async def start(
     config: Config,
     uid: str = "",
@@ -77,6 +87,7 @@ async def start(
         ConnectError: it did not start; the text says which part, and why.
         TimeoutError: not all workers were there in ``config.timeout``.
         OSError: this process may not have enough files open.
+        RuntimeError: it can start no threads.
     """
     elsewhere = () if remote is None else remote.layout.others
     _check_descriptors(config.num_workers + sum(h.workers or 1 for h in elsewhere))
@@ -90,7 +101,7 @@ async def start(
         cluster.launch()
         cluster.watch(lambda why: failed.done() or failed.set_result(why))  # type: ignore[func-returns-value]  # for its effect
         # While the fork server imports, so does this process.
-        head = (await _imported())(loop, config)
+        head = await _new_head(config)
         head.bind(cluster.directory.socket("head"), beside(cluster.network))
         await _unless(failed, _joined(head, cluster, uid))
         cluster.write_key(head.members[MONITOR_INCARNATION])
@@ -106,6 +117,14 @@ async def start(
         raise
     head.hold = Hold(head, cluster)
     return head, cluster
+
+
+async def _new_head(config: Config) -> Head:
+    head_of = await _imported()
+    from ..comms.zeromq.transport import check_threads  # imported with the head
+
+    check_threads()
+    return head_of(asyncio.get_running_loop(), config)
 
 
 async def _imported() -> type[Head]:
@@ -125,8 +144,13 @@ async def _imported() -> type[Head]:
             with contextlib.suppress(RuntimeError):  # the loop has closed
                 loop.call_soon_threadsafe(done)
 
-        threading.Thread(target=work, name="mosaic import", daemon=True).start()
-        await imported
+        thread = threading.Thread(target=work, name="mosaic import", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            pass  # none can be started: it is imported below, and the loop waits
+        else:
+            await imported
     from ..runtimes.head import Head
 
     return Head
@@ -178,7 +202,6 @@ async def join(where: str | os.PathLike[str] | None) -> Head:
 
 
 async def _join(key: Key) -> Head:
-    head_of = await _imported()
     network = network_to(key)
     # From elsewhere it is a directory of our own, for who joins beside us.
     is_own = not key.endpoint.startswith("ipc://")
@@ -190,7 +213,7 @@ async def _join(key: Key) -> Head:
     directory = RunDirectory.create() if is_own else RunDirectory.join(key.directory)
     head = None
     try:
-        head = head_of(asyncio.get_running_loop(), Config())
+        head = await _new_head(Config())
         name = f"h{os.getpid()}-{secrets.token_hex(4)}"
         head.bind(directory.socket(name), network)
         token = bytes.fromhex(key.token)

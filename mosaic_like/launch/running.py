@@ -46,8 +46,9 @@ def run_program(
         early: what was started already for its cluster.
         held: signals that are let go when they are handled in order.
     """
-    Config.make(**options)  # a wrong one is told before anything else is started
+    config = Config.make(**options)  # a wrong one is told before all else
     _check(main)
+    local.check(config)
     held = held or Held()
     loop = new_loop()
     program = _Program(loop, early)

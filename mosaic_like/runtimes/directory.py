@@ -34,6 +34,12 @@ _NAME_BYTES = 32  # kept free for the names of sockets
 _ID = re.compile(r"[0-9a-f]{12}")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ATTEMPTS = 100  # each is lost only to a cleaner that works at the same moment
+_MAKE_ROOM = "make room there, or set TMPDIR to another directory"
+_REMEDIES = {
+    errno.ENOSPC: _MAKE_ROOM,
+    errno.EDQUOT: _MAKE_ROOM,
+    errno.EFBIG: "'ulimit -f' limits how large a file may be: raise that",
+}
 
 
 class RunDirectory:
@@ -55,6 +61,7 @@ class RunDirectory:
         Raises:
             PermissionError: somebody else made the directory of this user, or it is
                 open to others; the text says what to do.
+            OSError: there is no room for it; the text says where.
         """
         base = _base()
         for _ in range(_ATTEMPTS):
@@ -62,7 +69,8 @@ class RunDirectory:
             try:
                 _clean(base_fd)
                 name = os.urandom(6).hex()
-                fd = _make(base_fd, name)
+                with _told(base / name):
+                    fd = _make(base_fd, name)
             except BaseException:
                 os.close(base_fd)
                 raise
@@ -110,10 +118,20 @@ class RunDirectory:
         return f"ipc://{path}"
 
     def write_key(self, content: dict[str, Any]) -> Path:
-        """Write the key file, whole or not at all, and say where it is."""
+        """Write the key file, whole or not at all, and say where it is.
+
+        Raises:
+            OSError: there is no room for it; the text says where.
+        """
         body = json.dumps(content).encode()
         if len(body) > KEY_BYTES:
             raise ValueError(f"a key file of {len(body)} bytes, at most {KEY_BYTES}")
+        path = self.path / KEY_NAME
+        with _told(path):
+            self._replace_key(body)
+        return path
+
+    def _replace_key(self, body: bytes) -> None:
         draft = f"{KEY_NAME}.{os.urandom(4).hex()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(draft, flags, 0o600, dir_fd=self._fd)
@@ -126,7 +144,6 @@ class RunDirectory:
             with contextlib.suppress(OSError):
                 os.unlink(draft, dir_fd=self._fd)
             raise
-        return self.path / KEY_NAME
 
     def remove(self) -> None:
         """Remove it with all that is in it; a second time does nothing.
@@ -208,13 +225,14 @@ def log_file(name: str) -> tuple[Path, int]:
     """A new file beside the run directories, which stays; its path and descriptor.
 
     Raises:
-        PermissionError: as for ``RunDirectory.create``.
+        PermissionError, OSError: as for ``RunDirectory.create``.
     """
     base = _base()
     base_fd = _open_base(base)
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        return base / name, os.open(name, flags, 0o600, dir_fd=base_fd)
+        with _told(base / name):
+            return base / name, os.open(name, flags, 0o600, dir_fd=base_fd)
     finally:
         os.close(base_fd)
 
@@ -227,6 +245,20 @@ def run_directories() -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     return [base / name for name in names if _ID.fullmatch(name)]
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Where there is no room for it, the error says so with its path and a remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REMEDIES:
+            raise
+        raise OSError(
+            error.errno,
+            f"cannot write {path}: {error.strerror}; {_REMEDIES[error.errno]}",
+        ) from None
 
 
 def _base() -> Path:
@@ -308,7 +340,7 @@ def _open_checked(name: str, path: Path, base_fd: int | None) -> int:
 
 def _open_base(base: Path) -> int:
     for _ in range(_ATTEMPTS):
-        with contextlib.suppress(FileExistsError):
+        with contextlib.suppress(FileExistsError), _told(base):
             os.mkdir(base, 0o700)
             # The umask may have taken bits away. Only we can have put something else
             # here meanwhile: the entry is ours.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import itertools
 import os
 from types import MappingProxyType
@@ -33,6 +34,7 @@ _ASKED: Final = 3  # times, where _UNACKNOWLEDGED_MS is not known
 _UNACKNOWLEDGED_MS: Final = 6_000
 _CONNECT_MS: Final = 3_000
 _AROUND: Final = 256  # bytes of CURVE around a frame
+_THREADS: Final = 2  # of a context: one for I/O, and one that closes sockets
 _MEMBER: Final = b"member"  # the name that PLAIN wants; what counts is the password
 
 _NETWORK_OPTIONS: Final = MappingProxyType(
@@ -61,6 +63,38 @@ def check_ipc_path(address: str) -> None:
             f"the socket path {path!r} has {size} bytes, at most {IPC_PATH_BYTES} are"
             " possible; choose a shorter directory"
         )
+
+
+def check_threads() -> None:
+    """See that libzmq can start its threads: where it cannot it aborts the process.
+
+    Raises:
+        RuntimeError: it cannot; the text says what may limit them.
+    """
+    gate = _thread.allocate_lock()
+    gate.acquire()
+    ends: list[_thread.LockType] = []
+
+    def wait(end: _thread.LockType) -> None:
+        with gate:
+            end.release()
+
+    try:
+        for _ in range(_THREADS):
+            end = _thread.allocate_lock()
+            end.acquire()
+            # That of threading takes twice as long: 0.3 ms for both.
+            _thread.start_new_thread(wait, (end,))
+            ends.append(end)
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"libzmq needs {_THREADS} threads here, and gets none: {error}; see "
+            "`ulimit -u`, and pids.max of the control group"
+        ) from None
+    finally:
+        gate.release()
+        for end in ends:
+            end.acquire()
 
 
 class ZmqTransport:
