@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -508,4 +510,83 @@ def test_a_connection_for_which_there_is_no_descriptor_may_be_tried_again(
             a.transport.connect(bound, b"one", a.on_broken).send([b"it is there"])
             await b.until(lambda b: bool(b.packets))
 
+    run(main())
+
+
+@contextlib.contextmanager
+def spare_descriptors(count: int) -> Iterator[None]:
+    """No more than so many can be opened."""
+    listed = map(int, os.listdir("/proc/self/fd"))
+    # Not the one that listdir itself had open.
+    used = {number for number in listed if os.path.lexists(f"/proc/self/fd/{number}")}
+    free = (number for number in itertools.count() if number not in used)
+    limit = next(itertools.islice(free, count, None))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_connection_that_is_never_begun_is_broken(
+    address: str, loop_factory: Any
+) -> None:
+    # The channel's own three can still be opened, and libzmq's thread, which makes the
+    # connection, finds none for it: it says nothing, and does not try again.
+    async def main() -> None:
+        with peers() as (a, b):
+            bound = b.transport.bind(address)
+            with spare_descriptors(3):
+                channel = a.transport.connect(bound, b"one", a.on_broken)
+                channel.send([b"into the void"])
+                await a.until(lambda a: bool(a.causes))
+            assert f"{bound}: no connection was begun in 2 s" in a.causes[0]
+            channel.send([b"dropped"])
+            a.transport.connect(bound, b"two", a.on_broken).send([b"it is there"])
+            await b.until(lambda b: bool(b.packets))
+            assert b.packets == [(b"two", [b"it is there"])]
+            assert len(a.causes) == 1
+
+    run(main(), loop_factory)
+
+
+def test_a_connection_that_was_begun_while_the_loop_stood_still_is_kept(
+    address: str, loop_factory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        with peers() as (a, b):
+            bound = b.transport.bind(address)
+            channel = a.transport.connect(bound, b"one", a.on_broken)
+            assert channel._monitor.poll(
+                int(WAIT_S * 1000)
+            )  # it is begun: nobody looked
+            channel.send([b"it is there"])
+            await b.until(lambda b: bool(b.packets))
+            assert a.causes == []
+
+    monkeypatch.setattr("mosaic_like.comms.zeromq.channel.BEGUN_AFTER_S", 0.0)
+    run(main(), loop_factory)
+
+
+def test_who_is_slow_to_take_a_connection_is_waited_for(
+    deaf: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One whose Python, or all of it, stands still: its kernel has the connection.
+    async def main() -> None:
+        with socket.socket(socket.AF_UNIX) as near, peers(1) as (a,):
+            near.bind(f"{tmp_path}/s")
+            near.listen()
+            for address in (
+                f"ipc://{tmp_path}/s",
+                f"tcp://127.0.0.1:{deaf.getsockname()[1]}",
+            ):
+                channel = a.transport.connect(address, b"a" * 12, a.on_broken)
+                assert channel._monitor.poll(int(WAIT_S * 1000))
+                late = a.transport.loop.create_future()
+                a.transport.loop.call_later(0.1, late.set_result, None)
+                await late
+            assert a.causes == []
+
+    monkeypatch.setattr("mosaic_like.comms.zeromq.channel.BEGUN_AFTER_S", 0.05)
     run(main())

@@ -16,7 +16,7 @@ import zmq
 
 from ..splitting import is_small, split
 from ..transport import NotAdmitted, WasThere
-from .sockets import ENDED, ENDED_MASK, MONITOR_EVENT, MORE, NOBLOCK
+from .sockets import BEGUN_MASK, ENDED, ENDED_MASK, MONITOR_EVENT, MORE, NOBLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,12 @@ if TYPE_CHECKING:
     from ..transport import OnBroken, Packet
     from .transport import ZmqTransport
 
+# In which libzmq's thread must have begun the connection. Where it can open no socket
+# for it (EMFILE), it tells nothing, and as it never reconnects it tries no more. A peer
+# of which nothing moves is no matter here: its kernel takes the connection.
+BEGUN_AFTER_S: Final = 2.0
 _USED_UP: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # may come back
+_MASK: Final = ENDED_MASK | BEGUN_MASK
 
 
 class ZmqChannel:
@@ -50,7 +55,7 @@ class ZmqChannel:
             # IMMEDIATE stays off: what is sent before the handshake waits in the pipe,
             # so a send never fails while the connection lives, and no FD need be
             # watched for writing.
-            dealer.monitor(monitor, ENDED_MASK)
+            dealer.monitor(monitor, _MASK)
             self._monitor = context.socket(zmq.PAIR)
             self._monitor.setsockopt(zmq.LINGER, 0)
             self._monitor.connect(monitor)
@@ -60,6 +65,8 @@ class ZmqChannel:
             raise
         self._monitor_fd = int(self._monitor.getsockopt(zmq.FD))
         transport.loop.add_reader(self._monitor_fd, self._watch)
+        self._has_begun = False
+        self._unbegun = transport.loop.call_later(BEGUN_AFTER_S, self._never_begun)
         # That of the backend: pyzmq's own in front of it costs 1 µs, and adds routing
         # ids and groups, which a DEALER has not.
         self._send: Callable[..., object]
@@ -114,6 +121,7 @@ class ZmqChannel:
             return
         self._is_open = False
         self._send = _drop
+        self._unbegun.cancel()
         self._transport.loop.remove_reader(self._monitor_fd)
         # In this order: libzmq's own thread blocks for ever, and all connections of the
         # process with it, when it has an event to tell and the other end is closed.
@@ -130,7 +138,10 @@ class ZmqChannel:
                 return  # nothing more: the FD wakes us again
             number, value = MONITOR_EVENT.unpack(event)
             cause = ENDED.get(number)
-            if cause is not None:
+            if cause is None:
+                self._has_begun = True
+                self._unbegun.cancel()
+            else:
                 self.close()
                 if number == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL and value:
                     cause = f"{cause}: {os.strerror(value)}"
@@ -140,6 +151,15 @@ class ZmqChannel:
                 elif number == zmq.EVENT_DISCONNECTED:
                     told = WasThere(told)
                 self._on_broken(told)
+
+    def _never_begun(self) -> None:
+        self._watch()  # it may have begun while the loop stood still
+        if self._is_open and not self._has_begun:
+            self.close()
+            self._on_broken(
+                f"{self.address}: no connection was begun in {BEGUN_AFTER_S:g} s: "
+                "perhaps this process may open no more files"
+            )
 
 
 class NetworkChannel(ZmqChannel):

@@ -23,4 +23,6 @@ ENDED: Final = {
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the handshake failed: not admitted",
 }
 ENDED_MASK: Final = sum(int(event) for event in ENDED)
+# What is told of one that libzmq has begun to make: its own timers bound what follows.
+BEGUN_MASK: Final = int(zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_DELAYED)
 MONITOR_EVENT: Final = struct.Struct("=HI")  # libzmq: zmq_socket_monitor(3)
