@@ -13,6 +13,7 @@ import signal
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..comms import messages as wire
+from ..comms.link import LinkState
 from ..config import DYNAMIC, Config
 from ..core import verdicts
 from ..core.node import PERIOD_S, Replacements, not_forked
@@ -372,8 +373,10 @@ class Node(Base):
             return
         if journal.is_closing(self._spec.directory, pid):
             return  # which has its time
+        is_up = outbox.link.state is LinkState.UP
+        why = "as what it runs holds its loop" if is_up else "as nothing reached it"
         self._lines.append(
-            f"{short(uid)} did not answer, as what it runs holds its loop: it was "
+            f"{short(uid)} did not answer, {why}: it was "
             "killed, and what lived there was not closed"
         )
         self._server.kill(pid)

@@ -7,6 +7,7 @@ comes of them, is in ``peers``.
 from __future__ import annotations
 
 import logging
+import os
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -34,6 +35,10 @@ _LARGE_BYTES = 32 << 10
 _UNANSWERED = 3
 _CLOSE_S = 0.002
 PATIENCE_S = 0.002
+# One that ends takes its socket with it, and is lost soon after: who is still a member
+# after so long has not ended.
+GONE_S = 5.0
+_IPC = "ipc://"
 
 
 class Peer:
@@ -63,6 +68,7 @@ class Peer:
         self._unanswered = 0  # batches sent since it was heard
         self._sent_s = 0.0
         self._waiting: asyncio.TimerHandle | None = None
+        self._gone_s: float | None = None  # since when its socket is not there
 
     def __repr__(self) -> str:
         return f"<Peer {self.uid or self.token.hex()} {self.link.state.value}>"
@@ -259,7 +265,29 @@ class Peer:
         logger.debug("%s: %s", self, cause)
         self._peers.on_broken(self, cause)
         if not self._peers.closed:
+            self._look_for_socket(now)
             self._peers.loop.call_at(link.retry_at, self.open)
+
+    def _look_for_socket(self, now: float) -> None:
+        """Tell people, once, if nobody can connect any more to one that is here.
+
+        Nothing brings a removed socket back, but what is connected goes on: it is for
+        them to decide what that is worth.
+        """
+        path = self.address.removeprefix(_IPC)
+        if not self.shares_memory or path == self.address or os.path.exists(path):
+            self._gone_s = None
+        elif self._gone_s is None:
+            self._gone_s = now
+        elif now - self._gone_s >= GONE_S and not self._peers.told_of_gone:
+            self._peers.told_of_gone = True
+            logger.warning(
+                "%s cannot be reached: its socket %s is gone: somebody has removed the "
+                "run directory, or files in it; what needs a new connection waits for "
+                "ever: end the program and start it again",
+                self.uid,
+                printable(path),
+            )
 
     def tick(self, now: float) -> bool:
         """Acknowledge and check; whether there is more to do later."""

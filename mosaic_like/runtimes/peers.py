@@ -84,6 +84,7 @@ class Peers:
         # Of who waits until others have what was sent to them.
         self._waiting: list[asyncio.Future[None]] = []
         self.closed = False
+        self.told_of_gone = False  # that the socket of one is not there any more
         self.control_limit = 1 << 20  # bytes: see comms.control
         self.ticking = False
         # While a packet is delivered, or completions are taken in, what is sent is
