@@ -21,11 +21,15 @@ from processes import halt
 import mosaic_like as mosaic
 from mosaic_like.comms.messages import PROTOCOL, Hello, Member
 from mosaic_like.core.monitor import MonitorState
-from mosaic_like.core.node import MOST, Replacements, not_forked
+from mosaic_like.core.node import (
+    MOST,
+    WAREHOUSE_AGAIN_S,
+    Replacements,
+    not_forked,
+)
 from mosaic_like.core.verdicts import decode, encode
 from mosaic_like.runtimes import draining
 from mosaic_like.runtimes.base import PYTHON
-from mosaic_like.runtimes.node import FORK_AGAIN_S, WAREHOUSE_AGAIN_S
 from mosaic_like.runtimes.oom import MemoryKills
 
 if TYPE_CHECKING:
@@ -324,7 +328,7 @@ def of_many_deaths() -> dict[str, str]:
     text = replacements.postponed("w0:0", "killed by SIGKILL", after_s)
     again = replacements.repeated("warehouse:0", "killed by SIGKILL", WAREHOUSE_AGAIN_S)
     how = "could not be forked: [Errno 11] Resource temporarily unavailable"
-    none = not_forked("w0:0", how, FORK_AGAIN_S)
+    none = not_forked("w0:0", how)
     return {
         "No process can be started": f"mosaic: {none}",
         "Workers died too often": f"mosaic: {text}",

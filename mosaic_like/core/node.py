@@ -1,26 +1,34 @@
-"""Which of its dead workers a node replaces, and when: its state, without a clock."""
+"""When a node replaces those of its processes that ended: its state, without a clock.
+
+A worker that dies comes back soon, but not as often as it likes: what it runs may be
+what ends it. The warehouse runs nothing of the user's, and all wait for it, so it is
+tried for ever. What could not be forked has run nothing: it is tried again at once.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 
+from ..ids import short
+
 MOST = 5  # replacements of all workers of a node in PERIOD_S
 PERIOD_S = 60.0
 LATE_S = 1.0  # after which a worker is replaced, for people to be told
+FORK_AGAIN_S = 0.5
+WAREHOUSE_AGAIN_S = 10.0  # where it has died so often that a worker would not come back
 FIRST_DELAY_S = 0.05  # doubled with each further one in the period
 
 
-def not_forked(label: str, how: str, every_s: float) -> str:
+def not_forked(label: str, how: str) -> str:
     """That a process cannot be started, for people.
 
     Args:
         label: of the process.
         how: that it could not be forked, and why.
-        every_s: seconds between two attempts.
     """
     return (
-        f"{label} {how}: that is tried again every {every_s:g} s, and what needs it "
-        "waits; see `ulimit -u`, `ulimit -n` and pids.max of the control group"
+        f"{label} {how}: that is tried again every {FORK_AGAIN_S:g} s, and what needs "
+        "it waits; see `ulimit -u`, `ulimit -n` and pids.max of the control group"
     )
 
 
@@ -97,3 +105,47 @@ class Replacements:
             f"{self._period_s:.0f} s, and is started again every {every_s:.0f} s: see "
             "what ended it; values that were put wait for it"
         )
+
+
+class Replacing:
+    """Of the workers and the warehouse of one node.
+
+    Args:
+        period_s: what a minute is for the workers.
+    """
+
+    def __init__(self, period_s: float = PERIOD_S) -> None:
+        self._workers = Replacements(period_s)
+        self._warehouses = Replacements()
+        self._has_told_of_warehouse = False
+        self._has_told_of_fork = False
+
+    def started(self) -> None:
+        """One of this node's processes has joined."""
+        self._has_told_of_fork = False
+
+    def died(self, uid: str, how: str, now_s: float) -> tuple[float, str]:
+        """One has ended: after how many seconds to start another, and what to say.
+
+        Args:
+            uid: of a worker, or of the warehouse.
+            how: it has ended, for people.
+            now_s: a monotonic time.
+        """
+        if not uid.startswith("warehouse"):
+            return self._workers.next_s(now_s, short(uid), how)
+        told = ""
+        delay_s = self._warehouses.delay_s(now_s)
+        fails = delay_s is None
+        if delay_s is None:
+            delay_s = WAREHOUSE_AGAIN_S
+            if not self._has_told_of_warehouse:
+                told = self._warehouses.repeated(uid, how, delay_s)
+        self._has_told_of_warehouse = fails
+        return delay_s, told
+
+    def not_forked(self, uid: str, how: str) -> tuple[float, str]:
+        """The same of one, helpers too, that could not be forked."""
+        told = "" if self._has_told_of_fork else not_forked(short(uid), how)
+        self._has_told_of_fork = True
+        return FORK_AGAIN_S, told

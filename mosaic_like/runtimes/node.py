@@ -16,7 +16,7 @@ from ..comms import messages as wire
 from ..comms.link import LinkState
 from ..config import DYNAMIC, Config
 from ..core import verdicts
-from ..core.node import PERIOD_S, Replacements, not_forked
+from ..core.node import PERIOD_S, Replacing
 from ..core.reach import is_near
 from ..core.silence import Presence
 from ..errors import ConnectError
@@ -52,8 +52,6 @@ JOIN_GRACE_S = 1.0
 # first call is made; but not later than this if some of them do not come.
 WAREHOUSE_AFTER_S = 0.2
 WAREHOUSE_LATEST_S = 10.0
-FORK_AGAIN_S = 0.5
-WAREHOUSE_AGAIN_S = 10.0  # where it has died so often that a worker would not come back
 
 
 class Node(Base):
@@ -68,11 +66,8 @@ class Node(Base):
         self._spec = spec
         self._server = server
         self._children = Children(self, server)
-        self._replacements = Replacements(PERIOD_S)
-        self._warehouse_replacements = Replacements()
+        self._replacing = Replacing(PERIOD_S)
         self._warehouse = ""  # its uid, when it has been started
-        self._warehouse_fails = False  # again and again, and people have been told
-        self._cannot_fork = False  # and people have been told
         self._lines: list[str] = []
         self._pidfd: int | None = None
         self._starts = 0
@@ -147,24 +142,6 @@ class Node(Base):
             self._warehouse = f"warehouse:{self._index}"
             self._spawn(self._warehouse)
 
-    def _not_forked(self, uid: str, how: str) -> None:
-        """It has not been: nothing has run, so it does no harm to try it again."""
-        if not self._cannot_fork:
-            self._cannot_fork = True
-            say(not_forked(short(uid), how, FORK_AGAIN_S))
-        self.loop.call_later(FORK_AGAIN_S, self._spawn, uid)
-
-    def _start_warehouse_again(self, how: str) -> None:
-        """For ever, since who puts something waits for it."""
-        replacements = self._warehouse_replacements
-        delay_s = replacements.delay_s(self.loop.time())
-        if delay_s is None:
-            delay_s = WAREHOUSE_AGAIN_S
-            if not self._warehouse_fails:
-                say(replacements.repeated(self._warehouse, how, delay_s))
-        self._warehouse_fails = delay_s == WAREHOUSE_AGAIN_S
-        self.loop.call_later(delay_s, self._spawn, self._warehouse)
-
     def _spawn(self, uid: str) -> None:
         if self.stopping or self._is_drained:
             return
@@ -218,7 +195,7 @@ class Node(Base):
             self._check_drained()
             return
         if child.failure:
-            self._not_forked(uid, how)
+            self._again(uid, *self._replacing.not_forked(uid, how))
             return
         if uid.startswith("helper"):
             self._helping.ended(uid, how, died=not is_left)
@@ -227,11 +204,9 @@ class Node(Base):
             if takes_place:
                 self._spawn(uid)
             return
-        if uid == self._warehouse:
-            self._start_warehouse_again(how)
-            return
-        now_s = self.loop.time()
-        delay_s, told = self._replacements.next_s(now_s, short(uid), how)
+        self._again(uid, *self._replacing.died(uid, how, self.loop.time()))
+
+    def _again(self, uid: str, delay_s: float, told: str) -> None:
         if told:
             say(told)
         self.loop.call_later(delay_s, self._spawn, uid)
@@ -395,7 +370,7 @@ class Node(Base):
             self.presence.follow(member, limit_s, excuses_itself=True)
         self._helping.joined(member)
         if member.uid in self._children.by_uid:
-            self._cannot_fork = False
+            self._replacing.started()
         if self.stopping and member.uid in self._children.by_uid:
             outbox = self.outbox(member.incarnation)
             if outbox is not None:
