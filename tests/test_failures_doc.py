@@ -21,12 +21,7 @@ from processes import halt
 import mosaic_like as mosaic
 from mosaic_like.comms.messages import PROTOCOL, Hello, Member
 from mosaic_like.core.monitor import MonitorState
-from mosaic_like.core.node import (
-    MOST,
-    WAREHOUSE_AGAIN_S,
-    Replacements,
-    not_forked,
-)
+from mosaic_like.core.node import MOST, Replacing
 from mosaic_like.core.verdicts import decode, encode
 from mosaic_like.runtimes import draining
 from mosaic_like.runtimes.base import PYTHON
@@ -320,19 +315,19 @@ async def of_draining(runtime: Any) -> dict[str, str]:
 
 def of_many_deaths() -> dict[str, str]:
     """What a node says of the sixth, 2 s after the first."""
-    replacements = Replacements()
-    for _ in range(MOST):
-        replacements.delay_s(0.0)
-    assert replacements.delay_s(2.0) is None
-    after_s = replacements.later_s(2.0)
-    text = replacements.postponed("w0:0", "killed by SIGKILL", after_s)
-    again = replacements.repeated("warehouse:0", "killed by SIGKILL", WAREHOUSE_AGAIN_S)
+    replacing = Replacing()
+
+    def said_of(uid: str) -> str:
+        for _ in range(MOST):
+            assert not replacing.died(uid, "killed by SIGKILL", 0.0)[1]
+        return f"mosaic: {replacing.died(uid, 'killed by SIGKILL', 2.0)[1]}"
+
     how = "could not be forked: [Errno 11] Resource temporarily unavailable"
-    none = not_forked("w0:0", how)
+    _, none = replacing.not_forked("worker:0:0", how)
     return {
         "No process can be started": f"mosaic: {none}",
-        "Workers died too often": f"mosaic: {text}",
-        "The warehouse died too often": f"mosaic: {again}",
+        "Workers died too often": said_of("worker:0:0"),
+        "The warehouse died too often": said_of("warehouse:0"),
     }
 
 

@@ -2,7 +2,7 @@
 
 A worker that dies comes back soon, but not as often as it likes: what it runs may be
 what ends it. The warehouse runs nothing of the user's, and all wait for it, so it is
-tried for ever. What could not be forked has run nothing: it is tried again at once.
+tried for ever. What could not be forked has run nothing: it is tried again soon.
 """
 
 from __future__ import annotations
@@ -17,19 +17,6 @@ LATE_S = 1.0  # after which a worker is replaced, for people to be told
 FORK_AGAIN_S = 0.5
 WAREHOUSE_AGAIN_S = 10.0  # where it has died so often that a worker would not come back
 FIRST_DELAY_S = 0.05  # doubled with each further one in the period
-
-
-def not_forked(label: str, how: str) -> str:
-    """That a process cannot be started, for people.
-
-    Args:
-        label: of the process.
-        how: that it could not be forked, and why.
-    """
-    return (
-        f"{label} {how}: that is tried again every {FORK_AGAIN_S:g} s, and what needs "
-        "it waits; see `ulimit -u`, `ulimit -n` and pids.max of the control group"
-    )
 
 
 class Replacements:
@@ -92,20 +79,6 @@ class Replacements:
             "finds no other worker waits until then"
         )
 
-    def repeated(self, label: str, how: str, every_s: float) -> str:
-        """That what all others wait for ends again and again, for people.
-
-        Args:
-            label: of the process.
-            how: it has ended.
-            every_s: seconds between two attempts from now on.
-        """
-        return (
-            f"{label} ended ({how}), the last of {MOST + 1} times in "
-            f"{self._period_s:.0f} s, and is started again every {every_s:.0f} s: see "
-            "what ended it; values that were put wait for it"
-        )
-
 
 class Replacing:
     """Of the workers and the warehouse of one node.
@@ -134,18 +107,26 @@ class Replacing:
         """
         if not uid.startswith("warehouse"):
             return self._workers.next_s(now_s, short(uid), how)
-        told = ""
         delay_s = self._warehouses.delay_s(now_s)
-        fails = delay_s is None
-        if delay_s is None:
-            delay_s = WAREHOUSE_AGAIN_S
-            if not self._has_told_of_warehouse:
-                told = self._warehouses.repeated(uid, how, delay_s)
-        self._has_told_of_warehouse = fails
-        return delay_s, told
+        if delay_s is not None:
+            self._has_told_of_warehouse = False
+            return delay_s, ""
+        if self._has_told_of_warehouse:
+            return WAREHOUSE_AGAIN_S, ""
+        self._has_told_of_warehouse = True
+        return WAREHOUSE_AGAIN_S, (
+            f"{uid} ended ({how}), the last of {MOST + 1} times in {PERIOD_S:.0f} s, "
+            f"and is started again every {WAREHOUSE_AGAIN_S:.0f} s: see what ended it; "
+            "values that were put wait for it"
+        )
 
     def not_forked(self, uid: str, how: str) -> tuple[float, str]:
         """The same of one, helpers too, that could not be forked."""
-        told = "" if self._has_told_of_fork else not_forked(short(uid), how)
+        if self._has_told_of_fork:
+            return FORK_AGAIN_S, ""
         self._has_told_of_fork = True
-        return FORK_AGAIN_S, told
+        return FORK_AGAIN_S, (
+            f"{short(uid)} {how}: that is tried again every {FORK_AGAIN_S:g} s, and "
+            "what needs it waits; see `ulimit -u`, `ulimit -n` and pids.max of the "
+            "control group"
+        )

@@ -205,10 +205,8 @@ def _read(path: str) -> tuple[int, bytes] | None:
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
         with open(os.open(path, flags), "rb") as file:
             content = file.read()
-    except FileNotFoundError:
-        raise
     except OSError as error:
-        if error.errno in PASSING:
+        if error.errno == errno.ENOENT or error.errno in PASSING:
             raise
         return None
     if len(content) < _HEADER.size:

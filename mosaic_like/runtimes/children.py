@@ -93,14 +93,13 @@ class Children:
             )
             if output is not None:
                 self._outputs[child] = output
-        except MosaicError:
+        except (MosaicError, OSError) as error:
             if output is not None:
                 output.close()
-            self._node.stop()
-        except OSError as error:  # no more descriptors, or the server does not read
-            if output is not None:
-                output.close()
-            self._not_forked(uid, error)
+            if isinstance(error, OSError):  # no descriptors, or the server is deaf
+                self._not_forked(uid, error)
+            else:
+                self._node.stop()
         finally:
             for end in (stdout, stderr):
                 if end is not None:

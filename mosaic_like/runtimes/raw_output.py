@@ -54,7 +54,7 @@ class RawOutput:
         """The ends for the worker, which the caller closes: stdout, stderr.
 
         Raises:
-            OSError: this process may open no more.
+            OSError: this process may open no more; ``close`` this.
         """
         ends: list[int] = []
         try:
@@ -66,7 +66,6 @@ class RawOutput:
         except OSError:  # no more descriptors
             for end in ends:
                 os.close(end)
-            self.close()
             raise
         return ends[0], ends[1]
 
